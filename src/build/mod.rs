@@ -1,0 +1,1 @@
+//! Building: a plan in, an image out.

@@ -1,0 +1,1 @@
+//! TLS, proxies, retries and the async runtime, behind blocking calls.

@@ -1,0 +1,1 @@
+//! Images as wholes: pull, push, tag, save, list, remove.

@@ -1,0 +1,1 @@
+//! From typed instructions to a plan of steps. Pure: no I/O.

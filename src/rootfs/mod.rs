@@ -1,0 +1,1 @@
+//! Trees, differences between them, and layers.

@@ -1,0 +1,1 @@
+//! Running a process in a root file system of its own.

@@ -1,0 +1,13 @@
+//! One binary for all integration tests.
+
+mod architecture;
+mod build;
+mod cli;
+mod copy;
+mod dockerfile;
+mod layer;
+mod plan;
+mod registry;
+mod sandbox;
+mod store;
+mod support;
