@@ -1,1 +1,5 @@
 //! Building: a plan in, an image out.
+
+pub mod options;
+
+pub use options::{BuildOptions, DockerfileSource};
