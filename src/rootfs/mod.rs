@@ -1,1 +1,4 @@
 //! Trees, differences between them, and layers.
+
+pub mod gzip;
+pub mod layer;
