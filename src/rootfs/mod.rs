@@ -2,3 +2,6 @@
 
 pub mod gzip;
 pub mod layer;
+pub mod overrides;
+pub mod view;
+pub mod xattrs;
