@@ -1,4 +1,6 @@
 //! Trees, differences between them, and layers.
 
+pub mod diff;
+mod diff_walk;
 pub mod gzip;
 pub mod layer;
