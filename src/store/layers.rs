@@ -1,0 +1,80 @@
+//! Unpacked layers, by ChainID.
+
+use super::{Inner, Store, StoreError, TempDir, temp};
+use crate::oci::ChainId;
+use fs_err as fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// In `boot`, of a layer that was synced before it was put in place.
+const SYNCED: &str = "synced";
+
+impl Store {
+    /// The unpacked layer that ends this stack: a directory in overlayfs's format, never to be written to. `None` where
+    /// it is not there or was written in another boot.
+    pub fn layer_dir(&self, chain: &ChainId) -> Option<PathBuf> {
+        let dir = self.inner.layer_path(chain);
+        let boot = fs::read_to_string(dir.join("boot")).ok()?;
+        let holds = boot == SYNCED || Some(&boot) == self.inner.boot.as_ref();
+        holds.then(|| dir.join("tree"))
+    }
+
+    /// An empty directory to unpack a layer into.
+    pub fn stage_layer(&self) -> Result<StagedLayer, StoreError> {
+        let temp = self.temp_dir()?;
+        let tree = temp.path().join("tree");
+        fs::create_dir(&tree)?;
+        fs::set_permissions(&tree, std::fs::Permissions::from_mode(0o755))?;
+        Ok(StagedLayer { inner: Arc::clone(&self.inner), temp, tree })
+    }
+}
+
+impl Inner {
+    fn layer_path(&self, chain: &ChainId) -> PathBuf {
+        let digest = chain.digest();
+        self.root.join("layers").join(digest.hex())
+    }
+}
+
+/// A layer being unpacked. Dropping it discards it; only committing puts it in the store.
+#[derive(Debug)]
+pub struct StagedLayer {
+    inner: Arc<Inner>,
+    temp: TempDir,
+    tree: PathBuf,
+}
+
+impl StagedLayer {
+    /// The directory to fill.
+    pub fn path(&self) -> &Path {
+        &self.tree
+    }
+
+    /// Puts the layer in place as the last of the stack `chain`, and gives its directory. Where another build was first,
+    /// that one's is given and this one discarded: the same ChainID means the same files.
+    pub fn commit(self, chain: &ChainId) -> Result<PathBuf, StoreError> {
+        let target = self.inner.layer_path(chain);
+        let boot = match &self.inner.boot {
+            Some(boot) => boot,
+            None => {
+                temp::sync_file_system(&self.tree)?;
+                SYNCED
+            }
+        };
+        fs::write(self.temp.path().join("boot"), boot)?;
+        let store = Store { inner: Arc::clone(&self.inner) };
+        let _lock = self.inner.commit_lock()?;
+        if let Some(first) = store.layer_dir(chain) {
+            return Ok(first);
+        }
+        // What is there still is of another boot, and nobody uses it: everybody's `layer_dir` says so.
+        match fs::rename(&target, self.inner.temp_path()) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
+            _ => {}
+        }
+        fs::rename(self.temp.path(), &target)?;
+        Ok(target.join("tree"))
+    }
+}
