@@ -1,5 +1,7 @@
 //! Trees, differences between them, and layers.
 
+pub mod diff;
+mod diff_walk;
 pub mod gzip;
 pub mod layer;
 pub mod overrides;
