@@ -1,1 +1,3 @@
 //! Building: a plan in, an image out.
+
+pub mod copy;
