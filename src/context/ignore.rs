@@ -101,16 +101,18 @@ impl Patterns {
         Verdict { matched, by_pattern }
     }
 
-    /// Judges a path and all directories above it; the path is cleaned first, and `.` is never matched.
+    /// Judges a path and all directories above it.
     pub fn matches(&self, path: &[u8]) -> bool {
-        let path = clean(path);
-        path != b"." && self.judge_all(&path).matched
+        self.judge_all(path).matched
     }
 
     fn judge_all(&self, path: &[u8]) -> Verdict {
-        // A leading slash makes the empty path a parent, as it does for Go.
-        let parents = path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| &path[..at]);
-        let above = parents.fold(None, |verdict, parent| Some(self.judge(parent, verdict.as_ref())));
+        let above = path.iter().rposition(|b| *b == b'/').map(|at| clean(&path[..=at])).filter(|dir| dir != b".");
+        let above = above.and_then(|dir| {
+            // A leading slash makes the empty path a parent, as it does for Go.
+            let ends = dir.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at).chain([dir.len()]);
+            ends.fold(None, |verdict, end| Some(self.judge(&dir[..end], verdict.as_ref())))
+        });
         self.judge(path, above.as_ref())
     }
 
