@@ -255,6 +255,11 @@ pub fn notice(look: Look, text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
+/// Prints text that is worded and drawn already, on standard error.
+pub fn complain(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
 /// Writes a result to standard output as it is. A reader that went away is no failure.
 pub fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();

@@ -27,8 +27,7 @@ fn drawn(mode: Mode, events: Vec<Event>, end: impl Fn(&Screen)) -> Vec<String> {
     let screen = Screen::on(Look { mode, colour: false }, Box::new(pages.clone()), frozen);
     events.into_iter().for_each(|event| screen.emit(event));
     end(&screen);
-    let pages = pages.0.lock().unwrap().clone();
-    pages
+    pages.0.lock().unwrap().clone()
 }
 
 fn started(id: u64, name: &str) -> Event {

@@ -194,8 +194,7 @@ mod tests {
             board.draw(&change, &steps);
         }
         board.close();
-        let text = paper.0.lock().unwrap().clone();
-        text
+        paper.0.lock().unwrap().clone()
     }
 
     fn story(outcome: Outcome) -> Vec<Event> {
