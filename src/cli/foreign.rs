@@ -77,7 +77,7 @@ pub const RUN: &[Flag] = &[
     short("detach", 'd', false, Refused("containers run in the foreground")),
     flag("device", true, Refused("devices are those of the sandbox")),
     flag("env-file", true, Refused("use -e")),
-    short("hostname", 'h', true, Refused("the name is the machine's own")),
+    flag("hostname", true, Refused("the name is the machine's own")),
     flag("init", false, Refused("the command is the container's first process")),
     flag("ipc", true, Refused("the namespace is chosen by the sandbox")),
     flag("mount", true, Refused("nothing can be mounted yet")),

@@ -50,13 +50,13 @@ enum Verb {
 /// Carries out the arguments of this process.
 pub fn main() -> ExitCode {
     let environment = Environment::read();
-    let look = Look::choose(ui::Choice::Auto, &environment.terminal());
+    let mut look = Look::choose(ui::Choice::Auto, &environment.terminal());
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let runs = arguments.get(1).is_some_and(|verb| verb == "run");
-    match perform(arguments, &environment, look) {
+    match perform(arguments, &environment, &mut look) {
         Ok(code) => code,
         Err(diagnostic) => {
-            // `docker run` keeps 1 and 2 for the container's own codes.
+            // `docker run` leaves the low codes to the container.
             let diagnostic = if runs { diagnostic.exit(125) } else { *diagnostic };
             ui::report(look, &diagnostic);
             ExitCode::from(diagnostic.exit)
@@ -64,22 +64,24 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn perform(arguments: Vec<OsString>, environment: &Environment, look: Look) -> Outcome<ExitCode> {
+/// Carries out `arguments`; `look` becomes the one that the flags ask for.
+fn perform(arguments: Vec<OsString>, environment: &Environment, look: &mut Look) -> Outcome<ExitCode> {
+    let runs = arguments.get(1).is_some_and(|verb| verb == "run");
     let cli = match parse(arguments) {
         Ok(cli) => cli,
-        Err(error) => return complain(&error, look),
+        Err(error) => return complain(&error, *look, if runs { 125 } else { 2 }),
     };
     match cli.verb {
         Verb::Version => print(&format!("dockless {}\n", env!("CARGO_PKG_VERSION"))),
         Verb::Build(args) => {
-            let look = Look::choose(args.progress(environment)?, &environment.terminal());
+            *look = Look::choose(args.progress(environment)?, &environment.terminal());
             let (_job, warnings) = args.job(environment)?;
-            warnings.iter().for_each(|text| ui::notice(look, text));
+            warnings.iter().for_each(|text| ui::notice(*look, text));
             Err(not_wired("build"))
         }
         Verb::Run(args) => {
             let (_job, warnings) = args.job(environment)?;
-            warnings.iter().for_each(|text| ui::notice(look, text));
+            warnings.iter().for_each(|text| ui::notice(*look, text));
             Err(not_wired("run"))
         }
     }
@@ -111,13 +113,13 @@ fn go_booleans(command: clap::Command) -> clap::Command {
 }
 
 /// Prints what clap has to say: help and version are results, anything else is a usage error.
-fn complain(error: &clap::Error, look: Look) -> Outcome<ExitCode> {
+fn complain(error: &clap::Error, look: Look, code: u8) -> Outcome<ExitCode> {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         return print(&error.render().to_string());
     }
     let text = if look.colour { error.render().ansi().to_string() } else { error.render().to_string() };
     ui::complain(&text);
-    Ok(ExitCode::from(2))
+    Ok(ExitCode::from(code))
 }
 
 fn print(text: &str) -> Outcome<ExitCode> {
@@ -128,5 +130,31 @@ fn print(text: &str) -> Outcome<ExitCode> {
             diagnostic.causes.push(error.to_string());
             Err(Box::new(diagnostic))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flags_do_not_contradict_one_another() {
+        Cli::command().debug_assert();
+        go_booleans(Cli::command()).debug_assert();
+    }
+
+    /// Every flag that `docker buildx build` has is known, so that none is refused as unknown.
+    #[test]
+    fn every_flag_of_docker_build_is_known() {
+        let command = Cli::command();
+        let build = command.find_subcommand("build").unwrap();
+        let known: Vec<&str> = build.get_arguments().filter_map(clap::Arg::get_long).collect();
+        let docker = "add-host allow annotation attest build-arg build-context builder cache-from cache-to call \
+            cgroup-parent check debug file iidfile label load metadata-file network no-cache no-cache-filter output \
+            platform policy progress provenance pull push quiet resource sbom secret shm-size ssh tag target ulimit \
+            rm force-rm squash compress cpu-period cpu-quota cpu-shares cpuset-cpus cpuset-mems memory memory-swap \
+            isolation security-opt disable-content-trust";
+        let missing: Vec<&str> = docker.split_whitespace().filter(|flag| !known.contains(flag)).collect();
+        assert!(missing.is_empty(), "{missing:?}");
     }
 }
