@@ -47,9 +47,9 @@ impl Environment {
         self.uid
     }
 
-    /// `path` from the current directory.
+    /// `path` from the current directory, without the `.` components.
     pub fn absolute(&self, path: impl AsRef<Path>) -> PathBuf {
-        self.cwd.join(path)
+        self.cwd.join(path).components().collect()
     }
 
     /// What is known of standard error, for `ui`.

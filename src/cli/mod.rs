@@ -30,6 +30,8 @@ fn usage(message: impl Into<String>) -> Box<Diagnostic> {
     Box::new(Diagnostic::new(Kind::Usage, message))
 }
 
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 /// Builds container images from Dockerfiles with no daemon and no privilege
 #[derive(Parser, Debug)]
 #[command(name = "dockless", version, term_width = 100, max_term_width = 100, subcommand_required = true)]
@@ -43,6 +45,8 @@ struct Cli {
 enum Verb {
     Build(Box<build::BuildArgs>),
     Run(run::RunArgs),
+    /// Print what dockless found in its surroundings
+    Info,
     /// Print the version
     Version,
 }
@@ -72,7 +76,11 @@ fn perform(arguments: Vec<OsString>, environment: &Environment, look: &mut Look)
         Err(error) => return complain(&error, *look, if runs { 125 } else { 2 }),
     };
     match cli.verb {
-        Verb::Version => print(&format!("dockless {}\n", env!("CARGO_PKG_VERSION"))),
+        Verb::Version => print(&format!("dockless {VERSION}\n")),
+        Verb::Info => {
+            let state = state::directory(environment);
+            print(&format!("Version:         {VERSION}\nState directory: {}\n", state.display()))
+        }
         Verb::Build(args) => {
             *look = Look::choose(args.progress(environment)?, &environment.terminal());
             let (_job, warnings) = args.job(environment)?;

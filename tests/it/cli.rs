@@ -50,6 +50,17 @@ fn version_is_one_line() {
 }
 
 #[test]
+fn info_names_the_state_directory() {
+    let run = Run::new("info");
+    let state = run.dir.path().join(".local/share/dockless").display().to_string();
+    let expected = format!("Version:         {}\nState directory: {state}\n", env!("CARGO_PKG_VERSION"));
+    run.gives(0, &expected, "");
+    let version = env!("CARGO_PKG_VERSION");
+    let expected = format!("Version:         {version}\nState directory: /state\n");
+    Run::new("info").env("DOCKLESS_HOME", "/state").gives(0, &expected, "");
+}
+
+#[test]
 fn without_a_verb_it_names_the_verbs() {
     let output = Run::new("").command.output().expect("the binary starts");
     assert_eq!(output.status.code(), Some(2));
@@ -91,7 +102,7 @@ fn a_missing_context_is_a_usage_error() {
 error: the following required arguments were not provided:
   <CONTEXT>
 
-Usage: dockless build <CONTEXT>
+Usage: dockless build --tag <REF> <CONTEXT>
 
 For more information, try '--help'.
 ";
@@ -112,7 +123,7 @@ fn a_context_that_does_not_exist() {
 #[test]
 fn a_context_without_a_dockerfile() {
     let run = Run::new("build .");
-    let dir = run.dir.path().join(".").display().to_string();
+    let dir = run.dir.path().display().to_string();
     let expected = format!("error: there is no Dockerfile in {dir}\n |\n = hint: name it with -f FILE\n");
     run.gives(1, "", &expected);
 }
