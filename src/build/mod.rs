@@ -1,6 +1,249 @@
-//! Building: a plan in, an image out.
+//! Building: a Dockerfile and a context in, an image in the store out.
+//!
+//! [`build`] parses, plans (taking turns with the registry, which resolves bases to digest and config, no layers), runs the
+//! stages that the target needs at the same time, and writes config and manifest. Each step is looked up by its
+//! [`key::CacheKey`]; on a hit its layer is a descriptor and nothing is read. Trees are made only when a step must read one.
 
 pub mod copy;
+pub mod error;
+pub mod image;
+pub mod key;
 pub mod options;
+pub mod record;
+pub mod schedule;
+pub mod stage;
+mod files;
+mod steps;
 
+pub use error::{BaseError, BuildError, StepError};
+pub use image::BuiltImage;
 pub use options::{BuildOptions, DockerfileSource};
+
+use crate::context::ContextDir;
+use crate::dockerfile::{self, Dockerfile, lint::Warning};
+use crate::oci::{Digest, Layer, Platform, Reference};
+use crate::plan::{BaseImage, BuildPlan, ImageRequest, ImageSource, NamedContext, PlanOptions, PlannedImage, Planner};
+use crate::progress::{Event, Outcome, Progress, StepId};
+use crate::registry::RegistryClient;
+use crate::rootfs::Snapshotter;
+use crate::sandbox::Sandbox;
+use crate::store::{self, Store, StoredImage};
+use stage::StageResult;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+/// What a build works with.
+pub struct Services<'a> {
+    /// Where everything is kept.
+    pub store: Arc<Store>,
+    /// Where bases come from.
+    pub registry: &'a RegistryClient,
+    /// What runs RUN steps.
+    pub sandbox: &'a Sandbox,
+    /// Who is told.
+    pub progress: &'a dyn Progress,
+    /// Threads for hashing and compressing.
+    pub threads: usize,
+}
+
+/// A finished build.
+#[derive(Debug, Clone)]
+pub struct Built {
+    /// The image.
+    pub image: BuiltImage,
+    /// Where each base layer can be fetched from, should somebody need its bytes.
+    pub sources: HashMap<Digest, Reference>,
+    /// Lints, for the end of the output.
+    pub warnings: Vec<Warning>,
+}
+
+/// The Dockerfile's text, kept for errors that draw its lines.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// As the user named it.
+    pub name: String,
+    /// Its text.
+    pub text: String,
+}
+
+/// A build under way.
+struct Build<'a> {
+    options: &'a BuildOptions,
+    services: &'a Services<'a>,
+    plan: BuildPlan,
+    images: HashMap<(ImageSource, Platform), StoredImage>,
+    contexts: BTreeMap<String, ContextDir>,
+    context: ContextDir,
+    snapshots: Snapshotter,
+    sources: Mutex<HashMap<Digest, Reference>>,
+    next_id: AtomicU64,
+    epoch: Option<i64>,
+}
+
+/// Reads the Dockerfile of a build.
+pub fn read_dockerfile(options: &BuildOptions) -> Result<Source, BuildError> {
+    let (name, bytes) = match &options.dockerfile {
+        DockerfileSource::Text(text) => ("Dockerfile".to_string(), text.clone()),
+        DockerfileSource::File { path, name } => match fs_err::read(path) {
+            Ok(bytes) => (name.clone(), bytes),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(BuildError::NoDockerfile { path: path.clone() });
+            }
+            Err(error) => return Err(BuildError::ReadDockerfile(error)),
+        },
+    };
+    let text = String::from_utf8(bytes).map_err(|error| {
+        BuildError::ReadDockerfile(std::io::Error::new(std::io::ErrorKind::InvalidData, error.utf8_error()))
+    })?;
+    Ok(Source { name, text })
+}
+
+/// Builds an image into the store and tags it there.
+pub fn build(options: &BuildOptions, source: &Source, services: &Services) -> Result<Built, BuildError> {
+    let parsed = dockerfile::parse(&source.text)?;
+    let context = ContextDir::open_for(&options.context, options.dockerfile.path())?;
+    let (plan, images) = make_plan(options, &parsed, services)?;
+    let contexts = options
+        .build_contexts
+        .iter()
+        .map(|(name, dir)| Ok((name.clone(), ContextDir::open_for(dir, None)?)))
+        .collect::<Result<_, BuildError>>()?;
+    let build = Build {
+        epoch: options.source_date_epoch.or(plan.source_date_epoch),
+        sources: Mutex::new(layer_sources(&images)),
+        plan,
+        images,
+        contexts,
+        context,
+        snapshots: Snapshotter::new(services.store.clone()),
+        next_id: AtomicU64::new(0),
+        options,
+        services,
+    };
+    let steps = build.plan.stages.iter().map(|stage| stage.total).sum();
+    services.progress.emit(Event::Planned { steps });
+    let results = schedule::run_stages(build.plan.stages.len(), |index, results| build.run_stage(index, results))?;
+    let image = image::write(&services.store, &results[build.plan.target.0], options.format)?;
+    for tag in &options.tags {
+        services.store.tag(tag, &image.manifest)?;
+    }
+    let sources = build.sources.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let warnings = parsed.warnings.into_iter().chain(build.plan.warnings).collect();
+    Ok(Built { image, sources, warnings })
+}
+
+type Images = HashMap<(ImageSource, Platform), StoredImage>;
+
+/// Plans, resolving images as the planner asks for them.
+fn make_plan(
+    options: &BuildOptions,
+    parsed: &Dockerfile,
+    services: &Services,
+) -> Result<(BuildPlan, Images), BuildError> {
+    let mut planner = Planner::new(parsed, plan_options(options))?;
+    let mut images = HashMap::new();
+    loop {
+        let wanted = planner.wanted();
+        if wanted.is_empty() {
+            return Ok((planner.finish()?, images));
+        }
+        for request in wanted {
+            let image = resolve(options, &request, services).map_err(|source| BuildError::Base {
+                text: request.text.clone(),
+                span: request.span,
+                source,
+            })?;
+            planner.supply(&request, BaseImage { digest: image.digest.clone(), config: image.config.clone() })?;
+            images.insert((request.source, request.platform), image);
+        }
+    }
+}
+
+fn plan_options(options: &BuildOptions) -> PlanOptions {
+    PlanOptions {
+        target: options.target.clone(),
+        build_args: options.build_args.clone(),
+        labels: options.labels.clone(),
+        platform: options.platform.clone().unwrap_or_else(Platform::host),
+        platform_is_explicit: options.platform.is_some(),
+        build_platform: Platform::host(),
+        named_contexts: options.build_contexts.iter().map(|(name, _)| (name.clone(), NamedContext::Tree)).collect(),
+    }
+}
+
+/// An image from the store where it has a name there, else from its registry.
+fn resolve(
+    options: &BuildOptions,
+    request: &ImageRequest,
+    services: &Services,
+) -> Result<StoredImage, BaseError> {
+    let reference = match &request.source {
+        ImageSource::Registry(reference) => reference,
+        // `plan_options` makes no context an OCI layout.
+        ImageSource::Context(name) => return Err(BaseError::Layout { name: name.clone() }),
+    };
+    if !options.pull
+        && let Some(image) = store::image::local(&services.store, reference, &request.platform)?
+    {
+        return Ok(image);
+    }
+    let resolved = services.registry.resolve(reference, &request.platform)?;
+    let config = services.registry.fetch_config(reference, &resolved)?;
+    Ok(store::image::read(reference, resolved.digest, &resolved.manifest, &config)?)
+}
+
+fn layer_sources(images: &Images) -> HashMap<Digest, Reference> {
+    let layers = |image: &StoredImage| {
+        let source = image.source.clone();
+        image.layers.iter().map(move |layer| (layer.digest.clone(), source.clone())).collect::<Vec<_>>()
+    };
+    images.values().flat_map(layers).collect()
+}
+
+impl Build<'_> {
+    /// An image of the plan.
+    fn image(&self, image: &PlannedImage) -> &StoredImage {
+        // The planner names only images that it was supplied with.
+        &self.images[&(image.source.clone(), image.platform.clone())]
+    }
+
+    /// Brings the blob of a layer into the store.
+    fn fetch(&self, layer: &Layer) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let source = self.sources.lock().unwrap_or_else(PoisonError::into_inner).get(&layer.digest).cloned();
+        let Some(reference) = source else {
+            return Err(Box::new(store::StoreError::NoBlob { digest: layer.digest.clone() }));
+        };
+        let store = &self.services.store;
+        Ok(self.services.registry.ensure_blob(store, &reference, layer, self.services.progress)?)
+    }
+
+    /// Reports a step from its start to its end.
+    fn report<T, E>(
+        &self,
+        name: &str,
+        line: Option<u32>,
+        work: impl FnOnce(StepId) -> Result<(T, Outcome), E>,
+    ) -> Result<T, E> {
+        let id = StepId(self.next_id.fetch_add(1, Ordering::SeqCst));
+        let started = Instant::now();
+        self.services.progress.emit(Event::Started { id, name: name.to_string(), line });
+        let result = work(id);
+        let outcome = result.as_ref().map_or(Outcome::Failed, |(_, outcome)| outcome.clone());
+        self.services.progress.emit(Event::Finished { id, outcome, elapsed: started.elapsed() });
+        result.map(|(value, _)| value)
+    }
+
+    /// Now, or `SOURCE_DATE_EPOCH`, in seconds since 1970.
+    fn now_seconds(&self) -> i64 {
+        let clock = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
+        self.epoch.unwrap_or_else(clock)
+    }
+
+    /// [`Build::now_seconds`] in RFC 3339.
+    fn now(&self) -> String {
+        let seconds = u64::try_from(self.now_seconds()).unwrap_or_default();
+        humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)).to_string()
+    }
+}

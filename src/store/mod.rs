@@ -41,12 +41,14 @@
 //!   synced before the layer is put in place.
 
 mod blob;
+pub mod image;
 mod layers;
 mod names;
 mod records;
 mod temp;
 
 pub use blob::{BlobReader, BlobWriter};
+pub use image::{ImageError, StoredImage};
 pub use layers::StagedLayer;
 pub use temp::TempDir;
 

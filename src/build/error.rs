@@ -1,0 +1,142 @@
+//! Why a build failed. Whatever has a place in the Dockerfile carries its span to the end.
+
+use super::copy::CopyError;
+use crate::context::ContextError;
+use crate::dockerfile::ParseError;
+use crate::dockerfile::span::Span;
+use crate::oci::Platform;
+use crate::plan::PlanError;
+use crate::registry::RegistryError;
+use crate::rootfs::SnapshotError;
+use crate::sandbox::SandboxError;
+use crate::store::{ImageError, StoreError};
+use std::path::PathBuf;
+
+/// Why a build failed.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// There is no Dockerfile where one was looked for.
+    #[error("there is no Dockerfile at {}", path.display())]
+    NoDockerfile {
+        /// Where.
+        path: PathBuf,
+    },
+    /// The Dockerfile cannot be opened.
+    #[error("cannot read the Dockerfile")]
+    ReadDockerfile(#[source] std::io::Error),
+    /// The context cannot be used.
+    #[error(transparent)]
+    Context(#[from] ContextError),
+    /// The Dockerfile does not parse.
+    #[error(transparent)]
+    Parse(#[from] ParseError),
+    /// The Dockerfile makes no plan.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// A base image cannot be had.
+    #[error("cannot resolve {text}")]
+    Base {
+        /// As written.
+        text: String,
+        /// The instruction that names it.
+        span: Span,
+        /// Why.
+        #[source]
+        source: BaseError,
+    },
+    /// A step failed.
+    #[error("{text}")]
+    Step {
+        /// The instruction, as progress shows it.
+        text: String,
+        /// Its lines.
+        span: Span,
+        /// Why.
+        #[source]
+        source: StepError,
+    },
+    /// A named context that is no image and no directory.
+    #[error("the build context '{name}' cannot be used as an image")]
+    NamedContext {
+        /// Its name.
+        name: String,
+    },
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a base image cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum BaseError {
+    /// The registry.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// Its documents.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// It is for another platform.
+    #[error("the image is for {found}, not for {wanted}")]
+    Platform {
+        /// What it is for.
+        found: Platform,
+        /// What was asked for.
+        wanted: Platform,
+    },
+}
+
+/// Why a step failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// The command ended with a code that is not 0.
+    #[error("the command ended with exit code {code}: {command}")]
+    Exit {
+        /// The code.
+        code: i32,
+        /// The command, for people.
+        command: String,
+    },
+    /// The command was ended by a signal.
+    #[error("the command was killed by signal {signal}: {command}")]
+    Signal {
+        /// The signal's number.
+        signal: i32,
+        /// The command, for people.
+        command: String,
+    },
+    /// An option of the instruction that dockless does not do yet.
+    #[error("{what} is not supported yet")]
+    Unsupported {
+        /// Such as `RUN --mount=type=ssh`.
+        what: String,
+    },
+    /// A name in USER that the image does not know.
+    #[error("unable to find user {user}: no such name in the image's /etc/passwd or /etc/group")]
+    UnknownUser {
+        /// As written.
+        user: String,
+    },
+    /// COPY or ADD.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+    /// A step is for a platform that this machine cannot run.
+    #[error("this machine ({host}) cannot run a command for {wanted}")]
+    Platform {
+        /// The machine's.
+        host: Platform,
+        /// The stage's.
+        wanted: Platform,
+    },
+    /// A tree or a layer.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// The sandbox could not be set up.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A file.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}

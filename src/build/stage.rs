@@ -1,0 +1,170 @@
+//! One stage: its steps in order, each found in the cache or carried out.
+
+use super::Build;
+use super::error::{BuildError, StepError};
+use super::key::{CacheKey, Encoder, ParentId};
+use super::record::{self, StepRecord};
+use super::schedule::{Results, Stopped};
+use crate::oci::{ChainId, ImageConfig, Layer};
+use crate::plan::{Base, PlannedStage, StageIndex, Step, StepKind};
+use crate::progress::{Outcome, StepId};
+
+/// What a stage ends as.
+#[derive(Debug, Clone)]
+pub struct StageResult {
+    /// All layers, the base's first.
+    pub layers: Vec<Layer>,
+    /// The tree by content.
+    pub tree: ParentId,
+    /// The complete config.
+    pub config: ImageConfig,
+}
+
+/// A stage in progress.
+pub(super) struct StageState<'a> {
+    /// The stage's plan.
+    pub stage: &'a PlannedStage,
+    /// Layers so far, the base's first.
+    pub layers: Vec<Layer>,
+    /// The tree so far, by content.
+    pub tree: ParentId,
+    /// When each step's result was made, RFC 3339.
+    created: Vec<String>,
+}
+
+impl Build<'_> {
+    /// Runs all steps of a stage.
+    pub(super) fn run_stage(
+        &self,
+        index: StageIndex,
+        results: &Results<StageResult>,
+    ) -> Result<StageResult, Stopped<BuildError>> {
+        let stage = &self.plan.stages[index.0];
+        let mut state = self.start(stage, results)?;
+        for step in &stage.steps {
+            if results.is_cancelled() {
+                return Err(Stopped::Cancelled);
+            }
+            self.run_step(&mut state, step, results)?;
+        }
+        Ok(self.finish(state))
+    }
+
+    fn start<'a>(
+        &self,
+        stage: &'a PlannedStage,
+        results: &Results<StageResult>,
+    ) -> Result<StageState<'a>, Stopped<BuildError>> {
+        let (layers, tree) = match &stage.base {
+            Base::Scratch => (Vec::new(), ParentId::base(None)),
+            Base::Stage(base) => {
+                let base = results.wait(*base)?;
+                (base.layers.clone(), base.tree.clone())
+            }
+            Base::Image(image) => {
+                let resolved = self.image(image);
+                let chain = ChainId::of(resolved.layers.iter().map(|layer| &layer.diff_id));
+                (resolved.layers.clone(), ParentId::base(chain.as_ref()))
+            }
+            Base::Context(name) => {
+                return Err(Stopped::Error(BuildError::NamedContext { name: name.clone() }));
+            }
+        };
+        if let Some(text) = stage.describe_base() {
+            self.report(&text, Some(stage.span.line), |_| Ok::<_, BuildError>(((), Outcome::Done)))
+                .map_err(Stopped::Error)?;
+        }
+        Ok(StageState { stage, layers, tree, created: Vec::new() })
+    }
+
+    fn run_step(
+        &self,
+        state: &mut StageState,
+        step: &Step,
+        results: &Results<StageResult>,
+    ) -> Result<(), Stopped<BuildError>> {
+        let text = state.stage.describe(step);
+        let failed = |source| BuildError::Step { text: text.clone(), span: step.span, source };
+        let record = if step.kind == StepKind::Metadata {
+            self.metadata(state, step).map_err(failed)
+        } else {
+            self.await_sources(&step.kind, results)?;
+            self.report(&text, Some(step.span.line), |id| self.layer_step(state, step, results, id)).map_err(failed)
+        };
+        let record = record.map_err(Stopped::Error)?;
+        if let Some(layer) = record.layer {
+            // Layers of our own always have a content digest; `record::find` takes no other.
+            if let Some(content) = &layer.content {
+                state.tree = state.tree.push(content);
+            }
+            state.layers.push(layer);
+        }
+        state.created.push(record.created);
+        Ok(())
+    }
+
+    /// An instruction that changes the config alone: its time is remembered, so that the same build gives the same image.
+    fn metadata(&self, state: &StageState, step: &Step) -> Result<StepRecord, StepError> {
+        let mut key = self.encoder("metadata", state);
+        key.field("history", step.history.created_by.as_deref().unwrap_or_default());
+        let key = key.finish();
+        if let Some(record) = self.cached(&key)? {
+            return Ok(record);
+        }
+        self.remember(&key, None)
+    }
+
+    /// An instruction that makes a layer.
+    fn layer_step(
+        &self,
+        state: &StageState,
+        step: &Step,
+        results: &Results<StageResult>,
+        id: StepId,
+    ) -> Result<(StepRecord, Outcome), StepError> {
+        match &step.kind {
+            StepKind::Run(run) => self.run(state, run, id),
+            StepKind::Copy(copy) => self.copy(state, copy, results),
+            StepKind::Workdir(workdir) => self.workdir(state, workdir),
+            StepKind::Metadata => self.metadata(state, step).map(|record| (record, Outcome::Done)),
+        }
+    }
+
+    /// Starts the key of a step: what every key holds.
+    pub(super) fn encoder(&self, kind: &str, state: &StageState) -> Encoder {
+        let mut encoder = Encoder::new(kind);
+        encoder.field("parent", state.tree.to_string());
+        encoder.field("platform", state.stage.platform.to_string());
+        encoder.field("epoch", self.epoch.map(|epoch| epoch.to_string()).unwrap_or_default());
+        encoder.field("rewrite", [u8::from(self.options.rewrite_timestamp)]);
+        encoder
+    }
+
+    /// The record of `key`, unless the build was asked to look nothing up.
+    pub(super) fn cached(&self, key: &CacheKey) -> Result<Option<StepRecord>, StepError> {
+        if self.options.no_cache {
+            return Ok(None);
+        }
+        Ok(record::find(&self.services.store, key)?)
+    }
+
+    /// Remembers a result under `key`.
+    pub(super) fn remember(&self, key: &CacheKey, layer: Option<Layer>) -> Result<StepRecord, StepError> {
+        let record = StepRecord { created: self.now(), layer };
+        record::save(&self.services.store, key, &record)?;
+        Ok(record)
+    }
+
+    /// Puts the times into the config and its layers beside it.
+    fn finish(&self, state: StageState) -> StageResult {
+        let mut config = state.stage.config.clone();
+        config.rootfs.diff_ids = state.layers.iter().map(|layer| layer.diff_id.clone()).collect();
+        let own = config.history.len() - state.created.len();
+        for (history, created) in config.history[own..].iter_mut().zip(&state.created) {
+            history.created = Some(created.clone());
+        }
+        let newest = config.history.iter().filter_map(|history| history.created.clone()).next_back();
+        config.created = Some(newest.unwrap_or_else(|| self.now()));
+        StageResult { layers: state.layers, tree: state.tree, config }
+    }
+}

@@ -1,0 +1,232 @@
+//! Snapshots: the tree of a stack of layers, ready to be read, or to be written on top of.
+//!
+//! Lower directories are unpacked layers, each kept once under its ChainId and shared by all builds. Nothing is unpacked
+//! before somebody asks for a tree, and blobs that are missing come in parallel while earlier ones unpack. An
+//! [`ActiveSnapshot`] is an empty upper directory over such a stack; committed, the upper directory itself becomes the new
+//! layer's unpacked form, so that what a step wrote is never unpacked again.
+
+use super::diff::{DiffError, LeftOut, diff};
+use super::layer::{LayerError, LayerOptions, LayerWriter};
+use super::unpack::{UnpackError, unpack};
+use super::view::LayerView;
+use crate::oci::{ChainId, DiffId, Layer};
+use crate::sandbox::Root;
+use crate::store::{BlobWriter, StagedLayer, Store, StoreError, TempDir};
+use std::collections::{HashMap, HashSet};
+use std::error::Error;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+/// Blobs fetched at once.
+const FETCHES: usize = 4;
+
+/// Brings a layer's blob into the store. Called from several threads at once, only for blobs that the store lacks.
+pub type Fetch<'a> = dyn Fn(&Layer) -> Result<(), Box<dyn Error + Send + Sync>> + Sync + 'a;
+
+/// Why a snapshot could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A layer could not be unpacked.
+    #[error("cannot unpack layer {layer}")]
+    Unpack {
+        /// The layer's DiffId.
+        layer: DiffId,
+        /// Why.
+        source: UnpackError,
+    },
+    /// A layer's content is not what the image says.
+    #[error("layer {expected} unpacks to {found}: the image's config and its layers do not belong together")]
+    DiffId {
+        /// From the config.
+        expected: DiffId,
+        /// From the bytes.
+        found: DiffId,
+    },
+    /// A blob could not be fetched.
+    #[error(transparent)]
+    Fetch(Box<dyn Error + Send + Sync>),
+    /// The difference could not be taken.
+    #[error(transparent)]
+    Diff(#[from] DiffError),
+    /// The layer could not be written.
+    #[error(transparent)]
+    Layer(#[from] LayerError),
+    /// A file of a tree.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Makes trees out of stacks of layers. Shared by all stages of a build.
+#[derive(Debug)]
+pub struct Snapshotter {
+    store: Arc<Store>,
+    /// One lock a chain, so that two stages with one base do not unpack it twice.
+    unpacking: Mutex<HashMap<ChainId, Arc<Mutex<()>>>>,
+}
+
+impl Snapshotter {
+    /// Keeps trees in `store`.
+    pub fn new(store: Arc<Store>) -> Self {
+        Snapshotter { store, unpacking: Mutex::default() }
+    }
+
+    /// The tree of `stack` (bottom first), to be read. Fetches and unpacks what is missing.
+    pub fn view(&self, stack: &[Layer], fetch: &Fetch) -> Result<LayerView, SnapshotError> {
+        Ok(top_first(&self.unpacked(stack, fetch)?)?)
+    }
+
+    /// An empty upper directory over the tree of `stack`. Fetches and unpacks what is missing.
+    pub fn prepare(&self, stack: &[Layer], fetch: &Fetch) -> Result<ActiveSnapshot, SnapshotError> {
+        let lowers = self.unpacked(stack, fetch)?;
+        let work = self.store.temp_dir()?;
+        let empty = work.path().join("empty");
+        for dir in [&empty, &work.path().join("work")] {
+            fs_err::create_dir(dir)?;
+        }
+        let chain = ChainId::of(stack.iter().map(|layer| &layer.diff_id));
+        Ok(ActiveSnapshot { lowers, chain, upper: self.store.stage_layer()?, work, empty, store: self.store.clone() })
+    }
+
+    /// Directories of the unpacked layers of `stack`, bottom first.
+    fn unpacked(&self, stack: &[Layer], fetch: &Fetch) -> Result<Vec<PathBuf>, SnapshotError> {
+        let chains = chains(stack);
+        let missing: Vec<usize> = (0..stack.len()).filter(|i| self.store.layer_dir(&chains[*i]).is_none()).collect();
+        if missing.is_empty() {
+            return Ok(chains.iter().filter_map(|chain| self.store.layer_dir(chain)).collect());
+        }
+        let arrivals = Arrivals::default();
+        let next = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..FETCHES.min(missing.len()) {
+                scope.spawn(|| {
+                    while let Some(index) = missing.get(next.fetch_add(1, Ordering::SeqCst)) {
+                        arrivals.put(*index, self.ensure_blob(&stack[*index], fetch));
+                    }
+                });
+            }
+            let mut dirs = Vec::with_capacity(stack.len());
+            for (index, layer) in stack.iter().enumerate() {
+                if missing.contains(&index) {
+                    arrivals.wait(index)?;
+                }
+                let dir = self.unpack_layer(layer, &chains[index], &dirs);
+                dirs.push(dir.inspect_err(|_| next.store(missing.len(), Ordering::SeqCst))?);
+            }
+            Ok(dirs)
+        })
+    }
+
+    fn ensure_blob(&self, layer: &Layer, fetch: &Fetch) -> Result<(), SnapshotError> {
+        match self.store.has_blob(&layer.digest)? {
+            Some(_) => Ok(()),
+            None => fetch(layer).map_err(SnapshotError::Fetch),
+        }
+    }
+
+    fn unpack_layer(&self, layer: &Layer, chain: &ChainId, below: &[PathBuf]) -> Result<PathBuf, SnapshotError> {
+        let lock = self.unpacking.lock().unwrap_or_else(PoisonError::into_inner).entry(chain.clone()).or_default().clone();
+        let _held = lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(dir) = self.store.layer_dir(chain) {
+            return Ok(dir);
+        }
+        let staged = self.store.stage_layer()?;
+        let blob = self.store.open_blob(&layer.digest)?;
+        let found = unpack(blob, &top_first(below)?, staged.path())
+            .map_err(|source| SnapshotError::Unpack { layer: layer.diff_id.clone(), source })?;
+        if found != layer.diff_id {
+            return Err(SnapshotError::DiffId { expected: layer.diff_id.clone(), found });
+        }
+        Ok(staged.commit(chain)?)
+    }
+}
+
+/// The view of layer directories that are given bottom first.
+fn top_first(dirs: &[PathBuf]) -> io::Result<LayerView> {
+    LayerView::new(&dirs.iter().rev().cloned().collect::<Vec<_>>())
+}
+
+fn chains(stack: &[Layer]) -> Vec<ChainId> {
+    let mut chains: Vec<ChainId> = Vec::with_capacity(stack.len());
+    for layer in stack {
+        let chain = match chains.last() {
+            Some(below) => below.push(&layer.diff_id),
+            None => ChainId::bottom(&layer.diff_id),
+        };
+        chains.push(chain);
+    }
+    chains
+}
+
+/// Blobs that have come, or why they have not.
+#[derive(Default)]
+struct Arrivals {
+    done: Mutex<(HashSet<usize>, Option<SnapshotError>)>,
+    changed: Condvar,
+}
+
+impl Arrivals {
+    fn put(&self, index: usize, result: Result<(), SnapshotError>) {
+        let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        match result {
+            Ok(()) => _ = done.0.insert(index),
+            Err(error) => _ = done.1.get_or_insert(error),
+        }
+        self.changed.notify_all();
+    }
+
+    fn wait(&self, index: usize) -> Result<(), SnapshotError> {
+        let done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = |done: &mut (HashSet<usize>, Option<SnapshotError>)| done.1.is_none() && !done.0.contains(&index);
+        let mut done = self.changed.wait_while(done, waiting).unwrap_or_else(PoisonError::into_inner);
+        done.1.take().map_or(Ok(()), Err)
+    }
+}
+
+/// A tree that is being written to.
+#[derive(Debug)]
+pub struct ActiveSnapshot {
+    lowers: Vec<PathBuf>,
+    chain: Option<ChainId>,
+    upper: StagedLayer,
+    work: TempDir,
+    empty: PathBuf,
+    store: Arc<Store>,
+}
+
+impl ActiveSnapshot {
+    /// What the sandbox mounts as the command's root.
+    pub fn root(&self) -> Root {
+        let mut lowers: Vec<PathBuf> = self.lowers.iter().rev().cloned().collect();
+        if lowers.is_empty() {
+            // overlayfs wants at least one lower directory.
+            lowers.push(self.empty.clone());
+        }
+        Root::Overlay { lowers, upper: self.upper.path().to_path_buf(), work: self.work.path().join("work") }
+    }
+
+    /// The upper directory.
+    pub fn upper(&self) -> &Path {
+        self.upper.path()
+    }
+
+    /// Writes what changed as a layer into the store; the upper directory becomes its unpacked form. Also gives what no layer
+    /// can hold.
+    pub fn commit(self, options: LayerOptions, exclude: &[&[u8]]) -> Result<(Layer, Vec<LeftOut>), SnapshotError> {
+        let parent = top_first(&self.lowers)?;
+        let mut writer: LayerWriter<BlobWriter> = LayerWriter::new(self.store.blob_writer()?, options);
+        let left_out = diff(self.upper.path(), &parent, exclude, &mut writer)?;
+        let (blob, layer) = writer.finish()?;
+        blob.finish()?;
+        let chain = match &self.chain {
+            Some(below) => below.push(&layer.diff_id),
+            None => ChainId::bottom(&layer.diff_id),
+        };
+        self.upper.commit(&chain)?;
+        Ok((layer, left_out))
+    }
+}
