@@ -1,7 +1,12 @@
 //! Trees, differences between them, and layers.
 
 pub mod overrides;
+pub mod unpack;
+mod unpack_node;
+mod unpack_tar;
+mod unpack_tree;
 pub mod view;
 pub mod xattrs;
 
+pub use unpack::{UnpackError, unpack};
 pub use view::LayerView;
