@@ -11,6 +11,7 @@ use super::gzip::{Compression, ParallelCompressor};
 use crate::oci::digest::{Algorithm, Hasher, HashingWriter};
 use crate::oci::layer::{Kind, Metadata};
 use crate::oci::{ContentDigest, DiffId, Layer};
+use crate::store::BlobWriter;
 use std::io::{self, Read, Write};
 
 /// How a layer is written.
@@ -35,7 +36,7 @@ impl Default for LayerOptions {
 /// Writes one layer into the blob `W`. Entries come in the canonical order ([`order`]), each path once. After an error the
 /// blob is of no use and must be dropped.
 pub struct LayerWriter<W: Write> {
-    tar: TarWriter<HashingWriter<ParallelCompressor<HashingWriter<W>>>>,
+    tar: TarWriter<HashingWriter<ParallelCompressor<W>>>,
     content: ContentHasher,
     media_type: &'static str,
 }
@@ -43,7 +44,7 @@ pub struct LayerWriter<W: Write> {
 impl<W: Write> LayerWriter<W> {
     /// Writes into `blob`.
     pub fn new(blob: W, options: LayerOptions) -> Self {
-        let compressor = ParallelCompressor::new(HashingWriter::new(blob), options.compression, options.threads);
+        let compressor = ParallelCompressor::new(blob, options.compression, options.threads);
         LayerWriter {
             tar: TarWriter::new(HashingWriter::new(compressor), options.epoch),
             content: ContentHasher::new(),
@@ -83,18 +84,21 @@ impl<W: Write> LayerWriter<W> {
         self.tar.opaque(dir)
     }
 
-    /// Ends the layer: the blob, all of it written but not committed, and what it is.
-    pub fn finish(self) -> Result<(W, Layer), LayerError> {
+    /// Ends the layer: the blob, all of it written, and what it holds.
+    pub fn finish_into(self) -> Result<(W, DiffId, ContentDigest), LayerError> {
         let (compressor, diff_id, _) = self.tar.finish()?.finish();
-        let (blob, digest, size) = compressor.finish().map_err(LayerError::Write)?.finish();
-        let layer = Layer {
-            digest,
-            size,
-            media_type: self.media_type.to_string(),
-            diff_id: DiffId::new(diff_id),
-            content: Some(self.content.finish()),
-        };
-        Ok((blob, layer))
+        let blob = compressor.finish().map_err(LayerError::Write)?;
+        Ok((blob, DiffId::new(diff_id), self.content.finish()))
+    }
+}
+
+impl LayerWriter<BlobWriter> {
+    /// Ends the layer and puts its blob in the store.
+    pub fn finish(self) -> Result<Layer, LayerError> {
+        let media_type = self.media_type.to_string();
+        let (blob, diff_id, content) = self.finish_into()?;
+        let (digest, size) = blob.finish()?;
+        Ok(Layer { digest, size, media_type, diff_id, content: Some(content) })
     }
 }
 

@@ -6,10 +6,16 @@ pub mod gzip;
 pub mod layer;
 pub mod overrides;
 pub mod snapshot;
+pub mod unpack;
+mod unpack_node;
+mod unpack_tar;
+mod unpack_tree;
 pub mod view;
 pub mod xattrs;
 
-pub use diff::{DiffError, diff};
+pub use diff::{DiffError, LeftOut, diff};
+pub use gzip::Compression;
 pub use layer::{LayerError, LayerOptions, LayerWriter};
 pub use snapshot::{ActiveSnapshot, Fetch, SnapshotError, Snapshotter};
+pub use unpack::{UnpackError, unpack};
 pub use view::LayerView;

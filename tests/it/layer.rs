@@ -113,7 +113,7 @@ impl Overlay {
         let mut layer = LayerWriter::new(Vec::new(), options);
         let parent = Plain(self.path("lower"));
         let left_out = diff(&self.path("upper"), &parent, exclude, &mut layer).unwrap();
-        (layer.finish().unwrap().0, left_out)
+        (layer.finish_into().unwrap().0, left_out)
     }
 
     /// Paths of the layer after `change`.

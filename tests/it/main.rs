@@ -5,6 +5,7 @@ mod build;
 mod cli;
 mod copy;
 mod dockerfile;
+mod images;
 mod layer;
 mod plan;
 mod registry;

@@ -99,6 +99,9 @@ pub enum LayerError {
     /// The archive could not be written.
     #[error("writing a layer")]
     Write(#[source] io::Error),
+    /// The blob could not be stored.
+    #[error(transparent)]
+    Store(#[from] crate::store::StoreError),
 }
 
 /// A path for a message.

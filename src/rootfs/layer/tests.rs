@@ -42,7 +42,7 @@ fn round_trip(path: &[u8], meta: &Metadata) -> (Vec<u8>, Option<Vec<u8>>, u64, u
     let mut layer = writer(plain());
     let zeros = &mut io::repeat(0).take(if let Kind::File { size } = meta.kind { size } else { 0 });
     layer.append(path, meta, Some(zeros)).unwrap();
-    let (bytes, _) = layer.finish().unwrap();
+    let (bytes, ..) = layer.finish_into().unwrap();
     let keys = pax_keys(&bytes);
     let mut archive = tar::Archive::new(&bytes[..]);
     let entry = archive.entries().unwrap().next().unwrap().unwrap();
@@ -106,7 +106,7 @@ fn sizes_beyond_ustar_stand_in_a_record() {
     let mut layer = writer(plain());
     let error = layer.append(b"big", &meta(Kind::File { size: 1 << 33 }), Some(&mut &b"short"[..])).unwrap_err();
     assert!(matches!(error, LayerError::Shrank { got: 5, expected: 0x2_0000_0000, .. }), "{error}");
-    let (bytes, _) = layer.finish().unwrap();
+    let (bytes, ..) = layer.finish_into().unwrap();
     assert!(bytes[512..].starts_with(b"19 size=8589934592\n"));
 }
 
@@ -116,7 +116,7 @@ fn epoch_sets_later_times_back() {
     for (mtime, expected) in [(4, 4), (5, 5), (6, 5)] {
         let mut layer = writer(options);
         layer.append(b"f", &Metadata { mtime, ..file(b"") }, None).unwrap();
-        let (bytes, _) = layer.finish().unwrap();
+        let (bytes, ..) = layer.finish_into().unwrap();
         assert_eq!(tar::Header::from_byte_slice(&bytes[..512]).mtime().unwrap(), expected);
     }
 }
@@ -161,7 +161,7 @@ fn files_that_change_while_they_are_read_are_named() {
 fn content(fill: impl Fn(&mut LayerWriter<Vec<u8>>)) -> ContentDigest {
     let mut layer = writer(plain());
     fill(&mut layer);
-    layer.finish().unwrap().1.content.unwrap()
+    layer.finish_into().unwrap().2
 }
 
 #[test]
@@ -204,9 +204,12 @@ fn content_leaves_times_out_and_nothing_else() {
 fn the_layer_is_what_its_digests_say() {
     use crate::oci::Digest;
     for compression in [Compression::default(), Compression::zstd(None).unwrap(), Compression::none()] {
-        let mut layer = writer(LayerOptions { compression, ..plain() });
+        let root = tempfile::tempdir().unwrap();
+        let store = crate::store::Store::open(root.path()).unwrap();
+        let mut layer = LayerWriter::new(store.blob_writer().unwrap(), LayerOptions { compression, ..plain() });
         layer.append(b"f", &file(b"abc"), Some(&mut &b"abc"[..])).unwrap();
-        let (blob, layer) = layer.finish().unwrap();
+        let layer = layer.finish().unwrap();
+        let blob = store.read_blob(&layer.digest, 1 << 20).unwrap();
         assert_eq!((Digest::sha256(&blob), blob.len() as u64), (layer.digest, layer.size));
         let mut tar = Vec::new();
         match layer.media_type.rsplit('+').next() {
