@@ -1,13 +1,13 @@
 //! Why a build failed. Whatever has a place in the Dockerfile carries its span to the end.
 
 use super::copy::CopyError;
-use crate::context::ContextError;
+use crate::context::ignore::IgnoreError;
 use crate::dockerfile::ParseError;
 use crate::dockerfile::span::Span;
 use crate::oci::Platform;
 use crate::plan::PlanError;
 use crate::registry::RegistryError;
-use crate::rootfs::SnapshotError;
+use crate::rootfs::{LayerError, SnapshotError};
 use crate::sandbox::SandboxError;
 use crate::store::{ImageError, StoreError};
 use std::path::PathBuf;
@@ -24,9 +24,12 @@ pub enum BuildError {
     /// The Dockerfile cannot be opened.
     #[error("cannot read the Dockerfile")]
     ReadDockerfile(#[source] std::io::Error),
-    /// The context cannot be used.
+    /// The context cannot be opened.
+    #[error("cannot open the build context")]
+    Context(#[source] std::io::Error),
+    /// The context's ignore file cannot be used.
     #[error(transparent)]
-    Context(#[from] ContextError),
+    Ignore(#[from] IgnoreError),
     /// The Dockerfile does not parse.
     #[error(transparent)]
     Parse(#[from] ParseError),
@@ -75,13 +78,11 @@ pub enum BaseError {
     /// Its documents.
     #[error(transparent)]
     Image(#[from] ImageError),
-    /// It is for another platform.
-    #[error("the image is for {found}, not for {wanted}")]
-    Platform {
-        /// What it is for.
-        found: Platform,
-        /// What was asked for.
-        wanted: Platform,
+    /// A named context that is an OCI layout.
+    #[error("the build context '{name}' is an OCI layout, which is not supported yet")]
+    Layout {
+        /// Its name.
+        name: String,
     },
 }
 
@@ -110,11 +111,17 @@ pub enum StepError {
         /// Such as `RUN --mount=type=ssh`.
         what: String,
     },
-    /// A name in USER that the image does not know.
-    #[error("unable to find user {user}: no such name in the image's /etc/passwd or /etc/group")]
-    UnknownUser {
-        /// As written.
-        user: String,
+    /// A named context that the build was not given.
+    #[error("there is no build context '{name}'")]
+    NamedContext {
+        /// Its name.
+        name: String,
+    },
+    /// The stage that the step reads failed.
+    #[error("stage {name} failed")]
+    StageFailed {
+        /// The stage.
+        name: String,
     },
     /// COPY or ADD.
     #[error(transparent)]
@@ -127,9 +134,12 @@ pub enum StepError {
         /// The stage's.
         wanted: Platform,
     },
-    /// A tree or a layer.
+    /// A tree.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
+    /// A layer could not be written.
+    #[error(transparent)]
+    Layer(#[from] LayerError),
     /// The sandbox could not be set up.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),

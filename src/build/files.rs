@@ -1,1 +1,135 @@
 //! COPY, ADD and WORKDIR: written straight into a layer, with no command and no mount.
+
+use super::Build;
+use super::copy::{self, Changes, CopyError, CopyRequest, Heredoc};
+use super::error::{BuildError, StepError};
+use super::record::StepRecord;
+use super::schedule::{Results, Stopped};
+use super::stage::{StageResult, StageState};
+use crate::context::{EmptyTree, SourceTree};
+use crate::oci::Layer;
+use crate::plan::{CopySource, CopyStep, StageIndex, StepKind, TreeSource, WorkdirStep};
+use crate::progress::Outcome;
+use crate::rootfs::LayerWriter;
+
+impl Build<'_> {
+    /// Waits for the stages that a step reads, so that a failure of theirs is not taken for the step's.
+    pub(super) fn await_sources(
+        &self,
+        step: &StepKind,
+        results: &Results<StageResult>,
+    ) -> Result<(), Stopped<BuildError>> {
+        if let StepKind::Copy(copy) = step
+            && let TreeSource::Stage(stage) = copy.from
+        {
+            results.wait(stage)?;
+        }
+        Ok(())
+    }
+
+    /// COPY and ADD.
+    pub(super) fn copy(
+        &self,
+        state: &StageState,
+        step: &CopyStep,
+        results: &Results<StageResult>,
+    ) -> Result<(StepRecord, Outcome), StepError> {
+        let sources = paths(step)?;
+        let heredocs: Vec<Heredoc> =
+            step.heredocs.iter().map(|file| Heredoc { name: &file.name, body: file.content.as_bytes() }).collect();
+        let request = CopyRequest {
+            sources: &sources,
+            heredocs: &heredocs,
+            dest: &step.dest,
+            workdir: "/",
+            chown: step.chown.as_deref(),
+            chmod: step.chmod.as_deref(),
+            exclude: &step.exclude,
+            parents: step.parents,
+            link: step.link,
+            is_add: step.add.is_some(),
+            unpack: step.add.as_ref().and_then(|add| add.unpack),
+            created_mtime: self.now_seconds(),
+        };
+        let source = self.tree(&step.from, results)?;
+        let mut key = self.encoder(if request.is_add { "add" } else { "copy" }, state);
+        key.field("selection", copy::selection_digest(&request, &*source)?.to_string());
+        key.list("sources", &sources);
+        key.list("heredocs", step.heredocs.iter().flat_map(|file| [&file.name, &file.content]));
+        key.field("dest", &step.dest);
+        key.list("chown", &step.chown);
+        key.list("chmod", &step.chmod);
+        key.list("exclude", &step.exclude);
+        key.field("flags", [step.parents, step.link, request.unpack != Some(false)].map(u8::from));
+        self.cached_or(&key.finish(), || {
+            let dest = self.snapshots.view(&state.layers, &|layer| self.fetch(layer))?;
+            let spool = self.services.store.temp_dir()?;
+            let changes = copy::copy(&request, &*source, &dest, spool.path())?;
+            self.write(&changes, &*source, &dest)
+        })
+    }
+
+    /// WORKDIR: the directory and whatever is missing above it, owned by the user of that time.
+    pub(super) fn workdir(&self, state: &StageState, step: &WorkdirStep) -> Result<(StepRecord, Outcome), StepError> {
+        let mut key = self.encoder("workdir", state);
+        key.field("path", &step.path);
+        key.field("user", &step.user);
+        self.cached_or(&key.finish(), || {
+            let dest = self.snapshots.view(&state.layers, &|layer| self.fetch(layer))?;
+            let changes = copy::make_directory(&step.path, &step.user, &dest, self.now_seconds())?;
+            self.write(&changes, &EmptyTree, &dest)
+        })
+    }
+
+    /// Writes changes as a layer into the store.
+    fn write(&self, changes: &Changes, source: &dyn SourceTree, dest: &dyn SourceTree) -> Result<Layer, StepError> {
+        let mut writer = LayerWriter::new(self.services.store.blob_writer()?, self.layer_options());
+        for (path, change) in changes.iter() {
+            match change {
+                copy::Change::Entry { meta, data } => {
+                    let mut data = changes.open(data, source, dest)?;
+                    writer.append(path, meta, Some(&mut *data))?;
+                }
+                copy::Change::Hardlink { to } => writer.hardlink(path, to)?,
+            }
+        }
+        let (blob, layer) = writer.finish()?;
+        blob.finish_as(&layer.digest, Some(layer.size))?;
+        Ok(layer)
+    }
+
+    /// The tree that a COPY reads.
+    fn tree<'a>(
+        &'a self,
+        from: &TreeSource,
+        results: &Results<StageResult>,
+    ) -> Result<Box<dyn SourceTree + 'a>, StepError> {
+        let layers = match from {
+            TreeSource::Context => return Ok(Box::new(&self.context)),
+            TreeSource::Scratch => return Ok(Box::new(EmptyTree)),
+            TreeSource::NamedContext(name) => {
+                let context = self.contexts.get(name);
+                return Ok(Box::new(context.ok_or_else(|| StepError::NamedContext { name: name.clone() })?));
+            }
+            TreeSource::Image(image) => self.image(image).layers.clone(),
+            TreeSource::Stage(stage) => self.stage_layers(*stage, results)?,
+        };
+        Ok(Box::new(self.snapshots.view(&layers, &|layer| self.fetch(layer))?))
+    }
+
+    /// Layers of a stage that [`Build::await_sources`] has waited for.
+    fn stage_layers(&self, stage: StageIndex, results: &Results<StageResult>) -> Result<Vec<Layer>, StepError> {
+        let name = || self.plan.stages[stage.0].label.clone();
+        let result = results.wait(stage).map_err(|_| StepError::StageFailed { name: name() })?;
+        Ok(result.layers.clone())
+    }
+}
+
+/// The path sources of a COPY or ADD.
+fn paths(step: &CopyStep) -> Result<Vec<String>, CopyError> {
+    let path = |source: &CopySource| match source {
+        CopySource::Path(path) => Ok(path.clone()),
+        CopySource::Url(url) | CopySource::Git(url) => Err(CopyError::RemoteAdd(url.clone())),
+    };
+    step.sources.iter().map(path).collect()
+}

@@ -6,13 +6,13 @@
 
 pub mod copy;
 pub mod error;
+mod files;
 pub mod image;
 pub mod key;
 pub mod options;
 pub mod record;
 pub mod schedule;
 pub mod stage;
-mod files;
 mod steps;
 
 pub use error::{BaseError, BuildError, StepError};
@@ -20,6 +20,7 @@ pub use image::BuiltImage;
 pub use options::{BuildOptions, DockerfileSource};
 
 use crate::context::ContextDir;
+use crate::context::ignore::IgnoreFile;
 use crate::dockerfile::{self, Dockerfile, lint::Warning};
 use crate::oci::{Digest, Layer, Platform, Reference};
 use crate::plan::{BaseImage, BuildPlan, ImageRequest, ImageSource, NamedContext, PlanOptions, PlannedImage, Planner};
@@ -27,17 +28,18 @@ use crate::progress::{Event, Outcome, Progress, StepId};
 use crate::registry::RegistryClient;
 use crate::rootfs::Snapshotter;
 use crate::sandbox::Sandbox;
-use crate::store::{self, Store, StoredImage};
+use crate::store::{Image, Store, StoreError};
 use stage::StageResult;
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 /// What a build works with.
 pub struct Services<'a> {
     /// Where everything is kept.
-    pub store: Arc<Store>,
+    pub store: Store,
     /// Where bases come from.
     pub registry: &'a RegistryClient,
     /// What runs RUN steps.
@@ -73,7 +75,7 @@ struct Build<'a> {
     options: &'a BuildOptions,
     services: &'a Services<'a>,
     plan: BuildPlan,
-    images: HashMap<(ImageSource, Platform), StoredImage>,
+    images: HashMap<(ImageSource, Platform), Image>,
     contexts: BTreeMap<String, ContextDir>,
     context: ContextDir,
     snapshots: Snapshotter,
@@ -103,12 +105,12 @@ pub fn read_dockerfile(options: &BuildOptions) -> Result<Source, BuildError> {
 /// Builds an image into the store and tags it there.
 pub fn build(options: &BuildOptions, source: &Source, services: &Services) -> Result<Built, BuildError> {
     let parsed = dockerfile::parse(&source.text)?;
-    let context = ContextDir::open_for(&options.context, options.dockerfile.path())?;
+    let context = open_context(&options.context, options.dockerfile.path())?;
     let (plan, images) = make_plan(options, &parsed, services)?;
     let contexts = options
         .build_contexts
         .iter()
-        .map(|(name, dir)| Ok((name.clone(), ContextDir::open_for(dir, None)?)))
+        .map(|(name, dir)| Ok((name.clone(), open_context(dir, None)?)))
         .collect::<Result<_, BuildError>>()?;
     let build = Build {
         epoch: options.source_date_epoch.or(plan.source_date_epoch),
@@ -134,7 +136,13 @@ pub fn build(options: &BuildOptions, source: &Source, services: &Services) -> Re
     Ok(Built { image, sources, warnings })
 }
 
-type Images = HashMap<(ImageSource, Platform), StoredImage>;
+/// A context directory, filtered by its ignore file.
+fn open_context(dir: &Path, dockerfile: Option<&Path>) -> Result<ContextDir, BuildError> {
+    let ignore = IgnoreFile::find(dir, dockerfile)?;
+    ContextDir::open(dir, ignore).map_err(BuildError::Context)
+}
+
+type Images = HashMap<(ImageSource, Platform), Image>;
 
 /// Plans, resolving images as the planner asks for them.
 fn make_plan(
@@ -174,28 +182,24 @@ fn plan_options(options: &BuildOptions) -> PlanOptions {
 }
 
 /// An image from the store where it has a name there, else from its registry.
-fn resolve(
-    options: &BuildOptions,
-    request: &ImageRequest,
-    services: &Services,
-) -> Result<StoredImage, BaseError> {
+fn resolve(options: &BuildOptions, request: &ImageRequest, services: &Services) -> Result<Image, BaseError> {
     let reference = match &request.source {
         ImageSource::Registry(reference) => reference,
         // `plan_options` makes no context an OCI layout.
         ImageSource::Context(name) => return Err(BaseError::Layout { name: name.clone() }),
     };
     if !options.pull
-        && let Some(image) = store::image::local(&services.store, reference, &request.platform)?
+        && let Some(image) = services.store.image(reference, &request.platform)?
     {
         return Ok(image);
     }
     let resolved = services.registry.resolve(reference, &request.platform)?;
     let config = services.registry.fetch_config(reference, &resolved)?;
-    Ok(store::image::read(reference, resolved.digest, &resolved.manifest, &config)?)
+    Ok(Image::read(resolved.descriptor, &resolved.manifest, &config)?)
 }
 
 fn layer_sources(images: &Images) -> HashMap<Digest, Reference> {
-    let layers = |image: &StoredImage| {
+    let layers = |image: &Image| {
         let source = image.source.clone();
         image.layers.iter().map(move |layer| (layer.digest.clone(), source.clone())).collect::<Vec<_>>()
     };
@@ -204,7 +208,7 @@ fn layer_sources(images: &Images) -> HashMap<Digest, Reference> {
 
 impl Build<'_> {
     /// An image of the plan.
-    fn image(&self, image: &PlannedImage) -> &StoredImage {
+    fn image(&self, image: &PlannedImage) -> &Image {
         // The planner names only images that it was supplied with.
         &self.images[&(image.source.clone(), image.platform.clone())]
     }
@@ -213,7 +217,7 @@ impl Build<'_> {
     fn fetch(&self, layer: &Layer) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let source = self.sources.lock().unwrap_or_else(PoisonError::into_inner).get(&layer.digest).cloned();
         let Some(reference) = source else {
-            return Err(Box::new(store::StoreError::NoBlob { digest: layer.digest.clone() }));
+            return Err(Box::new(StoreError::Missing(layer.digest.clone())));
         };
         let store = &self.services.store;
         Ok(self.services.registry.ensure_blob(store, &reference, layer, self.services.progress)?)

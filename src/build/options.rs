@@ -2,7 +2,7 @@
 
 use crate::oci::{ImageFormat, Platform, Reference};
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A build, as asked for. Holds no secret: credentials travel beside it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -51,4 +51,14 @@ pub enum DockerfileSource {
     },
     /// Its text (from standard input).
     Text(Vec<u8>),
+}
+
+impl DockerfileSource {
+    /// Where the file is; `None` for text.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            DockerfileSource::File { path, .. } => Some(path),
+            DockerfileSource::Text(_) => None,
+        }
+    }
 }

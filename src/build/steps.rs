@@ -1,10 +1,10 @@
 //! The steps that make layers: RUN, COPY and ADD, WORKDIR.
 
+use super::Build;
 use super::error::StepError;
 use super::key::{CacheKey, Encoder};
 use super::record::StepRecord;
 use super::stage::StageState;
-use super::Build;
 use crate::oci::{Layer, Platform};
 use crate::plan::{Network, RunStep};
 use crate::progress::{Event, Outcome, StepId};

@@ -39,14 +39,6 @@ pub enum SnapshotError {
         /// Why.
         source: UnpackError,
     },
-    /// A layer's content is not what the image says.
-    #[error("layer {expected} unpacks to {found}: the image's config and its layers do not belong together")]
-    DiffId {
-        /// From the config.
-        expected: DiffId,
-        /// From the bytes.
-        found: DiffId,
-    },
     /// A blob could not be fetched.
     #[error(transparent)]
     Fetch(Box<dyn Error + Send + Sync>),
@@ -64,14 +56,14 @@ pub enum SnapshotError {
 /// Makes trees out of stacks of layers. Shared by all stages of a build.
 #[derive(Debug)]
 pub struct Snapshotter {
-    store: Arc<Store>,
+    store: Store,
     /// One lock a chain, so that two stages with one base do not unpack it twice.
     unpacking: Mutex<HashMap<ChainId, Arc<Mutex<()>>>>,
 }
 
 impl Snapshotter {
     /// Keeps trees in `store`.
-    pub fn new(store: Arc<Store>) -> Self {
+    pub fn new(store: Store) -> Self {
         Snapshotter { store, unpacking: Mutex::default() }
     }
 
@@ -129,18 +121,16 @@ impl Snapshotter {
     }
 
     fn unpack_layer(&self, layer: &Layer, chain: &ChainId, below: &[PathBuf]) -> Result<PathBuf, SnapshotError> {
-        let lock = self.unpacking.lock().unwrap_or_else(PoisonError::into_inner).entry(chain.clone()).or_default().clone();
+        let lock =
+            self.unpacking.lock().unwrap_or_else(PoisonError::into_inner).entry(chain.clone()).or_default().clone();
         let _held = lock.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(dir) = self.store.layer_dir(chain) {
             return Ok(dir);
         }
         let staged = self.store.stage_layer()?;
         let blob = self.store.open_blob(&layer.digest)?;
-        let found = unpack(blob, &top_first(below)?, staged.path())
+        unpack(blob, &top_first(below)?, staged.path(), Some(&layer.diff_id))
             .map_err(|source| SnapshotError::Unpack { layer: layer.diff_id.clone(), source })?;
-        if found != layer.diff_id {
-            return Err(SnapshotError::DiffId { expected: layer.diff_id.clone(), found });
-        }
         Ok(staged.commit(chain)?)
     }
 }
@@ -195,7 +185,7 @@ pub struct ActiveSnapshot {
     upper: StagedLayer,
     work: TempDir,
     empty: PathBuf,
-    store: Arc<Store>,
+    store: Store,
 }
 
 impl ActiveSnapshot {

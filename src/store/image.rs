@@ -1,120 +1,163 @@
-//! Images as wholes: a digest, a config and layers, read from their documents. No layer need be there.
+//! Images as wholes: a manifest, a config and layers, read from their documents. No layer need be in the store.
 
-use crate::oci::manifest::{digest_of, is_index, platform_of};
-use crate::oci::{Digest, ImageConfig, Index, Layer, Manifest, Platform, Reference};
 use super::{Store, StoreError};
+use crate::oci::digest::DigestError;
+use crate::oci::manifest::{digest_of, is_index, is_manifest, platform_of};
+use crate::oci::{Descriptor, Digest, ImageConfig, Index, Layer, Manifest, Platform, Reference};
+use serde::de::DeserializeOwned;
 
-/// An image whose manifest and config are known.
-#[derive(Debug, Clone, PartialEq)]
-pub struct StoredImage {
-    /// Digest of its manifest.
-    pub digest: Digest,
-    /// Its config.
-    pub config: ImageConfig,
-    /// Its layers, bottom first.
-    pub layers: Vec<Layer>,
-    /// Where blobs that the store lacks are fetched from.
-    pub source: Reference,
-}
+/// No manifest, index or config is longer; registries refuse manifests over 4 MiB.
+pub const DOCUMENT_MAX: u64 = 16 << 20;
 
-/// An image that is there but cannot be used.
+/// Why an image cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
-    /// Not a document of the kind its media type says.
-    #[error("the {what} of {image} cannot be read: {source}")]
-    Malformed {
-        /// `manifest`, `index` or `config`.
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A manifest, an index or a config that is none.
+    #[error("{digest} is no {what}")]
+    Document {
+        /// Its digest.
+        digest: Digest,
+        /// What it should be.
         what: &'static str,
-        /// The image.
-        image: String,
-        /// What is wrong.
+        /// What is wrong with it.
         source: serde_json::Error,
     },
-    /// A digest that cannot be read.
-    #[error("the manifest of {image} cannot be used: {source}")]
-    Digest {
-        /// The image.
-        image: String,
-        /// What is wrong.
-        source: crate::oci::digest::DigestError,
+    /// Something that is neither a manifest nor an index.
+    #[error("{digest} is no image: its media type is '{media_type}'")]
+    MediaType {
+        /// Its digest.
+        digest: Digest,
+        /// Its media type.
+        media_type: String,
     },
+    /// An index without an image for this platform.
+    #[error("{digest} holds no image for {platform} (it has {available})")]
+    Platform {
+        /// Digest of the index.
+        digest: Digest,
+        /// What was asked for.
+        platform: Box<Platform>,
+        /// What there is.
+        available: String,
+    },
+    /// A descriptor with a digest that cannot be read.
+    #[error(transparent)]
+    Digest(#[from] DigestError),
     /// Manifest and config do not belong together.
-    #[error("the manifest of {image} names {layers} layers and its config {diff_ids}")]
+    #[error("the manifest {digest} names {layers} layers, its config {diff_ids}")]
     LayerCount {
-        /// The image.
-        image: String,
+        /// Digest of the manifest.
+        digest: Digest,
         /// In the manifest.
         layers: usize,
         /// In the config.
         diff_ids: usize,
     },
-    /// An index without an image for the platform.
-    #[error("{image} has no image for {platform} (it has {available})")]
-    Platform {
-        /// The image.
-        image: String,
-        /// Asked for.
-        platform: Platform,
-        /// In the index.
-        available: String,
-    },
-    /// The store.
-    #[error(transparent)]
-    Store(#[from] StoreError),
 }
 
-/// Largest manifest, index or config that is read into memory: registries allow 4 MiB.
-const DOCUMENT_LIMIT: u64 = 8 << 20;
-
-/// Reads an image from its manifest and config.
-pub fn image(
-    source: &Reference,
-    digest: Digest,
-    manifest: &[u8],
-    config: &[u8],
-) -> Result<StoredImage, ImageError> {
-    let name = || source.to_string();
-    let malformed = |what| move |error| ImageError::Malformed { what, image: source.to_string(), source: error };
-    let manifest: Manifest = serde_json::from_slice(manifest).map_err(malformed("manifest"))?;
-    let config: ImageConfig = serde_json::from_slice(config).map_err(malformed("config"))?;
-    let (layers, diff_ids) = (manifest.layers(), &config.rootfs.diff_ids);
-    if layers.len() != diff_ids.len() {
-        return Err(ImageError::LayerCount { image: name(), layers: layers.len(), diff_ids: diff_ids.len() });
-    }
-    let layer = |(descriptor, diff_id): (&crate::oci::Descriptor, &crate::oci::DiffId)| {
-        let digest = digest_of(descriptor).map_err(|source| ImageError::Digest { image: name(), source })?;
-        let media_type = descriptor.media_type().to_string();
-        Ok(Layer { digest, size: descriptor.size(), media_type, diff_id: diff_id.clone(), content: None })
-    };
-    let layers = layers.iter().zip(diff_ids).map(layer).collect::<Result<_, ImageError>>()?;
-    Ok(StoredImage { digest, config, layers, source: source.clone() })
+/// One image of one platform.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Image {
+    /// What names the manifest.
+    pub descriptor: Descriptor,
+    /// Digest of the manifest.
+    pub digest: Digest,
+    /// The manifest.
+    pub manifest: Manifest,
+    /// Digest of the config: the image's ID.
+    pub id: Digest,
+    /// The config.
+    pub config: ImageConfig,
+    /// Its layers, bottom first.
+    pub layers: Vec<Layer>,
 }
 
-/// The image that the store has under `reference` for `platform`, if its documents are all there.
-pub fn local(store: &Store, reference: &Reference, platform: &Platform) -> Result<Option<StoredImage>, ImageError> {
-    let Some(descriptor) = store.resolve(reference)? else { return Ok(None) };
-    let image_name = reference.to_string();
-    let bad_digest = |source| ImageError::Digest { image: reference.to_string(), source };
-    let mut digest = digest_of(&descriptor).map_err(bad_digest)?;
-    let mut bytes = store.read_blob(&digest, DOCUMENT_LIMIT)?;
-    if is_index(&descriptor.media_type().to_string()) {
-        let malformed = |source| ImageError::Malformed { what: "index", image: image_name.clone(), source };
-        let index: Index = serde_json::from_slice(&bytes).map_err(malformed)?;
-        let fits = |d: &&crate::oci::Descriptor| platform_of(d).is_some_and(|have| platform.accepts(&have));
-        let Some(chosen) = index.manifests().iter().find(fits) else { return Ok(None) };
-        digest = digest_of(chosen).map_err(bad_digest)?;
-        if store.has_blob(&digest)?.is_none() {
-            return Ok(None);
+impl Image {
+    /// Reads the image at `target`; where that is an index, its image for `platform`.
+    pub fn load(store: &Store, target: &Descriptor, platform: &Platform) -> Result<Image, ImageError> {
+        let descriptor = match is_index(target.media_type().as_ref()) {
+            true => choose(&store.index(target)?, target, platform)?,
+            false => target.clone(),
+        };
+        let digest = digest_of(&descriptor)?;
+        let media_type = descriptor.media_type().as_ref();
+        if !is_manifest(media_type) {
+            return Err(ImageError::MediaType { digest, media_type: media_type.to_string() });
         }
-        bytes = store.read_blob(&digest, DOCUMENT_LIMIT)?;
+        let manifest = store.read_blob(&digest, DOCUMENT_MAX)?;
+        let parsed: Manifest = parse(&manifest, &digest, "image manifest")?;
+        let config = store.read_blob(&digest_of(parsed.config())?, DOCUMENT_MAX)?;
+        Image::read(descriptor, &manifest, &config)
     }
-    let malformed = |source| ImageError::Malformed { what: "manifest", image: image_name.clone(), source };
-    let manifest: Manifest = serde_json::from_slice(&bytes).map_err(malformed)?;
-    let config_digest = digest_of(manifest.config()).map_err(bad_digest)?;
-    if store.has_blob(&config_digest)?.is_none() {
-        return Ok(None);
+
+    /// Reads an image from the bytes of its manifest and config.
+    pub fn read(descriptor: Descriptor, manifest: &[u8], config: &[u8]) -> Result<Image, ImageError> {
+        let digest = digest_of(&descriptor)?;
+        let manifest: Manifest = parse(manifest, &digest, "image manifest")?;
+        let id = digest_of(manifest.config())?;
+        let config: ImageConfig = parse(config, &id, "image config")?;
+        let diff_ids = &config.rootfs.diff_ids;
+        if manifest.layers().len() != diff_ids.len() {
+            let layers = manifest.layers().len();
+            return Err(ImageError::LayerCount { digest, layers, diff_ids: diff_ids.len() });
+        }
+        let mut layers = Vec::with_capacity(diff_ids.len());
+        for (layer, diff_id) in manifest.layers().iter().zip(diff_ids) {
+            layers.push(Layer {
+                digest: digest_of(layer)?,
+                size: layer.size(),
+                media_type: layer.media_type().to_string(),
+                diff_id: diff_id.clone(),
+                content: None,
+            });
+        }
+        Ok(Image { descriptor, digest, manifest, id, config, layers })
     }
-    let config = store.read_blob(&config_digest, DOCUMENT_LIMIT)?;
-    let found = image(reference, digest, &bytes, &config)?;
-    Ok(platform.accepts(&found.config.platform()).then_some(found))
+
+    /// Bytes of its manifest, config and layers, as they are stored and pushed.
+    pub fn size(&self) -> u64 {
+        let layers: u64 = self.layers.iter().map(|layer| layer.size).sum();
+        self.descriptor.size() + self.manifest.config().size() + layers
+    }
+}
+
+impl Store {
+    /// The image that `reference` names here for `platform`; `None` where the name is unknown, is for other platforms, or
+    /// its documents are not all here.
+    pub fn image(&self, reference: &Reference, platform: &Platform) -> Result<Option<Image>, ImageError> {
+        let Some(target) = self.resolve(reference)? else { return Ok(None) };
+        match Image::load(self, &target, platform) {
+            Ok(image) => Ok(platform.accepts(&image.config.platform()).then_some(image)),
+            Err(ImageError::Platform { .. } | ImageError::Store(StoreError::NotFound { .. })) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The index at `target`.
+    fn index(&self, target: &Descriptor) -> Result<Index, ImageError> {
+        let digest = digest_of(target)?;
+        parse(&self.read_blob(&digest, DOCUMENT_MAX)?, &digest, "image index")
+    }
+}
+
+/// The entry of an index for `platform`.
+fn choose(index: &Index, target: &Descriptor, platform: &Platform) -> Result<Descriptor, ImageError> {
+    let fits = |entry: &&Descriptor| platform_of(entry).is_some_and(|image| platform.accepts(&image));
+    if let Some(found) = index.manifests().iter().find(fits) {
+        return Ok(found.clone());
+    }
+    let available: Vec<String> =
+        index.manifests().iter().filter_map(|entry| platform_of(entry).map(|p| p.to_string())).collect();
+    Err(ImageError::Platform {
+        digest: digest_of(target)?,
+        platform: Box::new(platform.clone()),
+        available: available.join(", "),
+    })
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8], digest: &Digest, what: &'static str) -> Result<T, ImageError> {
+    serde_json::from_slice(bytes).map_err(|source| ImageError::Document { digest: digest.clone(), what, source })
 }

@@ -48,7 +48,7 @@ mod records;
 mod temp;
 
 pub use blob::{BlobReader, BlobWriter};
-pub use image::{ImageError, StoredImage};
+pub use image::{Image, ImageError};
 pub use layers::StagedLayer;
 pub use temp::TempDir;
 
