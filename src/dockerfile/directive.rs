@@ -55,12 +55,12 @@ fn in_comments(body: &str, key: &str, prefix: &str, skipped: u32) -> Option<Dete
 }
 
 /// Whether this builder reads the language of `# syntax=image` itself, as it does for every release of
-/// `docker/dockerfile` and `docker/dockerfile-upstream`.
+/// `docker/dockerfile` and `docker/dockerfile-upstream`, whichever registry mirrors them.
 pub fn is_built_in(image: &str) -> bool {
-    let name = ["docker.io/", "index.docker.io/", "registry-1.docker.io/"]
-        .iter()
-        .find_map(|host| image.strip_prefix(host))
-        .unwrap_or(image);
+    let name = match image.split_once('/') {
+        Some((host, name)) if host.contains(['.', ':']) || host == "localhost" => name,
+        _ => image,
+    };
     let repository = name.split(['@', ':']).next().unwrap_or_default();
     matches!(repository, "docker/dockerfile" | "docker/dockerfile-upstream")
 }

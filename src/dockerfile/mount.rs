@@ -175,6 +175,18 @@ pub(super) fn check_before_expansion(value: &str) -> Result<(), MountError> {
     if fields.iter().any(variable) { Err(MountError::VariableInFrom) } else { Ok(()) }
 }
 
+/// What `from=` names; it cannot hold a variable, so that it is known before any value is.
+///
+/// # Errors
+/// [`MountError`]: no fields, or a variable in `from`.
+pub fn from_name(value: &str) -> Result<Option<String>, MountError> {
+    check_before_expansion(value)?;
+    let fields = csv(value).unwrap_or_default();
+    let from =
+        fields.iter().filter_map(|field| field.split_once('=')).rfind(|(key, _)| key.eq_ignore_ascii_case("from"));
+    Ok(from.map(|(_, name)| name.to_string()).filter(|name| !name.is_empty()))
+}
+
 impl Mount {
     /// Reads the value of a `--mount=`; `expand` is given the value of every field.
     ///

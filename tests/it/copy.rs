@@ -1,12 +1,25 @@
-//! Tests of the context and of COPY and ADD.
+//! Tests of the context and of COPY and ADD, against what `docker build` was recorded to do.
 
-use dockless::context::ignore::{Patterns, parse_file};
+use dockless::build::copy::{Change, CopyError, CopyRequest, copy, selection_digest};
+use dockless::context::ignore::{IgnoreFile, Patterns, parse_file};
+use dockless::context::{ContextDir, EmptyTree, SourceTree};
+use dockless::oci::layer::{Kind, Metadata};
 use serde_json::Value;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{self, Cursor, Read};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+/// Time of what a step makes; no recorded file has it.
+const NOW: i64 = 4_000_000_000;
+
+fn data() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/conformance/dockerfile")
+}
 
 fn cases(file: &str) -> Vec<Value> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/conformance/dockerfile").join(file);
-    let text = std::fs::read_to_string(path).unwrap();
+    let text = fs::read_to_string(data().join(file)).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
@@ -40,4 +53,324 @@ fn ignore_patterns_match_as_recorded() {
         }
     }
     assert!(wrong.is_empty(), "{} of {} differ:\n{}", wrong.len(), all.len(), wrong.join("\n"));
+}
+
+/// A tree in memory: what the layers of a stage add up to.
+#[derive(Debug, Default, Clone)]
+struct MemTree {
+    files: BTreeMap<Vec<u8>, (Metadata, Vec<u8>)>,
+    /// Second names, and the first name of the same file.
+    links: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+impl MemTree {
+    fn get(&self, path: &[u8]) -> Option<&(Metadata, Vec<u8>)> {
+        self.files.get(self.links.get(path).map_or(path, |to| to))
+    }
+
+    fn remove(&mut self, path: &[u8]) {
+        let below = |other: &[u8]| other == path || other.strip_prefix(path).is_some_and(|rest| rest.starts_with(b"/"));
+        self.files.retain(|other, _| !below(other));
+        self.links.retain(|other, _| !below(other));
+    }
+
+    fn dir(mtime: i64) -> Metadata {
+        Metadata { kind: Kind::Dir, mode: 0o755, uid: 0, gid: 0, mtime, xattrs: BTreeMap::new() }
+    }
+}
+
+impl SourceTree for MemTree {
+    fn metadata(&self, path: &[u8]) -> io::Result<Option<Metadata>> {
+        if path.is_empty() {
+            return Ok(Some(MemTree::dir(0)));
+        }
+        Ok(self.get(path).map(|(meta, _)| meta.clone()))
+    }
+
+    fn read_dir(&self, path: &[u8]) -> io::Result<Vec<Vec<u8>>> {
+        let prefix = if path.is_empty() { Vec::new() } else { [path, b"/"].concat() };
+        let names = self.files.keys().chain(self.links.keys()).filter_map(|p| p.strip_prefix(&prefix[..]));
+        let names: BTreeSet<&[u8]> = names.filter(|rest| !rest.contains(&b'/')).collect();
+        Ok(names.into_iter().map(<[u8]>::to_vec).collect())
+    }
+
+    fn open(&self, path: &[u8]) -> io::Result<Box<dyn Read + Send>> {
+        let (_, bytes) = self.get(path).ok_or(io::ErrorKind::NotFound)?;
+        Ok(Box::new(Cursor::new(bytes.clone())))
+    }
+
+    fn link_identity(&self, path: &[u8]) -> io::Result<Option<(u64, u64)>> {
+        let first = self.links.get(path).map_or(path, |to| &to[..]);
+        let shared = self.links.values().any(|to| to == first);
+        let index = self.files.keys().position(|p| p == first).unwrap_or_default();
+        Ok(shared.then_some((0, index as u64)))
+    }
+}
+
+/// Does one step, applies it to `dest` and gives the layer's paths.
+fn step(request: &CopyRequest<'_>, source: &dyn SourceTree, dest: &mut MemTree) -> Result<Vec<String>, CopyError> {
+    let spool = tempfile::tempdir().unwrap();
+    let changes = copy(request, source, dest, spool.path())?;
+    let mut next = dest.clone();
+    let mut paths = Vec::new();
+    for (path, change) in changes.iter() {
+        paths.push(format!("/{}", String::from_utf8_lossy(path)));
+        let name = path.rsplit(|b| *b == b'/').next().unwrap();
+        if let Some(gone) = name.strip_prefix(b".wh.") {
+            next.remove(&[&path[..path.len() - name.len()], gone].concat());
+            continue;
+        }
+        match change {
+            Change::Entry { meta, data } => {
+                let merged = meta.is_dir() && next.get(path).is_some_and(|(meta, _)| meta.is_dir());
+                if !merged {
+                    next.remove(path);
+                }
+                let mut bytes = Vec::new();
+                changes.open(data, source, dest).unwrap().read_to_end(&mut bytes).unwrap();
+                if let Kind::File { size } = meta.kind {
+                    assert_eq!(size, bytes.len() as u64);
+                }
+                next.files.insert(path.to_vec(), (meta.clone(), bytes));
+            }
+            Change::Hardlink { to } => {
+                assert!(to[..] < *path && next.files.contains_key(to), "a link comes after what it names");
+                next.remove(path);
+                next.links.insert(path.to_vec(), to.clone());
+            }
+        }
+    }
+    *dest = next;
+    Ok(paths)
+}
+
+const PLAIN: CopyRequest<'static> = CopyRequest {
+    sources: &[],
+    heredocs: &[],
+    dest: "/",
+    workdir: "/",
+    chown: None,
+    chmod: None,
+    exclude: &[],
+    parents: false,
+    link: false,
+    is_add: false,
+    unpack: None,
+    created_mtime: NOW,
+};
+
+fn lay_out(dir: &Path, files: &Value) {
+    let files = files.as_array().unwrap();
+    for file in files {
+        let path = dir.join(file["path"].as_str().unwrap());
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        match file["type"].as_str().unwrap() {
+            "dir" => fs::create_dir_all(&path).unwrap(),
+            "symlink" => symlink(file["target"].as_str().unwrap(), &path).unwrap(),
+            "hardlink" => fs::hard_link(dir.join(file["target"].as_str().unwrap()), &path).unwrap(),
+            "file" => fs::write(&path, bytes_of(file)).unwrap(),
+            other => panic!("a {other} in a context"),
+        }
+        if file["type"] != "symlink"
+            && let Some(mode) = file["mode"].as_str()
+        {
+            let mode = u32::from_str_radix(mode, 8).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        }
+    }
+    set_times(dir, b"", files);
+}
+
+/// Times last and from the leaves up, as making files sets those of directories.
+fn set_times(root: &Path, path: &[u8], files: &[Value]) {
+    use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    let full = if path.is_empty() { root.to_path_buf() } else { root.join(std::ffi::OsStr::from_bytes(path)) };
+    if full.symlink_metadata().unwrap().is_dir() {
+        for entry in fs::read_dir(&full).unwrap() {
+            let name = entry.unwrap().file_name().into_vec();
+            let inner = if path.is_empty() { name } else { [path, b"/", &name].concat() };
+            set_times(root, &inner, files);
+        }
+    }
+    let own = files.iter().find(|file| file["path"].as_str().unwrap().as_bytes() == path);
+    let time = Timespec { tv_sec: own.and_then(|f| f["mtime"].as_i64()).unwrap_or(1_600_000_000), tv_nsec: 0 };
+    let times = Timestamps { last_access: time, last_modification: time };
+    utimensat(CWD, &full, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+}
+
+fn bytes_of(file: &Value) -> Vec<u8> {
+    use base64::Engine;
+    match file["content_b64"].as_str() {
+        Some(text) => base64::engine::general_purpose::STANDARD.decode(text).unwrap(),
+        None => file["content"].as_str().unwrap().as_bytes().to_vec(),
+    }
+}
+
+/// What a recorded build did, redone step by step.
+struct Replay {
+    context: ContextDir,
+    stages: Vec<(String, MemTree)>,
+    layers: Vec<Vec<String>>,
+    workdir: String,
+}
+
+impl Replay {
+    fn line(&mut self, line: &str) -> Result<(), CopyError> {
+        let (word, rest) = line.split_once(char::is_whitespace).unwrap();
+        match word.to_ascii_uppercase().as_str() {
+            "FROM" => {
+                let words: Vec<&str> = rest.split_whitespace().collect();
+                let parent = self.stages.iter().find(|(name, _)| name == words[0]).map(|(_, tree)| tree.clone());
+                self.stages.push((words.get(2).unwrap_or(&"").to_lowercase(), parent.unwrap_or_default()));
+                self.layers = Vec::new();
+                self.workdir = "/".to_string();
+            }
+            "WORKDIR" => {
+                self.workdir = rest.trim().to_string();
+                let tree = &mut self.stages.last_mut().unwrap().1;
+                assert!(self.workdir.starts_with('/') && !self.workdir[1..].contains('/'), "a plain working directory");
+                tree.files.insert(self.workdir.as_bytes()[1..].to_vec(), (MemTree::dir(NOW), Vec::new()));
+                self.layers.push(vec![self.workdir.clone()]);
+            }
+            "COPY" | "ADD" => self.copy(word.eq_ignore_ascii_case("ADD"), rest)?,
+            other => panic!("{other} in a case that was picked for having none"),
+        }
+        Ok(())
+    }
+
+    fn copy(&mut self, is_add: bool, mut rest: &str) -> Result<(), CopyError> {
+        let (mut request, mut exclude, mut from) = (CopyRequest { is_add, ..PLAIN }, Vec::new(), None);
+        while let Some(flag) = rest.trim_start().strip_prefix("--") {
+            let (flag, behind) = flag.split_once(' ').unwrap();
+            rest = behind;
+            let (name, value) = flag.split_once('=').unwrap_or((flag, "true"));
+            let value = value.trim_matches(['\'', '"']);
+            match name {
+                "from" => from = Some(value.to_lowercase()),
+                "chown" => request.chown = Some(value),
+                "chmod" => request.chmod = Some(value),
+                "link" => request.link = value == "true",
+                "parents" => request.parents = value == "true",
+                "unpack" => request.unpack = Some(value == "true"),
+                "exclude" => exclude.push(value.to_string()),
+                other => panic!("--{other} in a case that was picked for having none"),
+            }
+        }
+        let mut words: Vec<String> = match serde_json::from_str(rest.trim()) {
+            Ok(words) => words,
+            Err(_) => rest.split_whitespace().map(str::to_string).collect(),
+        };
+        let dest = words.pop().unwrap();
+        let workdir = self.workdir.clone();
+        let request =
+            CopyRequest { sources: &words, dest: &dest, workdir: &workdir, exclude: &exclude, ..request };
+        let other = from.map(|from| match from.parse::<usize>() {
+            Ok(index) => self.stages[index].1.clone(),
+            Err(_) => self.stages.iter().find(|(name, _)| *name == from).unwrap().1.clone(),
+        });
+        let source: &dyn SourceTree = other.as_ref().map_or(&self.context, |tree| tree);
+        let paths = step(&request, source, &mut self.stages.last_mut().unwrap().1)?;
+        self.layers.push(paths);
+        Ok(())
+    }
+}
+
+fn replay(case: &Value) -> Result<Replay, CopyError> {
+    let tree = |local: &str| &case["input"]["contexts"][case["input"]["locals"][local].as_str().unwrap()];
+    let dir = tempfile::tempdir().unwrap();
+    lay_out(dir.path(), tree("context"));
+    let dockerfiles = tempfile::tempdir().unwrap();
+    lay_out(dockerfiles.path(), tree("dockerfile"));
+    let dockerfile = dockerfiles.path().join(case["input"]["opts"]["filename"].as_str().unwrap_or("Dockerfile"));
+    let ignore = IgnoreFile::find(dir.path(), Some(&dockerfile))?;
+    let context = ContextDir::open(dir.path(), ignore)?;
+    let mut replay = Replay { context, stages: Vec::new(), layers: Vec::new(), workdir: "/".to_string() };
+    for line in fs::read_to_string(&dockerfile).unwrap().lines().map(str::trim) {
+        if !line.is_empty() && !line.starts_with('#') {
+            replay.line(line)?;
+        }
+    }
+    Ok(replay)
+}
+
+fn compare_file(tree: &MemTree, expected: &Value, wrong: &mut Vec<String>) {
+    let path = expected["path"].as_str().unwrap();
+    let key = &path.as_bytes()[1..];
+    let found = tree.get(key);
+    if expected["type"] == "whiteout" {
+        if found.is_some() {
+            wrong.push(format!("{path} is still there"));
+        }
+        return;
+    }
+    let Some((meta, bytes)) = found else { return wrong.push(format!("{path} is missing")) };
+    let (kind, target) = match &meta.kind {
+        Kind::File { .. } => ("file", None),
+        Kind::Dir => ("dir", None),
+        Kind::Symlink { target } => ("symlink", Some(String::from_utf8_lossy(target).into_owned())),
+        _ => ("other", None),
+    };
+    let mtime = expected["mtime"].as_i64().unwrap_or(NOW);
+    let mode = expected["mode"].as_str().map_or(meta.mode, |mode| u32::from_str_radix(mode, 8).unwrap());
+    let number = |key: &str| expected[key].as_u64().unwrap_or(0) as u32;
+    let told = (expected["type"].as_str().unwrap(), mode, number("uid"), number("gid"), mtime);
+    let seen = (kind, meta.mode, meta.uid, meta.gid, meta.mtime);
+    if told != seen || target.as_deref() != expected["target"].as_str().filter(|_| kind == "symlink") {
+        wrong.push(format!("{path}: expected {told:?}, found {seen:?} {target:?}"));
+    }
+    let link = tree.links.get(key).map(|to| format!("/{}", String::from_utf8_lossy(to)));
+    if link.as_deref() != expected["hardlink"].as_str() {
+        wrong.push(format!("{path}: another name of {link:?}"));
+    }
+    let sha = expected["sha256"].as_str();
+    if sha.is_some_and(|sha| dockless::oci::Digest::sha256(bytes).hex() != sha) {
+        wrong.push(format!("{path}: other bytes"));
+    }
+    let has_content = expected["content"].is_string() || expected["content_b64"].is_string();
+    if kind == "file" && has_content && *bytes != bytes_of(expected) {
+        wrong.push(format!("{path}: other content"));
+    }
+}
+
+fn compare(case: &Value) -> Vec<String> {
+    let expect = &case["expect"];
+    let replay = match (replay(case), expect["ok"].as_bool().unwrap()) {
+        (Ok(replay), true) => replay,
+        (Ok(_), false) => return vec![format!("should have failed: {}", expect["error"])],
+        (Err(error), true) => return vec![format!("failed: {error}")],
+        (Err(error), false) => {
+            let told = expect["error"].as_str().unwrap().replace("@MNT@", "");
+            let gist = error.to_string();
+            let gist = gist.split(": it is excluded").next().unwrap();
+            // BuildKit shows what the kernel said there, without the archive.
+            let same = told.contains(gist) || matches!(error, CopyError::Member { .. });
+            return if same { Vec::new() } else { vec![format!("{gist} instead of {told}")] };
+        }
+    };
+    let (mut wrong, image) = (Vec::new(), &expect["images"][0]);
+    let told: Vec<Vec<String>> = image["layer_paths"].as_array().unwrap().iter().map(texts).collect();
+    if told != replay.layers {
+        wrong.push(format!("layers: expected {told:?}\n            found {:?}", replay.layers));
+    }
+    let tree = &replay.stages.last().unwrap().1;
+    for file in image["files"].as_array().unwrap() {
+        compare_file(tree, file, &mut wrong);
+    }
+    wrong
+}
+
+/// Builds that were recorded and consist of COPY, ADD and WORKDIR on scratch.
+#[test]
+fn copies_as_recorded() {
+    let (mut count, mut failed) = (0, Vec::new());
+    for entry in fs::read_dir(data().join("build")).unwrap() {
+        let case: Value = serde_json::from_str(&fs::read_to_string(entry.unwrap().path()).unwrap()).unwrap();
+        count += 1;
+        let wrong = compare(&case);
+        if !wrong.is_empty() {
+            failed.push(format!("{}\n    {}", case["id"], wrong.join("\n    ")));
+        }
+    }
+    assert!(failed.is_empty(), "{} of {count} differ:\n{}", failed.len(), failed.join("\n"));
 }

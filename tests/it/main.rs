@@ -3,6 +3,7 @@
 mod architecture;
 mod build;
 mod cli;
+mod conformance;
 mod copy;
 mod dockerfile;
 mod images;

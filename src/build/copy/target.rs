@@ -1,0 +1,249 @@
+//! The destination as it will be: a tree that is only read, and the changes on top of it.
+
+use super::{Change, CopyError, Data, shown, source};
+use crate::context::SourceTree;
+use crate::oci::layer::{Kind, Metadata, OPAQUE_WHITEOUT};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+/// A tree and what changes in it.
+pub struct Target<'a> {
+    tree: &'a dyn SourceTree,
+    changes: BTreeMap<Vec<u8>, Change>,
+    /// Paths of the tree whose directory was removed: nothing below them shows any more.
+    hidden: BTreeSet<Vec<u8>>,
+    /// Times of directories of the tree that changes below them, or a copy, set.
+    times: BTreeMap<Vec<u8>, i64>,
+    now: i64,
+}
+
+impl<'a> Target<'a> {
+    /// No changes in `tree` yet; `now` is the time of what is made without a source.
+    pub fn new(tree: &'a dyn SourceTree, now: i64) -> Target<'a> {
+        let (changes, hidden, times) = Default::default();
+        Target { tree, changes, hidden, times, now }
+    }
+
+    /// Metadata of a path as it will be.
+    pub fn metadata(&self, path: &[u8]) -> io::Result<Option<Metadata>> {
+        match self.changes.get(path) {
+            Some(Change::Entry { meta, .. }) => return Ok(Some(meta.clone())),
+            Some(Change::Hardlink { to }) => return self.metadata(to),
+            None => {}
+        }
+        if self.ancestors(path).any(|above| self.is_covered(above)) {
+            return Ok(None);
+        }
+        self.tree.metadata(path)
+    }
+
+    fn ancestors<'p>(&self, path: &'p [u8]) -> impl Iterator<Item = &'p [u8]> + use<'p> {
+        path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| &path[..at]).chain([path])
+    }
+
+    /// Whether what the tree has at and below `path` is gone.
+    fn is_covered(&self, path: &[u8]) -> bool {
+        let is_dir = |change: &Change| matches!(change, Change::Entry { meta, .. } if meta.is_dir());
+        self.hidden.contains(path) || self.changes.get(path).is_some_and(|change| !is_dir(change))
+    }
+
+    /// Follows all links of a path.
+    pub fn resolve(&self, path: &[u8]) -> Result<Vec<u8>, CopyError> {
+        source::resolve(&|path: &[u8]| self.metadata(path), path)
+    }
+
+    /// Makes `path` and what is missing above it, 0755 and as `finish` then makes of that; what exists stays.
+    pub fn make_dirs(&mut self, path: &[u8], finish: &dyn Fn(Metadata) -> Metadata) -> Result<(), CopyError> {
+        let all: Vec<&[u8]> = self.ancestors(path).filter(|path| !path.is_empty()).collect();
+        for path in all {
+            match self.metadata(path)? {
+                Some(meta) if meta.is_dir() => {}
+                Some(_) => return Err(CopyError::NotADirectory { path: shown(path) }),
+                None => {
+                    let (uid, gid, mtime, xattrs) = (0, 0, self.now, BTreeMap::new());
+                    let meta = Metadata { kind: Kind::Dir, mode: 0o755, uid, gid, mtime, xattrs };
+                    self.put(path, Change::Entry { meta: finish(meta), data: Data::None });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts anything but a directory at `path`, in place of anything but a directory.
+    pub fn put_file(&mut self, path: &[u8], meta: Metadata, data: Data) -> Result<(), CopyError> {
+        self.refuse_directory(path)?;
+        self.put(path, Change::Entry { meta, data });
+        Ok(())
+    }
+
+    /// Makes `path` another name of `to`, in place of anything but a directory.
+    pub fn put_link(&mut self, path: &[u8], to: &[u8]) -> Result<(), CopyError> {
+        self.refuse_directory(path)?;
+        self.put(path, Change::Hardlink { to: to.to_vec() });
+        Ok(())
+    }
+
+    fn refuse_directory(&self, path: &[u8]) -> Result<(), CopyError> {
+        match self.metadata(path)? {
+            Some(meta) if meta.is_dir() => Err(CopyError::IsADirectory { path: shown(path) }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts `change` at `path` whatever is there; the directory above it must exist.
+    fn put(&mut self, path: &[u8], change: Change) {
+        if self.changes.contains_key(path) {
+            self.relink(path);
+        }
+        self.changes.insert(path.to_vec(), change);
+        self.set_time(source::split(path).0, self.now);
+    }
+
+    /// Before the entry at `path` goes: the first of its other names takes over what it is.
+    fn relink(&mut self, path: &[u8]) {
+        let names = |change: &Change| matches!(change, Change::Hardlink { to } if to == path);
+        let others: Vec<Vec<u8>> =
+            self.changes.iter().filter(|(_, change)| names(change)).map(|(other, _)| other.clone()).collect();
+        let (Some(heir), Some(entry)) = (others.first().cloned(), self.changes.get(path).cloned()) else { return };
+        for other in &others[1..] {
+            self.changes.insert(other.clone(), Change::Hardlink { to: heir.clone() });
+        }
+        self.changes.insert(heir, entry);
+    }
+
+    /// Sets the time of a directory; what changes below it later sets it again.
+    pub fn set_time(&mut self, path: &[u8], time: i64) {
+        match self.changes.get_mut(path) {
+            Some(Change::Entry { meta, .. }) => meta.mtime = time,
+            _ => drop(self.times.insert(path.to_vec(), time)),
+        }
+    }
+
+    /// Sets all metadata of an existing directory.
+    pub fn set_directory(&mut self, path: &[u8], meta: Metadata) {
+        self.changes.insert(path.to_vec(), Change::Entry { meta, data: Data::None });
+    }
+
+    /// Makes the directory `path` where nothing is.
+    pub fn add_directory(&mut self, path: &[u8], meta: Metadata) {
+        self.put(path, Change::Entry { meta, data: Data::None });
+    }
+
+    /// Puts `change` at `path` as unpacking does: whatever is there goes, a directory with all it holds.
+    pub fn replace(&mut self, path: &[u8], change: Change) -> io::Result<()> {
+        let below: Vec<Vec<u8>> = self.below(path).cloned().collect();
+        for inner in below {
+            self.relink(&inner);
+            self.changes.remove(&inner);
+        }
+        if self.tree.metadata(path)?.is_some_and(|meta| meta.is_dir()) {
+            self.hidden.insert(path.to_vec());
+        }
+        self.put(path, change);
+        Ok(())
+    }
+
+    fn below<'s>(&'s self, path: &[u8]) -> impl Iterator<Item = &'s Vec<u8>> + use<'s> {
+        let prefix = [path, b"/"].concat();
+        self.changes.range(prefix.clone()..).map(|(path, _)| path).take_while(move |path| path.starts_with(&prefix))
+    }
+
+    /// The entry that `path` names, to change its metadata; a file of the tree becomes an entry by this.
+    pub fn entry(&mut self, path: &[u8]) -> io::Result<Option<(Vec<u8>, &mut Metadata)>> {
+        let path = match self.changes.get(path) {
+            Some(Change::Hardlink { to }) => to.clone(),
+            _ => path.to_vec(),
+        };
+        if !self.changes.contains_key(&path) {
+            let Some(meta) = self.metadata(&path)? else { return Ok(None) };
+            let data = if matches!(meta.kind, Kind::File { .. }) { Data::Dest(path.clone()) } else { Data::None };
+            self.changes.insert(path.clone(), Change::Entry { meta, data });
+        }
+        Ok(match self.changes.get_mut(&path) {
+            Some(Change::Entry { meta, .. }) => Some((path, meta)),
+            _ => None,
+        })
+    }
+
+    /// The changes that are left when what the tree has already is dropped, with all directories above them.
+    ///
+    /// `same` compares the bytes of an entry with those of a path of the tree.
+    pub fn finish(
+        mut self,
+        same: impl Fn(&Data, &[u8]) -> io::Result<bool>,
+    ) -> io::Result<BTreeMap<Vec<u8>, Change>> {
+        self.order_links();
+        let mut kept = BTreeMap::new();
+        let linked: BTreeSet<Vec<u8>> = self.changes.values().filter_map(link_target).cloned().collect();
+        for (path, change) in &self.changes {
+            let replaced = self.hidden.contains(path);
+            if replaced || linked.contains(path) || !self.is_unchanged(path, change, &same)? {
+                kept.insert(path.clone(), change.clone());
+            }
+        }
+        // A directory made anew where the tree had one must not show what that one held.
+        for path in &self.hidden {
+            if matches!(self.changes.get(path), Some(Change::Entry { meta, .. }) if meta.is_dir()) {
+                let kind = Kind::File { size: 0 };
+                let meta = Metadata { kind, mode: 0o644, uid: 0, gid: 0, mtime: self.now, xattrs: BTreeMap::new() };
+                let data = Data::Bytes([].into());
+                kept.insert(source::join(path, OPAQUE_WHITEOUT.as_bytes()), Change::Entry { meta, data });
+            }
+        }
+        let needed: BTreeSet<Vec<u8>> =
+            kept.keys().flat_map(|path| self.ancestors(path).map(<[u8]>::to_vec).collect::<Vec<_>>()).collect();
+        for path in needed {
+            if kept.contains_key(&path) {
+                continue;
+            }
+            let Some(mut meta) = self.metadata(&path)? else { continue };
+            meta.mtime = self.times.get(&path).copied().unwrap_or(meta.mtime);
+            kept.insert(path, Change::Entry { meta, data: Data::None });
+        }
+        // The root is no entry of a layer.
+        kept.remove(&b""[..]);
+        Ok(kept)
+    }
+
+    /// Of the names of one file the first is the entry.
+    fn order_links(&mut self) {
+        let mut names: BTreeMap<Vec<u8>, Vec<Vec<u8>>> = BTreeMap::new();
+        for (path, to) in self.changes.iter().filter_map(|(path, change)| Some((path, link_target(change)?))) {
+            names.entry(to.clone()).or_default().push(path.clone());
+        }
+        for (entry, mut others) in names {
+            let Some(first) = others.first().filter(|first| **first < entry).cloned() else { continue };
+            let Some(change) = self.changes.remove(&entry) else { continue };
+            self.changes.insert(first.clone(), change);
+            others[0] = entry;
+            for other in others {
+                self.changes.insert(other, Change::Hardlink { to: first.clone() });
+            }
+        }
+    }
+
+    fn is_unchanged(
+        &self,
+        path: &[u8],
+        change: &Change,
+        same: &impl Fn(&Data, &[u8]) -> io::Result<bool>,
+    ) -> io::Result<bool> {
+        let Change::Entry { meta, data } = change else { return Ok(false) };
+        let above = source::split(path).0;
+        if self.ancestors(above).any(|above| self.is_covered(above)) {
+            return Ok(false);
+        }
+        let Some(mut before) = self.tree.metadata(path)? else { return Ok(false) };
+        if meta.is_dir() {
+            before.mtime = meta.mtime;
+        }
+        Ok(before == *meta && (!matches!(meta.kind, Kind::File { .. }) || same(data, path)?))
+    }
+}
+
+fn link_target(change: &Change) -> Option<&Vec<u8>> {
+    match change {
+        Change::Hardlink { to } => Some(to),
+        Change::Entry { .. } => None,
+    }
+}
