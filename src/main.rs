@@ -1,5 +1,16 @@
-//! The binary: hands its arguments to the command line.
+//! The binary: one executable, several roles.
 
-fn main() -> std::process::ExitCode {
-    dockless::cli::main()
+use std::process::ExitCode;
+
+use dockless::cli;
+use dockless::sandbox::{self, Role};
+
+fn main() -> ExitCode {
+    match std::env::args_os().nth(1).and_then(|argument| Role::from_argument(&argument)) {
+        Some(Role::Build) => cli::inside(),
+        Some(Role::Init) => sandbox::init(),
+        Some(Role::Probe) => sandbox::probe_role(),
+        Some(Role::Trial) => sandbox::trial_role(),
+        None => cli::main(),
+    }
 }

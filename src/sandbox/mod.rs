@@ -1,3 +1,113 @@
 //! Running a process in a root file system of its own.
+//!
+//! Two doors. [`enter`] starts the executable again in a user and mount namespace, with the best id map to be had: a build
+//! lives there, so ids inside are the image's ids. [`Sandbox::run`], called from there, runs one command in namespaces and
+//! a root of its own. Both start `/proc/self/exe` in a [`Role`], because namespaces can be made only by a process without
+//! threads; `main` hands a role that it finds in its first argument to [`entered`],
+//! [`init`], [`probe_role`] or [`trial_role`].
+//!
+//! What a command sees: its root and what [`RunSpec`] mounts; /proc of its own pid namespace, the host's /sys read-only, a
+//! /dev of its own; copies of the host's resolv.conf and hosts; exactly the given environment; no descriptor but 0, 1, 2.
+//! It has Docker's fourteen capabilities, inside the user namespace. Nothing that is mounted or running stays afterwards.
+//!
+//! What it may do that a container under Docker may not: there is no seccomp filter and no cgroup limit.
 
+mod child;
+mod enter;
+mod error;
+mod exec;
+mod idmap;
+mod init;
+mod mounts;
+mod probe;
+mod run;
+mod spec;
+mod target;
+mod trial;
 pub mod users;
+mod wire;
+
+pub use enter::{Ended, Entered, enter, entered};
+pub use error::{Attempt, AttemptFailure, Failure, Namespaces, SandboxError, Step};
+pub use idmap::{IdMap, IdMapKind, IdRange};
+pub use init::init;
+pub use probe::{OverlayProbe, Probe, probe, probe_role};
+pub use run::{Sandbox, Stream};
+pub use spec::{Mount, MountSource, Network, Root, RunSpec, Stdio};
+pub use trial::{TrialResult, trial, trial_role};
+
+use std::ffi::OsStr;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// What the executable is to be when it is started by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// An operation inside the namespaces that [`enter`] makes; it begins with [`entered`].
+    Build,
+    /// The namespaces and the root of one command: [`init`].
+    Init,
+    /// A trial of what this machine allows: [`probe_role`].
+    Probe,
+    /// Commands run by themselves: [`trial_role`].
+    Trial,
+}
+
+impl Role {
+    /// The role that a process's first argument names, if it is one.
+    pub fn from_argument(argument: &OsStr) -> Option<Role> {
+        [Role::Build, Role::Init, Role::Probe, Role::Trial].into_iter().find(|role| argument == role.argument())
+    }
+
+    fn argument(self) -> &'static str {
+        match self {
+            Role::Build => "dockless-role:build",
+            Role::Init => "dockless-role:init",
+            Role::Probe => "dockless-role:probe",
+            Role::Trial => "dockless-role:trial",
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Role::Build => "build",
+            Role::Init => "init",
+            Role::Probe => "probe",
+            Role::Trial => "trial",
+        }
+    }
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Exit {
+    /// By itself, with this code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+impl Exit {
+    /// The code as a shell gives it: 128 and the signal's number for a signal.
+    pub fn code(self) -> u8 {
+        match self {
+            Exit::Code(code) => code as u8, // the kernel keeps eight bits
+            Exit::Signal(signal) => (128 + signal) as u8,
+        }
+    }
+
+    /// It ended with code 0.
+    pub fn success(self) -> bool {
+        self == Exit::Code(0)
+    }
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Exit::Code(code) => write!(f, "exit code {code}"),
+            Exit::Signal(signal) => write!(f, "killed by signal {signal}"),
+        }
+    }
+}

@@ -25,7 +25,7 @@ pub struct User {
 }
 
 /// Why a USER cannot be had.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, serde::Serialize, serde::Deserialize)]
 pub enum UserError {
     /// A name that `/etc/passwd` of the image does not hold.
     #[error("unable to find user {name}: no matching entries in the image's /etc/passwd")]

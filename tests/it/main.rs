@@ -13,3 +13,4 @@ mod registry;
 mod sandbox;
 mod store;
 mod support;
+mod unpack;

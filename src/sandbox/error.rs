@@ -1,0 +1,286 @@
+//! What can go wrong, on either side of the processes.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::idmap::IdMapKind;
+use super::users::UserError;
+
+/// Why a process could not be run in a sandbox. The command's own exit is no error.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// No way to a user and mount namespace works here.
+    #[error("this machine gives no user and mount namespace to run commands in\n{}", explain(attempts))]
+    NoNamespaces {
+        /// What was tried, in order.
+        attempts: Vec<Attempt>,
+    },
+    /// The set-up failed in one of the processes that were started for it.
+    #[error(transparent)]
+    Setup(#[from] Failure),
+    /// The executable could not be started in a role.
+    #[error("cannot start {exe} as a helper process: {source}", exe = exe.display())]
+    Spawn {
+        /// The executable.
+        exe: PathBuf,
+        /// The error of spawning it.
+        source: io::Error,
+    },
+    /// Talking to a helper process, or waiting for it, failed.
+    #[error("lost touch with the sandbox's {role} process: {source}")]
+    Control {
+        /// The role of that process.
+        role: &'static str,
+        /// The error.
+        source: io::Error,
+    },
+    /// A helper process ended before its work was done; out of memory is the usual cause.
+    #[error("the sandbox's {role} process ended early: {exit}")]
+    Lost {
+        /// The role of that process.
+        role: &'static str,
+        /// How it ended.
+        exit: super::Exit,
+    },
+}
+
+impl SandboxError {
+    /// The exit code that stands for this error where it stands for the command's: 127 where the program does not exist,
+    /// 126 where it cannot be executed, as `docker run` has them; 125 for everything else.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            SandboxError::Setup(Failure::ProgramNotFound { .. }) => 127,
+            SandboxError::Setup(Failure::Exec { errno, .. }) if *errno == rustix::io::Errno::NOENT.raw_os_error() => {
+                127
+            }
+            SandboxError::Setup(Failure::Exec { .. }) => 126,
+            _ => 125,
+        }
+    }
+}
+
+/// A way to a user namespace that was tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// How the ids were to be mapped.
+    pub how: IdMapKind,
+    /// Why that did not work.
+    pub why: AttemptFailure,
+}
+
+/// Why a way to a user namespace did not work.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AttemptFailure {
+    /// The caller may not set ids.
+    #[error("needs the capabilities SETUID and SETGID")]
+    NotPrivileged,
+    /// `/etc/subuid` or `/etc/subgid` grants the caller nothing.
+    #[error("no range for uid {uid} in {file}")]
+    NoRange {
+        /// The caller.
+        uid: u32,
+        /// The file that lacks it.
+        file: &'static str,
+    },
+    /// `newuidmap` or `newgidmap` failed.
+    #[error("{program}: {message}")]
+    Program {
+        /// Which one.
+        program: &'static str,
+        /// What it said.
+        message: String,
+    },
+    /// A step of the set-up failed.
+    #[error(transparent)]
+    Setup(#[from] Failure),
+}
+
+/// A step of a set-up that failed in a helper process; what comes back from there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Failure {
+    /// A system call.
+    #[error("cannot {step}{}: {}", at(path), io::Error::from_raw_os_error(*errno))]
+    Step {
+        /// What was being done.
+        step: Step,
+        /// The path it was done to (as text, for people).
+        path: Option<String>,
+        /// The error number.
+        errno: i32,
+    },
+    /// A new /proc is refused because the one of this container has masked parts.
+    #[error("cannot mount a new /proc: the one outside has masked parts")]
+    MaskedProc,
+    /// USER names nobody.
+    #[error(transparent)]
+    User(#[from] UserError),
+    /// The id exists in the image but not in the id map.
+    #[error(
+        "cannot run as {what} {id}: only the ids of the map are to be had ({mapped}). \
+         Grant this user a range in /etc/subuid and /etc/subgid and install newuidmap (package uidmap), or run dockless as root"
+    )]
+    NotMapped {
+        /// `user` or `group`.
+        what: String,
+        /// The id.
+        id: u32,
+        /// The ids that are mapped.
+        mapped: String,
+    },
+    /// The program is in none of the directories of PATH.
+    #[error("exec: {program:?}: executable file not found in $PATH")]
+    ProgramNotFound {
+        /// The program as given.
+        program: String,
+    },
+    /// The program cannot be executed.
+    #[error("exec: {program:?}: {}", io::Error::from_raw_os_error(*errno))]
+    Exec {
+        /// The program as given.
+        program: String,
+        /// The error number.
+        errno: i32,
+    },
+    /// A string for the command holds a nul byte.
+    #[error("{what} holds a nul byte")]
+    Nul {
+        /// Which string.
+        what: String,
+    },
+    /// The command is empty.
+    #[error("no command to run")]
+    NoCommand,
+}
+
+fn at(path: &Option<String>) -> String {
+    path.as_ref().map(|path| format!(" {path}")).unwrap_or_default()
+}
+
+/// A step of a set-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)] // each is described where it is printed, right below
+pub enum Step {
+    Start,
+    Unshare(Namespaces),
+    WriteMap,
+    SetIds,
+    MakePrivate,
+    Fork,
+    OpenDirectory,
+    MountTmpfs,
+    MountOverlay,
+    MountProc,
+    MountDevices,
+    Bind,
+    ReadOnly,
+    MountPoint,
+    WriteFile,
+    PivotRoot,
+    Hostname,
+    Loopback,
+    WorkingDirectory,
+    ReadUsers,
+    Capabilities,
+    Signals,
+    Wait,
+    ReplaceDirectory,
+}
+
+/// Which namespaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub enum Namespaces {
+    User,
+    Mount,
+    Step,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Step::Start => "take up the role",
+            Step::Unshare(Namespaces::User) => "make a user namespace",
+            Step::Unshare(Namespaces::Mount) => "make a mount namespace",
+            Step::Unshare(Namespaces::Step) => "make the mount, pid, ipc and uts namespaces",
+            Step::WriteMap => "write the id map",
+            Step::SetIds => "set the process's ids",
+            Step::MakePrivate => "make the mounts private",
+            Step::Fork => "fork",
+            Step::OpenDirectory => "open",
+            Step::MountTmpfs => "mount a tmpfs on",
+            Step::MountOverlay => "mount the overlay on",
+            Step::MountProc => "mount",
+            Step::MountDevices => "set up",
+            Step::Bind => "bind mount",
+            Step::ReadOnly => "make read-only",
+            Step::MountPoint => "prepare the mount point",
+            Step::WriteFile => "write",
+            Step::PivotRoot => "change the root",
+            Step::Hostname => "set the host name",
+            Step::Loopback => "bring up the loopback interface",
+            Step::WorkingDirectory => "change to the working directory",
+            Step::ReadUsers => "read the image's",
+            Step::Capabilities => "drop capabilities",
+            Step::Signals => "block signals",
+            Step::Wait => "wait for the command",
+            Step::ReplaceDirectory => "remove and make again the directory of a lower layer in",
+        })
+    }
+}
+
+/// Turns the error of a system call into a [`Failure`] that names the step.
+pub(super) trait During<T> {
+    /// Names the step.
+    fn during(self, step: Step) -> Result<T, Failure>;
+    /// Names the step and the path it was done to.
+    fn during_at(self, step: Step, path: &Path) -> Result<T, Failure>;
+}
+
+impl<T, E: Into<io::Error>> During<T> for Result<T, E> {
+    fn during(self, step: Step) -> Result<T, Failure> {
+        self.map_err(|error| Failure::Step { step, path: None, errno: errno(error.into()) })
+    }
+
+    fn during_at(self, step: Step, path: &Path) -> Result<T, Failure> {
+        let path = || Some(path.display().to_string());
+        self.map_err(|error| Failure::Step { step, path: path(), errno: errno(error.into()) })
+    }
+}
+
+/// The number of an error; EIO for one that has none (a broken frame).
+fn errno(error: io::Error) -> i32 {
+    let inner = error.get_ref().and_then(|e| e.downcast_ref::<io::Error>()).and_then(io::Error::raw_os_error);
+    error.raw_os_error().or(inner).unwrap_or(rustix::io::Errno::IO.raw_os_error())
+}
+
+/// The attempts, and what would help.
+fn explain(attempts: &[Attempt]) -> String {
+    let mut out = String::from("tried:");
+    for Attempt { how, why } in attempts {
+        let how = match how {
+            IdMapKind::Ranges => "id ranges written directly",
+            IdMapKind::Newuidmap => "id ranges by newuidmap",
+            IdMapKind::OneId => "one id",
+        };
+        out.push_str(&format!("\n  {how}: {why}"));
+    }
+    let errnos = attempts.iter().filter_map(|attempt| match &attempt.why {
+        AttemptFailure::Setup(Failure::Step { errno, .. }) => Some(*errno),
+        _ => None,
+    });
+    out.push_str("\nany one of these helps:");
+    if errnos.into_iter().any(|errno| errno == rustix::io::Errno::NOSPC.raw_os_error()) {
+        out.push_str("\n  raise the kernel setting user.max_user_namespaces, which is 0 or used up");
+    }
+    out.push_str(
+        "\n  start the container with an unconfined seccomp profile (docker: --security-opt seccomp=unconfined; \
+         Kubernetes: seccompProfile.type Unconfined), and an unconfined AppArmor profile where mount is what fails\
+         \n  outside a container: set kernel.unprivileged_userns_clone=1 or kernel.apparmor_restrict_unprivileged_userns=0 \
+         where the kernel has them; inside a chroot, leave it\
+         \n  a Dockerfile without RUN needs none of this",
+    );
+    out
+}

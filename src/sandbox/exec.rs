@@ -1,0 +1,250 @@
+//! The last steps in the new root: who to be, what to drop, and `execve`.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::io::Read;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::thread::{CapabilitySet, CapabilitySets, Gid, Uid};
+
+use super::error::{During, Failure, Step};
+use super::idmap::{self, IdRange};
+use super::spec::RunSpec;
+use super::users::{self, User};
+use crate::sys;
+
+/// Docker's PATH where the image sets none.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Largest `/etc/passwd` or `/etc/group` that is read.
+const MAX_USERS: u64 = 16 << 20;
+
+/// What Docker leaves a container.
+const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::FSETID)
+    .union(CapabilitySet::FOWNER)
+    .union(CapabilitySet::MKNOD)
+    .union(CapabilitySet::NET_RAW)
+    .union(CapabilitySet::SETGID)
+    .union(CapabilitySet::SETUID)
+    .union(CapabilitySet::SETFCAP)
+    .union(CapabilitySet::SETPCAP)
+    .union(CapabilitySet::NET_BIND_SERVICE)
+    .union(CapabilitySet::SYS_CHROOT)
+    .union(CapabilitySet::KILL)
+    .union(CapabilitySet::AUDIT_WRITE);
+
+/// A command made ready, in the root, before the process for it is forked.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    user: User,
+    set_groups: bool,
+    program: String,
+    /// Files to try, in the order of PATH.
+    candidates: Vec<CString>,
+    args: Vec<CString>,
+    env: Vec<CString>,
+    cwd: PathBuf,
+}
+
+/// Which ids this namespace has: to be read before the root changes.
+#[derive(Debug)]
+pub(super) struct Ids {
+    uids: Vec<IdRange>,
+    gids: Vec<IdRange>,
+    set_groups: bool,
+}
+
+impl Ids {
+    /// Those of this process.
+    pub(super) fn read() -> Result<Ids, Failure> {
+        let read = |path: &str| fs_err::read_to_string(path).during_at(Step::SetIds, Path::new(path));
+        Ok(Ids {
+            uids: idmap::parse_map(&read("/proc/self/uid_map")?),
+            gids: idmap::parse_map(&read("/proc/self/gid_map")?),
+            set_groups: read("/proc/self/setgroups")?.trim() == "allow",
+        })
+    }
+
+    fn check(&self, user: &User) -> Result<(), Failure> {
+        let mapped = |ranges: &[IdRange]| {
+            let text: Vec<String> = ranges
+                .iter()
+                .map(|r| {
+                    if r.count == 1 {
+                        r.inside.to_string()
+                    } else {
+                        format!("{}-{}", r.inside, r.inside + (r.count - 1))
+                    }
+                })
+                .collect();
+            text.join(", ")
+        };
+        let missing = |what: &str, id, ranges: &[IdRange]| {
+            Err(Failure::NotMapped { what: what.to_string(), id, mapped: mapped(ranges) })
+        };
+        if !idmap::contains(&self.uids, user.uid) {
+            return missing("user", user.uid, &self.uids);
+        }
+        // Supplementary groups of root are left out where none can be set: root may do what they allow anyway.
+        let wanted = user.groups.iter().filter(|_| self.set_groups);
+        match [user.gid].iter().chain(wanted).find(|gid| !idmap::contains(&self.gids, **gid)) {
+            Some(gid) => missing("group", *gid, &self.gids),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Prepared {
+    /// Resolves the user, the environment and the program. This process's root is the command's already.
+    pub(super) fn new(spec: &RunSpec, ids: &Ids) -> Result<Prepared, Failure> {
+        let user = users::lookup(&read_small("/etc/passwd")?, &read_small("/etc/group")?, &spec.user)?;
+        ids.check(&user)?;
+        let mut env = spec.env.clone();
+        let missing = |env: &[(OsString, OsString)], name: &str| env.iter().all(|(key, _)| key != name);
+        if missing(&env, "PATH") {
+            env.insert(0, ("PATH".into(), DEFAULT_PATH.into()));
+        }
+        if missing(&env, "HOME") {
+            env.push(("HOME".into(), user.home.clone().into_os_string()));
+        }
+        let program = spec.args.first().ok_or(Failure::NoCommand)?;
+        let path = env.iter().rev().find(|(key, _)| key == "PATH").map(|(_, value)| value.clone()).unwrap_or_default();
+        let candidates = candidates(program, &path, &spec.cwd)
+            .into_iter()
+            .map(|path| c_string(path.into_os_string(), "the program"))
+            .collect::<Result<_, _>>()?;
+        let assign = |(key, value): &(OsString, OsString)| {
+            let mut text = key.clone();
+            text.push("=");
+            text.push(value);
+            c_string(text, "a variable")
+        };
+        Ok(Prepared {
+            set_groups: ids.set_groups,
+            program: program.to_string_lossy().into_owned(),
+            candidates,
+            args: spec.args.iter().map(|arg| c_string(arg.clone(), "an argument")).collect::<Result<_, _>>()?,
+            env: env.iter().map(assign).collect::<Result<_, _>>()?,
+            cwd: Path::new("/").join(&spec.cwd),
+            user,
+        })
+    }
+
+    /// Makes the working directory, as root, if it is not there.
+    pub(super) fn make_cwd(&self) -> Result<(), Failure> {
+        fs_err::create_dir_all(&self.cwd).during_at(Step::WorkingDirectory, &self.cwd)
+    }
+
+    /// In the process of the command: becomes the user and executes the program. Comes back only with the reason why not.
+    pub(super) fn exec(&self) -> Failure {
+        match self.become_user() {
+            Ok(()) => self.exec_first(),
+            Err(failure) => failure,
+        }
+    }
+
+    fn become_user(&self) -> Result<(), Failure> {
+        rustix::process::umask(Mode::from_raw_mode(0o022));
+        rustix::process::chdir(&self.cwd).during_at(Step::WorkingDirectory, &self.cwd)?;
+        for number in 0..63 {
+            let capability = CapabilitySet::from_bits_retain(1 << number);
+            if CAPABILITIES.contains(capability) {
+                continue;
+            }
+            match rustix::thread::remove_capability_from_bounding_set(capability) {
+                Err(Errno::INVAL) => break, // past the last one that this kernel knows
+                other => other.during(Step::Capabilities)?,
+            }
+        }
+        let gid = Gid::from_raw(self.user.gid);
+        let uid = Uid::from_raw(self.user.uid);
+        if self.set_groups {
+            let groups: Vec<Gid> = [self.user.gid].iter().chain(&self.user.groups).map(|g| Gid::from_raw(*g)).collect();
+            rustix::thread::set_thread_groups(&groups).during(Step::SetIds)?;
+        }
+        rustix::thread::set_thread_res_gid(gid, gid, gid).during(Step::SetIds)?;
+        rustix::thread::set_thread_res_uid(uid, uid, uid).during(Step::SetIds)?;
+        let kept = if uid.is_root() { CAPABILITIES } else { CapabilitySet::empty() };
+        let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
+        rustix::thread::set_capabilities(None, sets).during(Step::Capabilities)?;
+        sys::reset_signals();
+        sys::close_on_exec_from(3).during(Step::Start)
+    }
+
+    fn exec_first(&self) -> Failure {
+        let args: Vec<_> = self.args.iter().map(CString::as_c_str).collect();
+        let env: Vec<_> = self.env.iter().map(CString::as_c_str).collect();
+        let mut denied = None;
+        for candidate in &self.candidates {
+            let errno = sys::execve(candidate, &args, &env).raw_os_error().unwrap_or_default();
+            match Errno::from_raw_os_error(errno) {
+                // In a search these mean: look on. A script without its interpreter gives ENOENT too, but is there.
+                Errno::NOENT | Errno::NOTDIR if self.candidates.len() > 1 && !exists(candidate) => {}
+                Errno::ACCESS if self.candidates.len() > 1 => denied = Some(errno),
+                _ => return Failure::Exec { program: self.program.clone(), errno },
+            }
+        }
+        match denied {
+            Some(errno) => Failure::Exec { program: self.program.clone(), errno },
+            None => Failure::ProgramNotFound { program: self.program.clone() },
+        }
+    }
+}
+
+fn exists(path: &CString) -> bool {
+    Path::new(OsStr::from_bytes(path.as_bytes())).exists()
+}
+
+/// The files that `program` may be, as execvp(3) looks for them. A part of PATH that is empty is left out: it would mean the
+/// working directory.
+fn candidates(program: &OsStr, path: &OsStr, cwd: &Path) -> Vec<PathBuf> {
+    if program.as_bytes().contains(&b'/') {
+        return vec![Path::new("/").join(cwd).join(program)];
+    }
+    let parts = path.as_bytes().split(|b| *b == b':').filter(|part| !part.is_empty());
+    parts.map(|part| Path::new("/").join(cwd).join(OsStr::from_bytes(part)).join(program)).collect()
+}
+
+fn c_string(text: OsString, what: &str) -> Result<CString, Failure> {
+    CString::new(text.into_vec()).map_err(|_| Failure::Nul { what: what.to_string() })
+}
+
+/// The bytes of a file of the image; none where there is no regular file.
+fn read_small(path: &str) -> Result<Vec<u8>, Failure> {
+    let path = Path::new(path);
+    // Not blocking: it may be a fifo.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Vec::new()),
+        other => fs_err::File::from_parts(other.during_at(Step::ReadUsers, path)?.into(), path),
+    };
+    let mut text = Vec::new();
+    if file.metadata().during_at(Step::ReadUsers, path)?.is_file() {
+        file.take(MAX_USERS).read_to_end(&mut text).during_at(Step::ReadUsers, path)?;
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn searches_as_execvp_does() {
+        let table: [(&str, &str, &str, &[&str]); 4] = [
+            ("sh", "/bin:/usr/bin", "/", &["/bin/sh", "/usr/bin/sh"]),
+            ("sh", ":/bin::rel", "/w", &["/bin/sh", "/w/rel/sh"]),
+            ("./x", "/bin", "/w", &["/w/./x"]),
+            ("/x", "", "/w", &["/x"]),
+        ];
+        for (program, path, cwd, expected) in table {
+            let found = candidates(OsStr::new(program), OsStr::new(path), Path::new(cwd));
+            let found: Vec<_> = found.iter().map(|path| path.to_str().unwrap()).collect();
+            assert_eq!(found, expected, "{program} in {path}");
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! The role `init`: sets up the namespaces and the root of one command, runs it and cleans up after it.
+//!
+//! Two processes. The first makes the namespaces, mounts the root and the mount points; it stays out of the new pid
+//! namespace and removes the mount points when all is over. The second is pid 1: it mounts the rest, changes the root,
+//! starts the command as its child, reaps what is orphaned, and ends when the command ends, which kills everything that
+//! the command left running. Where a new /proc cannot be mounted there is no pid namespace; then the second process is
+//! the subreaper of all that descend from it and kills them at the end.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::process::ExitCode;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, pivot_root, set_child_subreaper};
+use rustix::thread::UnshareFlags;
+use serde::{Deserialize, Serialize};
+
+use super::Exit;
+use super::child::{block_forwarded, forwarded};
+use super::enter::die_with_parent;
+use super::error::{During, Failure, Namespaces, Step};
+use super::exec::{Ids, Prepared};
+use super::mounts::{self, MountedRoot};
+use super::spec::{Network, RunSpec, Stdio};
+use super::target::Stubs;
+use super::wire::Control;
+use crate::sys::{self, Fork, SignalSet};
+
+/// What `init` is told.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Job {
+    /// The command.
+    pub(super) spec: RunSpec,
+    /// Whether to make a pid namespace, and a new /proc.
+    pub(super) own_pids: bool,
+}
+
+/// What `init` tells.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum FromInit {
+    /// The command ended.
+    Ended(Exit),
+    /// It could not be run.
+    Failed(Failure),
+}
+
+/// The role: to be called in a process that `Sandbox::run` started, before any thread.
+pub fn init() -> ExitCode {
+    let Ok(control) = Control::from_stdin() else { return ExitCode::from(125) };
+    match run_job(&control) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let _ = control.send(&FromInit::Failed(failure), &[]); // nobody is there to tell where this fails
+            ExitCode::from(125)
+        }
+    }
+}
+
+fn run_job(control: &Control) -> Result<(), Failure> {
+    sys::unblock_all();
+    die_with_parent(control)?;
+    let gone = || Failure::Step { step: Step::Start, path: None, errno: rustix::io::Errno::PIPE.raw_os_error() };
+    let (job, fds): (Job, _) = control.receive().during(Step::Start)?.ok_or_else(gone)?;
+    let spec = &job.spec;
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    let signals = block_forwarded(&[Signal::CHILD]).during(Step::Signals)?;
+    let mut flags = UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS;
+    flags.set(UnshareFlags::NEWPID, job.own_pids);
+    flags.set(UnshareFlags::NEWNET, spec.network == Network::None);
+    sys::unshare(flags).during(Step::Unshare(Namespaces::Step))?;
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).during(Step::MakePrivate)?;
+    if let Some(name) = &spec.hostname {
+        rustix::system::sethostname(name.as_bytes()).during(Step::Hostname)?;
+    }
+    if spec.network == Network::None {
+        sys::bring_loopback_up().during(Step::Loopback)?;
+    }
+    let ids = Ids::read()?;
+    let root = MountedRoot::mount(&spec.root)?;
+    mounts::write_own_files(&root, spec)?;
+    let tree = root.open()?;
+    let mut stubs = Stubs::default();
+    let ready = mounts::prepare_targets(&mut stubs, tree.as_fd(), spec);
+    let done = ready.and_then(|()| run_inner(control, &job, &root, &ids, fds, &signals));
+    stubs.remove(tree.as_fd())?;
+    done
+}
+
+/// Starts the second process and waits for it.
+fn run_inner(
+    control: &Control,
+    job: &Job,
+    root: &MountedRoot,
+    ids: &Ids,
+    fds: Vec<OwnedFd>,
+    signals: &SignalSet,
+) -> Result<(), Failure> {
+    let (alive, ours) = Control::pair().during(Step::Fork)?;
+    match sys::fork().during(Step::Fork)? {
+        Fork::Parent(pid) => {
+            drop(alive);
+            let status = wait_for(pid, signals)?;
+            drop(ours);
+            // Killed from outside (out of memory): nobody has told yet.
+            match exit_of(status) {
+                Exit::Signal(signal) => control.send(&FromInit::Ended(Exit::Signal(signal)), &[]).during(Step::Wait),
+                Exit::Code(_) => Ok(()),
+            }
+        }
+        Fork::Child => {
+            drop(ours);
+            let told = match pid_one(&alive, control, job, root, ids, fds) {
+                Ok(exit) => FromInit::Ended(exit),
+                Err(failure) => FromInit::Failed(failure),
+            };
+            let sent = control.send(&told, &[]);
+            sys::exit_now(if sent.is_ok() { 0 } else { 125 })
+        }
+    }
+}
+
+fn pid_one(
+    alive: &Control,
+    control: &Control,
+    job: &Job,
+    root: &MountedRoot,
+    ids: &Ids,
+    fds: Vec<OwnedFd>,
+) -> Result<Exit, Failure> {
+    die_with_parent(alive)?;
+    let signals = block_forwarded(&[Signal::CHILD]).during(Step::Signals)?;
+    let proc = if job.own_pids { Some(mounts::new_proc()?) } else { None };
+    if !job.own_pids {
+        set_child_subreaper(Some(rustix::process::getpid())).during(Step::Fork)?;
+    }
+    sys::unshare(UnshareFlags::NEWNS).during(Step::Unshare(Namespaces::Mount))?;
+    mounts::mount_all(root, proc, &job.spec)?;
+    change_root(root)?;
+    let prepared = Prepared::new(&job.spec, ids)?;
+    prepared.make_cwd()?;
+    let stdin = match (job.spec.stdio, fds.into_iter().next()) {
+        (Stdio::Inherit, Some(stdin)) => stdin,
+        _ => rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+            .during_at(Step::OpenDirectory, Path::new("/dev/null"))?,
+    };
+    match sys::fork().during(Step::Fork)? {
+        Fork::Parent(pid) => {
+            drop(stdin);
+            let exit = exit_of(wait_for(pid, &signals)?);
+            if !job.own_pids {
+                kill_descendants()?;
+            }
+            Ok(exit)
+        }
+        Fork::Child => {
+            let failure = match rustix::stdio::dup2_stdin(&stdin).during(Step::Start) {
+                Ok(()) => prepared.exec(),
+                Err(failure) => failure,
+            };
+            let _ = control.send(&FromInit::Failed(failure), &[]); // the exit code is not looked at once this is sent
+            sys::exit_now(125)
+        }
+    }
+}
+
+/// Makes the root the root of this process, and drops everything outside it.
+fn change_root(root: &MountedRoot) -> Result<(), Failure> {
+    let fd = root.open()?;
+    rustix::process::fchdir(&fd).during(Step::PivotRoot)?;
+    // With "." twice the old root ends up on top of the new one, and is then taken away, see pivot_root(2).
+    pivot_root(".", ".").during(Step::PivotRoot)?;
+    unmount(".", UnmountFlags::DETACH).during(Step::PivotRoot)?;
+    rustix::process::chdir("/").during(Step::PivotRoot)
+}
+
+/// Waits for `main`, reaping every other child on the way and passing signals on.
+fn wait_for(main: Pid, signals: &SignalSet) -> Result<WaitStatus, Failure> {
+    loop {
+        while let Some((pid, status)) = rustix::process::wait(WaitOptions::NOHANG).during(Step::Wait)? {
+            if pid == main {
+                return Ok(status);
+            }
+        }
+        let caught = signals.wait(None).during(Step::Wait)?;
+        let signal = caught.filter(|caught| caught.from_process).and_then(|caught| forwarded(caught.signal));
+        if let Some(signal) = signal {
+            kill_process(main, signal).during(Step::Wait)?; // not reaped yet, so the pid is its own
+        }
+    }
+}
+
+/// Kills what descends from this subreaper until nothing is left.
+fn kill_descendants() -> Result<(), Failure> {
+    let path = "/proc/thread-self/children";
+    loop {
+        // Children of killed processes become ours, so look again after each that is reaped.
+        let children = fs_err::read_to_string(path).during_at(Step::Wait, Path::new(path))?;
+        for child in children.split_ascii_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)) {
+            let _ = kill_process(child, Signal::KILL); // it may have ended just now
+        }
+        match rustix::process::wait(WaitOptions::empty()) {
+            Err(rustix::io::Errno::CHILD) => return Ok(()),
+            other => other.during(Step::Wait)?,
+        };
+    }
+}
+
+fn exit_of(status: WaitStatus) -> Exit {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => Exit::Code(code),
+        (None, signal) => Exit::Signal(signal.unwrap_or_default()),
+    }
+}

@@ -1,0 +1,380 @@
+//! The mounts of a root: the root itself, /proc, /sys, /dev, files of our own and the caller's further mounts.
+//!
+//! Two mount namespaces nest. In the outer one (`init`) only a scratch tmpfs and the root are mounted, so that mount
+//! points can be made in the tree before and taken away after. In the inner one (`pid 1`) everything else is mounted on
+//! top, and it goes with its last process.
+
+use std::fs::Permissions;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, move_mount, open_tree,
+};
+
+use super::error::{During, Failure, Step};
+use super::idmap;
+use super::spec::{Mount, MountSource, Root, RunSpec};
+use super::target::{Kind, Stubs, open_place};
+use crate::sys;
+
+/// Paths that Docker hides from containers.
+const MASKED: [&str; 11] = [
+    "proc/asound",
+    "proc/acpi",
+    "proc/kcore",
+    "proc/keys",
+    "proc/latency_stats",
+    "proc/timer_list",
+    "proc/timer_stats",
+    "proc/sched_debug",
+    "proc/scsi",
+    "sys/firmware",
+    "sys/devices/virtual/powercap",
+];
+
+/// Paths that Docker makes read-only.
+const READONLY: [&str; 5] = ["proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger"];
+
+/// Device nodes that are taken from the host.
+const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+
+const NO_DEVICES: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NODEV);
+
+/// Opens a directory, or a file, as a place.
+pub(super) fn place(path: &Path) -> Result<OwnedFd, Failure> {
+    openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).during_at(Step::OpenDirectory, path)
+}
+
+/// A new file system, not attached anywhere yet.
+fn new_mount(kind: &str, options: &[(&str, &str)], attributes: MountAttrFlags) -> Result<OwnedFd, Errno> {
+    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (key, value) in options {
+        fsconfig_set_string(context.as_fd(), *key, *value)?;
+    }
+    fsconfig_create(context.as_fd())?;
+    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+}
+
+/// Attaches a mount at a place.
+fn attach(mount: &OwnedFd, at: &OwnedFd) -> Result<(), Errno> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(mount, "", at, "", flags)
+}
+
+/// A copy of what is mounted at `path`, with what is mounted below it.
+fn copy_of(at: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Errno> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+    open_tree(at, path, flags | OpenTreeFlags::AT_EMPTY_PATH)
+}
+
+/// The root, mounted in this process's mount namespace.
+#[derive(Debug)]
+pub(super) struct MountedRoot {
+    /// The tmpfs for files of our own; it covers the upper directory, in this namespace only.
+    pub(super) scratch: PathBuf,
+    /// Where the root is mounted.
+    pub(super) path: PathBuf,
+}
+
+impl MountedRoot {
+    /// Mounts `root`.
+    pub(super) fn mount(root: &Root) -> Result<MountedRoot, Failure> {
+        let scratch = match root {
+            Root::Overlay { upper, .. } => upper.clone(),
+            Root::Dir(dir) => dir.clone(),
+        };
+        let layers = Layers::open(root)?;
+        mount_tmpfs_at(&place(&scratch)?, &scratch)?;
+        let path = scratch.join("root");
+        fs_err::create_dir(&path).during_at(Step::WriteFile, &path)?;
+        match &layers {
+            Layers::Dir(dir) => {
+                let copy = copy_of(dir.as_fd(), Path::new("")).during_at(Step::Bind, &scratch)?;
+                attach(&copy, &place(&path)?).during_at(Step::Bind, &scratch)?;
+            }
+            Layers::Overlay { lowers, upper, work } => {
+                let empty;
+                let mut lowers: Vec<&OwnedFd> = lowers.iter().collect();
+                if lowers.is_empty() {
+                    let dir = scratch.join("empty");
+                    fs_err::create_dir(&dir).during_at(Step::WriteFile, &dir)?;
+                    empty = place(&dir)?;
+                    lowers.push(&empty);
+                }
+                mount_overlay(&lowers, upper, work, &path).during_at(Step::MountOverlay, &scratch)?;
+            }
+        }
+        Ok(MountedRoot { scratch, path })
+    }
+
+    /// The root as a place in the mount namespace that this process is in now.
+    pub(super) fn open(&self) -> Result<OwnedFd, Failure> {
+        place(&self.path)
+    }
+}
+
+/// The directories of a [`Root`], opened before the scratch tmpfs covers one of them.
+enum Layers {
+    Overlay { lowers: Vec<OwnedFd>, upper: OwnedFd, work: OwnedFd },
+    Dir(OwnedFd),
+}
+
+impl Layers {
+    fn open(root: &Root) -> Result<Layers, Failure> {
+        Ok(match root {
+            Root::Overlay { lowers, upper, work } => Layers::Overlay {
+                lowers: lowers.iter().map(|lower| place(lower)).collect::<Result<_, _>>()?,
+                upper: place(upper)?,
+                work: place(work)?,
+            },
+            Root::Dir(dir) => Layers::Dir(place(dir)?),
+        })
+    }
+}
+
+/// Mounts a tmpfs at a place.
+pub(super) fn mount_tmpfs_at(at: &OwnedFd, name: &Path) -> Result<(), Failure> {
+    let tmpfs = new_mount("tmpfs", &[("mode", "0755")], NO_DEVICES).during_at(Step::MountTmpfs, name)?;
+    attach(&tmpfs, at).during_at(Step::MountTmpfs, name)
+}
+
+/// Mounts an overlay at `at`. Layers are named by their descriptors: any bytes may be in a path, and there is room for
+/// 500 of them.
+pub(super) fn mount_overlay(lowers: &[&OwnedFd], upper: &OwnedFd, work: &OwnedFd, at: &Path) -> Result<(), Errno> {
+    match overlay_by_fsconfig(lowers, upper, work) {
+        Ok(overlay) => attach(&overlay, &openat(CWD, at, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?),
+        // `lowerdir+` came with Linux 6.5.
+        Err(Errno::INVAL) => overlay_by_mount(lowers, upper, work, at),
+        Err(error) => Err(error),
+    }
+}
+
+fn fd_path(fd: &OwnedFd) -> String {
+    use std::os::fd::AsRawFd;
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+fn overlay_by_fsconfig(lowers: &[&OwnedFd], upper: &OwnedFd, work: &OwnedFd) -> Result<OwnedFd, Errno> {
+    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    let context = context.as_fd();
+    fsconfig_set_string(context, "source", "overlay")?;
+    for lower in lowers {
+        fsconfig_set_string(context, "lowerdir+", fd_path(lower))?;
+    }
+    fsconfig_set_string(context, "upperdir", fd_path(upper))?;
+    fsconfig_set_string(context, "workdir", fd_path(work))?;
+    fsconfig_set_flag(context, "userxattr")?;
+    fsconfig_set_flag(context, "volatile")?;
+    fsconfig_create(context)?;
+    fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+}
+
+/// By mount(2), whose options must fit into a page: so descriptors' numbers, relative to /proc/self/fd.
+fn overlay_by_mount(lowers: &[&OwnedFd], upper: &OwnedFd, work: &OwnedFd, at: &Path) -> Result<(), Errno> {
+    use std::os::fd::AsRawFd;
+    rustix::process::chdir("/proc/self/fd")?;
+    let lowers: Vec<String> = lowers.iter().map(|lower| lower.as_raw_fd().to_string()).collect();
+    let (upper, work) = (upper.as_raw_fd(), work.as_raw_fd());
+    let data = format!("lowerdir={},upperdir={upper},workdir={work},userxattr,volatile\0", lowers.join(":"));
+    let data = std::ffi::CStr::from_bytes_with_nul(data.as_bytes()).map_err(|_| Errno::INVAL)?;
+    let mounted = mount("overlay", at, "overlay", MountFlags::empty(), Some(data));
+    rustix::process::chdir("/")?;
+    mounted
+}
+
+/// Makes the mount points of everything that [`mount_all`] mounts, where the tree lacks them.
+pub(super) fn prepare_targets(stubs: &mut Stubs, root: BorrowedFd<'_>, spec: &RunSpec) -> Result<(), Failure> {
+    for dir in ["/proc", "/sys", "/dev"] {
+        stubs.prepare(root, Path::new(dir), Kind::Directory)?;
+    }
+    for name in ["hosts", "resolv.conf"] {
+        stubs.prepare(root, &Path::new("/etc").join(name), Kind::File)?;
+    }
+    for mount in &spec.mounts {
+        stubs.prepare(root, &mount.target, kind_of(&mount.source)?)?;
+    }
+    stubs.settle(root)
+}
+
+fn kind_of(source: &MountSource) -> Result<Kind, Failure> {
+    match source {
+        MountSource::Tmpfs(_) => Ok(Kind::Directory),
+        MountSource::Bind(path) => {
+            let metadata = fs_err::metadata(path).during_at(Step::Bind, path)?;
+            Ok(if metadata.is_dir() { Kind::Directory } else { Kind::File })
+        }
+    }
+}
+
+/// What [`mount_all`] works on: the root as this namespace sees it.
+struct Tree<'a> {
+    root: BorrowedFd<'a>,
+    /// Only finds: what is missing was made before. What it makes all the same lies on mounts, not in the tree.
+    finder: Stubs,
+}
+
+impl Tree<'_> {
+    /// The place that `target` is.
+    fn place(&mut self, target: &Path, kind: Kind) -> Result<OwnedFd, Failure> {
+        let path = self.finder.prepare(self.root, target, kind)?;
+        open_place(self.root, &path).during_at(Step::MountPoint, target)
+    }
+
+    fn attach(&mut self, mount: &OwnedFd, target: &Path, kind: Kind, step: Step) -> Result<(), Failure> {
+        let place = self.place(target, kind)?;
+        attach(mount, &place).during_at(step, target)
+    }
+}
+
+/// A new /proc for the pid namespace of this process.
+pub(super) fn new_proc() -> Result<OwnedFd, Failure> {
+    let attributes = NO_DEVICES | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    match new_mount("proc", &[], attributes) {
+        Err(Errno::PERM) => Err(Failure::MaskedProc),
+        other => other.during_at(Step::MountProc, Path::new("/proc")),
+    }
+}
+
+/// Mounts everything into the root. `proc` is a new /proc; without one, that of this namespace is shown.
+pub(super) fn mount_all(root: &MountedRoot, proc: Option<OwnedFd>, spec: &RunSpec) -> Result<(), Failure> {
+    let fd = root.open()?;
+    let mut tree = Tree { root: fd.as_fd(), finder: Stubs::default() };
+    // The host's /dev, /proc and /sys stay where they are until the root changes, so copies can be made at any time.
+    let proc = match proc {
+        Some(proc) => proc,
+        None => copy_of(CWD, Path::new("/proc")).during_at(Step::MountProc, Path::new("/proc"))?,
+    };
+    tree.attach(&proc, Path::new("/proc"), Kind::Directory, Step::MountProc)?;
+    let sys = copy_of(CWD, Path::new("/sys")).during_at(Step::MountProc, Path::new("/sys"))?;
+    sys::make_mount_readonly(sys.as_fd(), true).during_at(Step::ReadOnly, Path::new("/sys"))?;
+    tree.attach(&sys, Path::new("/sys"), Kind::Directory, Step::MountProc)?;
+    mount_dev(&mut tree)?;
+    for name in ["hosts", "resolv.conf"] {
+        let own = root.scratch.join(name);
+        if own.exists() {
+            let copy = copy_of(CWD, &own).during_at(Step::Bind, &own)?;
+            tree.attach(&copy, &Path::new("/etc").join(name), Kind::File, Step::Bind)?;
+        }
+    }
+    for mount in &spec.mounts {
+        mount_further(&mut tree, mount)?;
+    }
+    protect(&mut tree)
+}
+
+fn mount_dev(tree: &mut Tree<'_>) -> Result<(), Failure> {
+    let dev = Path::new("/dev");
+    let step = Step::MountDevices;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_STRICTATIME;
+    let tmpfs = new_mount("tmpfs", &[("mode", "0755"), ("size", "65536k")], attributes).during_at(step, dev)?;
+    // From here on by the mount itself, so no link in the tree can lead anywhere else.
+    tree.attach(&tmpfs, dev, Kind::Directory, step)?;
+    let mut inside = Tree { root: tmpfs.as_fd(), finder: Stubs::default() };
+    for name in DEVICES {
+        match copy_of(CWD, &dev.join(name)) {
+            Err(Errno::NOENT) => {} // a minimal container may lack some
+            copy => inside.attach(&copy.during_at(step, &dev.join(name))?, Path::new(name), Kind::File, step)?,
+        }
+    }
+    let links = [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+        ("core", "/proc/kcore"),
+        ("ptmx", "pts/ptmx"),
+    ];
+    for (name, to) in links {
+        rustix::fs::symlinkat(to, &tmpfs, name).during_at(step, &dev.join(name))?;
+    }
+    // The group tty; where the id map lacks it the kernel refuses the option.
+    let gids = fs_err::read_to_string("/proc/self/gid_map").during(step)?;
+    let mut options = vec![("ptmxmode", "0666"), ("mode", "0620")];
+    if idmap::contains(&idmap::parse_map(&gids), 5) {
+        options.push(("gid", "5"));
+    }
+    let no_exec = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let pts = new_mount("devpts", &options, no_exec).during_at(step, &dev.join("pts"))?;
+    inside.attach(&pts, Path::new("pts"), Kind::Directory, step)?;
+    let shm = [("mode", "1777"), ("size", "65536k")];
+    let shm = new_mount("tmpfs", &shm, no_exec | NO_DEVICES).during_at(step, &dev.join("shm"))?;
+    inside.attach(&shm, Path::new("shm"), Kind::Directory, step)?;
+    match new_mount("mqueue", &[], no_exec | NO_DEVICES) {
+        Err(Errno::NODEV) => Ok(()), // a kernel without message queues
+        mqueue => {
+            inside.attach(&mqueue.during_at(step, &dev.join("mqueue"))?, Path::new("mqueue"), Kind::Directory, step)
+        }
+    }
+}
+
+fn mount_further(tree: &mut Tree<'_>, wanted: &Mount) -> Result<(), Failure> {
+    let target = &wanted.target;
+    let copy = match &wanted.source {
+        MountSource::Bind(path) => copy_of(CWD, path).during_at(Step::Bind, path)?,
+        MountSource::Tmpfs(size) => {
+            let size = size.map(|bytes| bytes.to_string());
+            let options: Vec<(&str, &str)> =
+                [("mode", "1777")].into_iter().chain(size.iter().map(|size| ("size", size.as_str()))).collect();
+            new_mount("tmpfs", &options, NO_DEVICES).during_at(Step::MountTmpfs, target)?
+        }
+    };
+    if wanted.readonly {
+        sys::make_mount_readonly(copy.as_fd(), true).during_at(Step::ReadOnly, target)?;
+    }
+    tree.attach(&copy, target, kind_of(&wanted.source)?, Step::Bind)
+}
+
+/// Hides and write-protects what Docker does.
+fn protect(tree: &mut Tree<'_>) -> Result<(), Failure> {
+    for path in MASKED.map(Path::new) {
+        let place = match open_place(tree.root, path) {
+            Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => continue,
+            other => other.during_at(Step::MountPoint, path)?,
+        };
+        let stat = rustix::fs::fstat(&place).during_at(Step::MountPoint, path)?;
+        let cover = if rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir() {
+            new_mount("tmpfs", &[("mode", "0755")], NO_DEVICES | MountAttrFlags::MOUNT_ATTR_RDONLY)
+        } else {
+            copy_of(CWD, Path::new("/dev/null"))
+        };
+        attach(&cover.during_at(Step::Bind, path)?, &place).during_at(Step::Bind, path)?;
+    }
+    for path in READONLY.map(Path::new) {
+        let place = match open_place(tree.root, path) {
+            Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => continue,
+            other => other.during_at(Step::MountPoint, path)?,
+        };
+        let copy = copy_of(place.as_fd(), Path::new("")).during_at(Step::Bind, path)?;
+        sys::make_mount_readonly(copy.as_fd(), true).during_at(Step::ReadOnly, path)?;
+        attach(&copy, &place).during_at(Step::Bind, path)?;
+    }
+    Ok(())
+}
+
+/// Writes `/etc/hosts` and `/etc/resolv.conf` for the command into the scratch tmpfs: copies of the host's, so that it may
+/// change them, with the spec's entries added.
+pub(super) fn write_own_files(root: &MountedRoot, spec: &RunSpec) -> Result<(), Failure> {
+    let mut hosts = fs_err::read("/etc/hosts").unwrap_or_else(|_| b"127.0.0.1\tlocalhost\n::1\tlocalhost\n".to_vec());
+    if !hosts.ends_with(b"\n") {
+        hosts.push(b'\n');
+    }
+    if let Some(name) = &spec.hostname {
+        hosts.extend(format!("127.0.0.1\t{name}\n").bytes());
+    }
+    for (name, address) in &spec.hosts {
+        hosts.extend(format!("{address}\t{name}\n").bytes());
+    }
+    // Without a resolv.conf outside resolvers use their default, as they do there; an empty one says the same.
+    let resolv = fs_err::read("/etc/resolv.conf").unwrap_or_default();
+    for (name, text) in [("hosts", hosts), ("resolv.conf", resolv)] {
+        let path = root.scratch.join(name);
+        fs_err::write(&path, text).during_at(Step::WriteFile, &path)?;
+        fs_err::set_permissions(&path, Permissions::from_mode(0o644)).during_at(Step::WriteFile, &path)?;
+    }
+    Ok(())
+}

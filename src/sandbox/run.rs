@@ -1,0 +1,171 @@
+//! The caller's side of running one command.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
+use std::process;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::event::{PollFd, PollFlags, poll};
+
+use super::enter::spawn;
+use super::error::{Failure, SandboxError};
+use super::init::{FromInit, Job};
+use super::spec::{RunSpec, Stdio};
+use super::wire::Control;
+use super::{Exit, Role, child};
+
+/// Where a piece of output came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// Runs commands. Shared by the threads of a build; to be used inside the namespaces of [`super::enter`].
+#[derive(Debug)]
+pub struct Sandbox {
+    exe: PathBuf,
+    /// A new /proc was refused once; it will be again.
+    masked_proc: AtomicBool,
+}
+
+impl Sandbox {
+    /// Runs commands with the help of `exe`, which is this program: `/proc/self/exe` but in tests.
+    pub fn new(exe: impl Into<PathBuf>) -> Sandbox {
+        Sandbox { exe: exe.into(), masked_proc: AtomicBool::new(false) }
+    }
+
+    /// Runs a command and waits for it and everything it started. `output` gets what it writes, as it comes, unless its
+    /// standard output and error are inherited.
+    ///
+    /// With [`Stdio::Inherit`] signals that this process is sent are passed on to the command; that takes a caller without
+    /// other threads that would get them. The command is killed when the calling thread ends.
+    pub fn run(&self, spec: &RunSpec, output: &mut dyn FnMut(Stream, &[u8])) -> Result<Exit, SandboxError> {
+        let own_pids = !self.masked_proc.load(Ordering::Relaxed);
+        match self.run_once(spec, own_pids, output) {
+            Err(SandboxError::Setup(Failure::MaskedProc)) if own_pids => {
+                self.masked_proc.store(true, Ordering::Relaxed);
+                self.run_once(spec, false, output)
+            }
+            other => other,
+        }
+    }
+
+    fn run_once(
+        &self,
+        spec: &RunSpec,
+        own_pids: bool,
+        output: &mut dyn FnMut(Stream, &[u8]),
+    ) -> Result<Exit, SandboxError> {
+        let lost = |source| SandboxError::Control { role: Role::Init.name(), source };
+        let inherit = spec.stdio == Stdio::Inherit;
+        let signals = if inherit { Some(child::block_forwarded(&[]).map_err(lost)?) } else { None };
+        let stdio = || if inherit { process::Stdio::inherit() } else { process::Stdio::piped() };
+        let (control, theirs) = Control::pair().map_err(lost)?;
+        let mut child = spawn(&self.exe, Role::Init, theirs, stdio(), stdio())?;
+        let fds = [rustix::stdio::stdin()];
+        let sent = control.send(&Job { spec: spec.clone(), own_pids }, if inherit { &fds } else { &[] });
+        if sent.is_err() {
+            return Err(child.lost(Role::Init));
+        }
+        let told = match &signals {
+            None => collect(&control, &mut child, output).map_err(lost)?,
+            Some(signals) => {
+                child.wait_forwarding(signals).map_err(lost)?;
+                last_word(&control).map_err(lost)?
+            }
+        };
+        if let Some(signals) = signals {
+            signals.unblock();
+        }
+        match told {
+            Some(FromInit::Ended(exit)) => {
+                child.wait().map_err(lost)?;
+                Ok(exit)
+            }
+            Some(FromInit::Failed(failure)) => {
+                child.wait().map_err(lost)?;
+                Err(failure.into())
+            }
+            None => Err(child.lost(Role::Init)),
+        }
+    }
+}
+
+/// Reads output and messages until all ends are closed.
+fn collect(
+    control: &Control,
+    child: &mut child::Guard,
+    output: &mut dyn FnMut(Stream, &[u8]),
+) -> io::Result<Option<FromInit>> {
+    let mut stdout = child.child().stdout.take();
+    let mut stderr = child.child().stderr.take();
+    let (mut told, mut talking) = (None, true);
+    let mut buffer = vec![0; 64 << 10];
+    while talking || stdout.is_some() || stderr.is_some() {
+        let ready = {
+            let open =
+                [stdout.as_ref().map(AsFd::as_fd), stderr.as_ref().map(AsFd::as_fd), talking.then(|| control.as_fd())];
+            ready(&open)?
+        };
+        if ready[0] && !pass_on(stdout.as_ref().map(AsFd::as_fd), Stream::Stdout, &mut buffer, output)? {
+            stdout = None;
+        }
+        if ready[1] && !pass_on(stderr.as_ref().map(AsFd::as_fd), Stream::Stderr, &mut buffer, output)? {
+            stderr = None;
+        }
+        if ready[2] {
+            match control.receive()? {
+                Some((message, _)) => told = first_failure(told, message),
+                None => talking = false,
+            }
+        }
+    }
+    Ok(told)
+}
+
+/// Waits until at least one of the open descriptors has something.
+fn ready(open: &[Option<BorrowedFd<'_>>; 3]) -> io::Result<[bool; 3]> {
+    let mut fds: Vec<PollFd<'_>> = open.iter().flatten().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
+    rustix::io::retry_on_intr(|| poll(&mut fds, None))?;
+    let mut polled = fds.iter();
+    let mut out = [false; 3];
+    for (ready, fd) in out.iter_mut().zip(open) {
+        *ready = fd.is_some() && polled.next().is_some_and(|fd| !fd.revents().is_empty());
+    }
+    Ok(out)
+}
+
+/// Reads once and hands it on; `false` at the end.
+fn pass_on(
+    fd: Option<BorrowedFd<'_>>,
+    stream: Stream,
+    buffer: &mut [u8],
+    output: &mut dyn FnMut(Stream, &[u8]),
+) -> io::Result<bool> {
+    let Some(fd) = fd else { return Ok(false) };
+    let got = rustix::io::retry_on_intr(|| rustix::io::read(fd, &mut *buffer))?;
+    if got > 0 {
+        output(stream, &buffer[..got]);
+    }
+    Ok(got > 0)
+}
+
+fn last_word(control: &Control) -> io::Result<Option<FromInit>> {
+    let mut told = None;
+    while let Some((message, _)) = control.receive()? {
+        told = first_failure(told, message);
+    }
+    Ok(told)
+}
+
+/// A failed exec is followed by the exit of the process that failed: the failure is what counts.
+fn first_failure(told: Option<FromInit>, message: FromInit) -> Option<FromInit> {
+    match told {
+        Some(FromInit::Failed(failure)) => Some(FromInit::Failed(failure)),
+        _ => Some(message),
+    }
+}
