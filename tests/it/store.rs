@@ -321,6 +321,7 @@ fn many_writers_at_once_lose_nothing() {
 }
 
 /// Says loudly that a test needs root.
+#[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
 fn is_root(test: &str) -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {

@@ -1,0 +1,245 @@
+//! What an image says about a file that the file system, or the id map, cannot hold.
+//!
+//! With one mapped id nothing can be given to another owner; without `CAP_MKNOD` there are no devices. Such a file is
+//! made as well as it can be, and what it should be is kept beside it:
+//!
+//! - on regular files and directories in the xattr [`OVERRIDE`]: `uid:gid:octal mode:type[:major:minor]`, where the type is
+//!   one of `f d l p c b`. A device that cannot be made is an empty regular file with this xattr.
+//! - for symbolic links, pipes and devices, which cannot have `user.` xattrs, in a side file beside the layer's directory,
+//!   named `owners`: for each path its bytes, NUL, the same text, NUL.
+//! - an xattr of the image that the file system refuses is kept under [`SHELVED`] and its own name.
+//!
+//! Whoever reads a tree honours all three; whoever writes a layer strips them.
+
+use crate::oci::layer::{Kind, Metadata};
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The xattr that holds an [`Override`].
+pub const OVERRIDE: &str = "user.dockless.override";
+/// Prefix of an xattr that stands for the image's one of the rest of the name.
+pub const SHELVED: &str = "user.dockless.xattr.";
+/// Prefix of all xattrs that are ours and not the image's.
+pub const PRIVATE: &str = "user.dockless.";
+
+/// The type of a file, without what depends on the type (length, target).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Type {
+    /// `f`: regular file.
+    File,
+    /// `d`: directory.
+    Dir,
+    /// `l`: symbolic link.
+    Symlink,
+    /// `p`: named pipe.
+    Fifo,
+    /// `c`: character device of these numbers.
+    Char(u32, u32),
+    /// `b`: block device of these numbers.
+    Block(u32, u32),
+}
+
+/// What a file should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Override {
+    /// Owner inside the image.
+    pub uid: u32,
+    /// Group inside the image.
+    pub gid: u32,
+    /// Permission, set-id and sticky bits.
+    pub mode: u32,
+    /// Its type.
+    pub kind: Type,
+}
+
+impl Override {
+    /// What `metadata` says; `None` for a socket, which no layer can hold.
+    pub fn of(metadata: &Metadata) -> Option<Override> {
+        let kind = match metadata.kind {
+            Kind::File { .. } => Type::File,
+            Kind::Dir => Type::Dir,
+            Kind::Symlink { .. } => Type::Symlink,
+            Kind::Fifo => Type::Fifo,
+            Kind::CharDevice { major, minor } => Type::Char(major, minor),
+            Kind::BlockDevice { major, minor } => Type::Block(major, minor),
+            Kind::Socket => return None,
+        };
+        Some(Override { uid: metadata.uid, gid: metadata.gid, mode: metadata.mode, kind })
+    }
+
+    /// Reads the text form; `None` where it is not one.
+    pub fn parse(text: &[u8]) -> Option<Override> {
+        let mut fields = std::str::from_utf8(text).ok()?.split(':');
+        let uid = fields.next()?.parse().ok()?;
+        let gid = fields.next()?.parse().ok()?;
+        let mode = u32::from_str_radix(fields.next()?, 8).ok().filter(|mode| mode & !0o7777 == 0)?;
+        let letter = fields.next()?;
+        let mut number = || fields.next()?.parse().ok();
+        let kind = match letter {
+            "f" => Type::File,
+            "d" => Type::Dir,
+            "l" => Type::Symlink,
+            "p" => Type::Fifo,
+            "c" => Type::Char(number()?, number()?),
+            "b" => Type::Block(number()?, number()?),
+            _ => return None,
+        };
+        fields.next().is_none().then_some(Override { uid, gid, mode, kind })
+    }
+
+    /// Puts it over what the file system says.
+    pub fn apply(&self, metadata: &mut Metadata) {
+        metadata.uid = self.uid;
+        metadata.gid = self.gid;
+        metadata.mode = self.mode;
+        match self.kind {
+            // Length and target are the file's own.
+            Type::File | Type::Dir | Type::Symlink => {}
+            Type::Fifo => metadata.kind = Kind::Fifo,
+            Type::Char(major, minor) => metadata.kind = Kind::CharDevice { major, minor },
+            Type::Block(major, minor) => metadata.kind = Kind::BlockDevice { major, minor },
+        }
+    }
+}
+
+impl fmt::Display for Override {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{:o}:", self.uid, self.gid, self.mode)?;
+        match self.kind {
+            Type::File => f.write_str("f"),
+            Type::Dir => f.write_str("d"),
+            Type::Symlink => f.write_str("l"),
+            Type::Fifo => f.write_str("p"),
+            Type::Char(major, minor) => write!(f, "c:{major}:{minor}"),
+            Type::Block(major, minor) => write!(f, "b:{major}:{minor}"),
+        }
+    }
+}
+
+/// The side file of one layer: overrides of what cannot have xattrs, by path inside the layer.
+#[derive(Debug, Default)]
+pub struct Owners(HashMap<Vec<u8>, Override>);
+
+impl Owners {
+    /// Where the side file of the layer directory `layer` lies: beside it.
+    pub fn path(layer: &Path) -> PathBuf {
+        layer.with_file_name("owners")
+    }
+
+    /// Reads the side file of `layer`; an absent one is empty, a damaged one an error.
+    pub fn read(layer: &Path) -> io::Result<Owners> {
+        let path = Owners::path(layer);
+        let bytes = match fs_err::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Owners::default()),
+            Err(e) => return Err(e),
+        };
+        let parsed = Owners::parse(&bytes);
+        parsed.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("{} is damaged", path.display())))
+    }
+
+    fn parse(bytes: &[u8]) -> Option<Owners> {
+        let mut owners = Owners::default();
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let mut field = || {
+                let end = rest.iter().position(|b| *b == 0)?;
+                let field = &rest[..end];
+                rest = &rest[end + 1..];
+                Some(field)
+            };
+            let (path, text) = (field()?, field()?);
+            owners.0.insert(path.to_vec(), Override::parse(text)?);
+        }
+        Some(owners)
+    }
+
+    /// Writes the side file of `layer`; none where there is nothing to say.
+    pub fn write(&self, layer: &Path) -> io::Result<()> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        let mut sorted: Vec<_> = self.0.iter().collect();
+        sorted.sort_by_key(|(path, _)| *path);
+        let mut bytes = Vec::new();
+        for (path, entry) in sorted {
+            bytes.extend_from_slice(path);
+            bytes.push(0);
+            bytes.extend_from_slice(entry.to_string().as_bytes());
+            bytes.push(0);
+        }
+        fs_err::write(Owners::path(layer), bytes)
+    }
+
+    /// What `path` should be, if it is told here.
+    pub fn get(&self, path: &[u8]) -> Option<&Override> {
+        self.0.get(path)
+    }
+
+    /// Tells what `path` should be.
+    pub fn insert(&mut self, path: Vec<u8>, entry: Override) {
+        self.0.insert(path, entry);
+    }
+
+    /// Forgets `path` and all below it.
+    pub fn remove(&mut self, path: &[u8]) {
+        if !self.0.is_empty() {
+            self.0.retain(|p, _| !(p.starts_with(path) && matches!(p.get(path.len()), None | Some(b'/'))));
+        }
+    }
+
+    /// Whether it tells nothing.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_form() {
+        for (text, uid, gid, mode, kind) in [
+            ("0:0:755:d", 0, 0, 0o755, Type::Dir),
+            ("4294967294:5:4755:f", 4294967294, 5, 0o4755, Type::File),
+            ("1:2:0:c:1:3", 1, 2, 0, Type::Char(1, 3)),
+            ("1:2:660:b:259:1048575", 1, 2, 0o660, Type::Block(259, 1048575)),
+            ("1:2:777:l", 1, 2, 0o777, Type::Symlink),
+            ("1:2:644:p", 1, 2, 0o644, Type::Fifo),
+        ] {
+            let value = Override { uid, gid, mode, kind };
+            assert_eq!(Override::parse(text.as_bytes()), Some(value), "{text}");
+            assert_eq!(value.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_no_override() {
+        for text in ["", "0:0:755", "0:0:888:f", "0:0:17777:f", "-1:0:755:f", "0:0:755:x", "0:0:755:c:1", "0:0:7:f:1"] {
+            assert_eq!(Override::parse(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn side_file_comes_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let layer = dir.path().join("tree");
+        assert!(Owners::read(&layer).unwrap().is_empty());
+        let link = Override { uid: 1, gid: 2, mode: 0o777, kind: Type::Symlink };
+        let mut owners = Owners::default();
+        for path in ["a", "a/b", "ab", "c\n"] {
+            owners.insert(path.into(), link);
+        }
+        owners.remove(b"a");
+        owners.write(&layer).unwrap();
+        let back = Owners::read(&layer).unwrap();
+        assert_eq!(back.get(b"ab"), Some(&link));
+        assert_eq!(back.get(b"c\n"), Some(&link));
+        assert_eq!((back.get(b"a"), back.get(b"a/b")), (None, None));
+        std::fs::write(Owners::path(&layer), "torn").unwrap();
+        assert!(Owners::read(&layer).is_err());
+    }
+}
