@@ -8,10 +8,12 @@
 //! * A directory's own time does not count; its ancestors are listed with whatever is listed, the root never is.
 //! * Deletions are explicit whiteouts, one for each name that the parent has there; an opaque directory becomes those, too.
 //! * Names of one inode become hard links, and are listed together if any of them changed.
-//! * Attributes that are the host's (labels) or overlayfs's stay out.
+//! * Overrides (see [`super::overrides`]) are honoured, the side file beside `upper` included; attributes that are the
+//!   host's, overlayfs's or ours stay out.
 
 use super::diff_walk::{Name, Node, Step, Walk, id, list, look, open_root};
 use super::layer::{LayerError, LayerWriter};
+use super::overrides::Owners;
 use crate::context::SourceTree;
 use crate::oci::layer::Metadata;
 use crate::oci::layer::{Kind, WHITEOUT_PREFIX};
@@ -52,17 +54,6 @@ pub enum DiffError {
     /// A directory moved while it was being read: something still writes to the tree.
     #[error("'{}' of the changed tree moved while it was read", String::from_utf8_lossy(.0))]
     Moved(Vec<u8>),
-    /// Recorded ownership that makes no sense.
-    #[error(
-        "'{}' of the changed tree has a record of its owner that cannot be read: '{text}'",
-        String::from_utf8_lossy(path)
-    )]
-    Override {
-        /// Path inside the tree.
-        path: Vec<u8>,
-        /// The record.
-        text: String,
-    },
     /// The layer could not be written.
     #[error(transparent)]
     Layer(#[from] LayerError),
@@ -86,10 +77,12 @@ pub fn diff<W: Write>(
     exclude: &[&[u8]],
     layer: &mut LayerWriter<W>,
 ) -> Result<Vec<LeftOut>, DiffError> {
+    let owners = Owners::read(upper).map_err(|source| DiffError::Root { root: upper.to_path_buf(), source })?;
     let mut diff = Differ {
         upper,
         parent,
         exclude,
+        owners,
         layer,
         walk: Walk::new(),
         dirs: Vec::new(),
@@ -127,6 +120,7 @@ struct Differ<'a, W: Write> {
     upper: &'a Path,
     parent: &'a dyn SourceTree,
     exclude: &'a [&'a [u8]],
+    owners: Owners,
     layer: &'a mut LayerWriter<W>,
     walk: Walk,
     dirs: Vec<Directory>,
@@ -156,7 +150,7 @@ impl<W: Write> Differ<'_, W> {
             self.left_out.push(LeftOut::Reserved(path));
             return Ok(());
         }
-        let node = look(&self.walk, &name.name)?;
+        let node = look(&self.walk, &name.name, &self.owners)?;
         match node.meta.kind {
             Kind::Dir => self.directory(&path, node, old),
             Kind::Socket => {

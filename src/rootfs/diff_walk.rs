@@ -1,25 +1,19 @@
 //! A walk over a directory tree by descriptors: never through a symbolic link, at any depth, in canonical order.
 
 use super::diff::DiffError;
+use super::overrides::Owners;
+use super::xattrs;
 use crate::oci::layer::{Kind, Metadata};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
-use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 /// Directories kept open at once; those above are opened again through `..` on the way back.
 const OPEN_DIRECTORIES: usize = 64;
-/// What the kernel allows for an attribute's value and for a list of names.
-const XATTR_MAX: usize = 64 * 1024;
-/// Longest text of a symbolic link.
-const SYMLINK_MAX: usize = 4096;
-const OPAQUE: &[u8] = b"user.overlay.opaque";
-const OVERRIDE: &[u8] = b"user.dockless.override";
 
 /// Something in a directory.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -176,11 +170,20 @@ pub(super) struct Node {
     pub opaque: bool,
 }
 
-/// Looks at the entry `name` that `walk` stands at.
-pub(super) fn look(walk: &Walk, name: &[u8]) -> Result<Node, DiffError> {
-    let stat = walk.stat(name)?;
+/// Looks at the entry `name` that `walk` stands at. `owners` is the side file of the tree.
+pub(super) fn look(walk: &Walk, name: &[u8], owners: &Owners) -> Result<Node, DiffError> {
+    let dir = walk.dir()?;
+    let mut stat = walk.stat(name)?;
+    let mut file = None;
+    if matches!(FileType::from_raw_mode(stat.st_mode), FileType::RegularFile | FileType::Directory) {
+        let opened = File::from(walk.open(name)?);
+        // What is open is what will be read.
+        stat = rustix::fs::fstat(&opened).map_err(walk.error())?;
+        file = Some(opened);
+    }
     let kind = match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile | FileType::Directory => return look_inside(walk, name),
+        FileType::RegularFile => Kind::File { size: stat.st_size as u64 },
+        FileType::Directory => Kind::Dir,
         FileType::Symlink => Kind::Symlink { target: walk.read_link(name)? },
         FileType::Fifo => Kind::Fifo,
         FileType::CharacterDevice => Kind::CharDevice { major: major(&stat), minor: minor(&stat) },
@@ -188,44 +191,24 @@ pub(super) fn look(walk: &Walk, name: &[u8]) -> Result<Node, DiffError> {
         FileType::Socket => Kind::Socket,
         FileType::Unknown => return Err(walk.error()(Errno::INVAL)),
     };
-    Ok(Node { meta: metadata(&stat, kind, BTreeMap::new()), links: links(&stat), file: None, opaque: false })
-}
-
-/// Regular files and directories: only they can have the attributes that an image keeps.
-fn look_inside(walk: &Walk, name: &[u8]) -> Result<Node, DiffError> {
-    let file = File::from(walk.open(name)?);
-    let stat = rustix::fs::fstat(&file).map_err(walk.error())?;
-    let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-    let mut xattrs = xattrs(&file).map_err(walk.error())?;
-    let opaque = xattrs.get(OPAQUE).is_some_and(|value| value == b"y");
-    let stand_in = xattrs.remove(OVERRIDE);
-    xattrs.retain(|name, _| belongs_to_image(name));
-    let kind = if is_dir { Kind::Dir } else { Kind::File { size: stat.st_size as u64 } };
-    let mut node = Node {
-        meta: metadata(&stat, kind, xattrs),
-        links: if is_dir { None } else { links(&stat) },
-        file: Some(file),
-        opaque: is_dir && opaque,
+    let is_dir = kind == Kind::Dir;
+    let found = xattrs::read(dir, name).map_err(walk.error())?;
+    let mut meta = Metadata {
+        kind,
+        mode: stat.st_mode & 0o7777,
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        mtime: stat.st_mtime,
+        xattrs: found.image,
     };
-    if let Some(text) = stand_in {
-        apply_override(&mut node, &text, walk)?;
+    if let Some(told) = found.replaced.as_ref().or_else(|| owners.get(walk.path())) {
+        told.apply(&mut meta);
     }
-    Ok(node)
-}
-
-/// The user's own attributes and file capabilities. Others belong to the host (labels, integrity) or to overlayfs.
-fn belongs_to_image(name: &[u8]) -> bool {
-    let ours = [&b"user.overlay."[..], b"user.dockless."].iter().any(|prefix| name.starts_with(prefix));
-    name == b"security.capability" || (name.starts_with(b"user.") && !ours)
-}
-
-fn metadata(stat: &Stat, kind: Kind, xattrs: BTreeMap<Vec<u8>, Vec<u8>>) -> Metadata {
-    let mtime = stat.st_mtime;
-    Metadata { kind, mode: stat.st_mode & 0o7777, uid: stat.st_uid, gid: stat.st_gid, mtime, xattrs }
-}
-
-fn links(stat: &Stat) -> Option<(u64, u64)> {
-    (stat.st_nlink > 1).then(|| id(stat))
+    // A stand-in's own bytes are nothing.
+    let file = file.filter(|_| matches!(meta.kind, Kind::File { .. } | Kind::Dir));
+    let opaque = is_dir && xattrs::is_opaque(dir, name).map_err(walk.error())?;
+    let links = (!is_dir && stat.st_nlink > 1).then(|| id(&stat));
+    Ok(Node { meta, links, file, opaque })
 }
 
 fn major(stat: &Stat) -> u32 {
@@ -234,49 +217,4 @@ fn major(stat: &Stat) -> u32 {
 
 fn minor(stat: &Stat) -> u32 {
     rustix::fs::minor(stat.st_rdev)
-}
-
-fn xattrs(file: &File) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Errno> {
-    let mut found = BTreeMap::new();
-    // Most files have none: ask for the length first.
-    let length = match rustix::fs::flistxattr_query(file) {
-        Ok(0) | Err(Errno::NOTSUP) => return Ok(found),
-        Ok(length) => length,
-        Err(errno) => return Err(errno),
-    };
-    let mut names = vec![0; length];
-    let length = rustix::fs::flistxattr(file, &mut names[..])?;
-    let mut value = vec![0; XATTR_MAX];
-    for name in names[..length].split(|b| *b == 0).filter(|name| !name.is_empty()) {
-        if name == b"security.capability" || name.starts_with(b"user.") {
-            let n = rustix::fs::fgetxattr(file, OsStr::from_bytes(name), &mut value[..])?;
-            found.insert(name.to_vec(), value[..n].to_vec());
-        }
-    }
-    Ok(found)
-}
-
-/// `uid:gid:octalmode:type[:major:minor]`, written where the file system could not hold it.
-fn apply_override(node: &mut Node, text: &[u8], walk: &Walk) -> Result<(), DiffError> {
-    let bad = || DiffError::Override { path: walk.path().to_vec(), text: String::from_utf8_lossy(text).into_owned() };
-    let parts: Vec<&str> = std::str::from_utf8(text).map_err(|_| bad())?.split(':').collect();
-    let number = |at: usize| parts.get(at).and_then(|part| part.parse::<u32>().ok()).ok_or_else(bad);
-    node.meta.uid = number(0)?;
-    node.meta.gid = number(1)?;
-    node.meta.mode = parts.get(2).and_then(|mode| u32::from_str_radix(mode, 8).ok()).ok_or_else(bad)? & 0o7777;
-    let kind = match (parts.get(3).copied(), &node.meta.kind) {
-        (Some("f"), Kind::File { .. }) | (Some("d"), Kind::Dir) => return Ok(()),
-        (Some("p"), Kind::File { .. }) => Kind::Fifo,
-        (Some("c"), Kind::File { .. }) => Kind::CharDevice { major: number(4)?, minor: number(5)? },
-        (Some("b"), Kind::File { .. }) => Kind::BlockDevice { major: number(4)?, minor: number(5)? },
-        (Some("l"), Kind::File { size }) if *size <= SYMLINK_MAX as u64 => {
-            let mut target = vec![0; *size as usize];
-            node.file.as_ref().ok_or_else(bad)?.read_exact_at(&mut target, 0).map_err(walk.error())?;
-            Kind::Symlink { target }
-        }
-        _ => return Err(bad()),
-    };
-    node.meta.kind = kind;
-    node.file = None;
-    Ok(())
 }
