@@ -11,6 +11,7 @@ use crate::oci::Layer;
 use crate::plan::{CopySource, CopyStep, StageIndex, StepKind, TreeSource, WorkdirStep};
 use crate::progress::Outcome;
 use crate::rootfs::LayerWriter;
+use std::sync::Arc;
 
 impl Build<'_> {
     /// Waits for the stages that a step reads, so that a failure of theirs is not taken for the step's.
@@ -93,28 +94,22 @@ impl Build<'_> {
                 copy::Change::Hardlink { to } => writer.hardlink(path, to)?,
             }
         }
-        let (blob, layer) = writer.finish()?;
-        blob.finish_as(&layer.digest, Some(layer.size))?;
-        Ok(layer)
+        Ok(writer.finish()?)
     }
 
     /// The tree that a COPY reads.
-    fn tree<'a>(
-        &'a self,
-        from: &TreeSource,
-        results: &Results<StageResult>,
-    ) -> Result<Box<dyn SourceTree + 'a>, StepError> {
+    fn tree(&self, from: &TreeSource, results: &Results<StageResult>) -> Result<Arc<dyn SourceTree>, StepError> {
         let layers = match from {
-            TreeSource::Context => return Ok(Box::new(&self.context)),
-            TreeSource::Scratch => return Ok(Box::new(EmptyTree)),
+            TreeSource::Context => return Ok(self.context.clone()),
+            TreeSource::Scratch => return Ok(Arc::new(EmptyTree)),
             TreeSource::NamedContext(name) => {
-                let context = self.contexts.get(name);
-                return Ok(Box::new(context.ok_or_else(|| StepError::NamedContext { name: name.clone() })?));
+                let context = self.contexts.get(name).cloned();
+                return Ok(context.ok_or_else(|| StepError::NamedContext { name: name.clone() })?);
             }
             TreeSource::Image(image) => self.image(image).layers.clone(),
             TreeSource::Stage(stage) => self.stage_layers(*stage, results)?,
         };
-        Ok(Box::new(self.snapshots.view(&layers, &|layer| self.fetch(layer))?))
+        Ok(Arc::new(self.snapshots.view(&layers, &|layer| self.fetch(layer))?))
     }
 
     /// Layers of a stage that [`Build::await_sources`] has waited for.

@@ -22,18 +22,18 @@ pub use options::{BuildOptions, DockerfileSource};
 use crate::context::ContextDir;
 use crate::context::ignore::IgnoreFile;
 use crate::dockerfile::{self, Dockerfile, lint::Warning};
-use crate::oci::{Digest, Layer, Platform, Reference};
+use crate::oci::{Layer, Platform};
 use crate::plan::{BaseImage, BuildPlan, ImageRequest, ImageSource, NamedContext, PlanOptions, PlannedImage, Planner};
 use crate::progress::{Event, Outcome, Progress, StepId};
 use crate::registry::RegistryClient;
 use crate::rootfs::Snapshotter;
 use crate::sandbox::Sandbox;
-use crate::store::{Image, Store, StoreError};
+use crate::store::{Image, Store};
 use stage::StageResult;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 /// What a build works with.
@@ -55,8 +55,6 @@ pub struct Services<'a> {
 pub struct Built {
     /// The image.
     pub image: BuiltImage,
-    /// Where each base layer can be fetched from, should somebody need its bytes.
-    pub sources: HashMap<Digest, Reference>,
     /// Lints, for the end of the output.
     pub warnings: Vec<Warning>,
 }
@@ -76,10 +74,9 @@ struct Build<'a> {
     services: &'a Services<'a>,
     plan: BuildPlan,
     images: HashMap<(ImageSource, Platform), Image>,
-    contexts: BTreeMap<String, ContextDir>,
-    context: ContextDir,
+    contexts: BTreeMap<String, Arc<ContextDir>>,
+    context: Arc<ContextDir>,
     snapshots: Snapshotter,
-    sources: Mutex<HashMap<Digest, Reference>>,
     next_id: AtomicU64,
     epoch: Option<i64>,
 }
@@ -114,7 +111,6 @@ pub fn build(options: &BuildOptions, source: &Source, services: &Services) -> Re
         .collect::<Result<_, BuildError>>()?;
     let build = Build {
         epoch: options.source_date_epoch.or(plan.source_date_epoch),
-        sources: Mutex::new(layer_sources(&images)),
         plan,
         images,
         contexts,
@@ -131,15 +127,14 @@ pub fn build(options: &BuildOptions, source: &Source, services: &Services) -> Re
     for tag in &options.tags {
         services.store.tag(tag, &image.manifest)?;
     }
-    let sources = build.sources.into_inner().unwrap_or_else(PoisonError::into_inner);
     let warnings = parsed.warnings.into_iter().chain(build.plan.warnings).collect();
-    Ok(Built { image, sources, warnings })
+    Ok(Built { image, warnings })
 }
 
 /// A context directory, filtered by its ignore file.
-fn open_context(dir: &Path, dockerfile: Option<&Path>) -> Result<ContextDir, BuildError> {
+fn open_context(dir: &Path, dockerfile: Option<&Path>) -> Result<Arc<ContextDir>, BuildError> {
     let ignore = IgnoreFile::find(dir, dockerfile)?;
-    ContextDir::open(dir, ignore).map_err(BuildError::Context)
+    ContextDir::open(dir, ignore).map(Arc::new).map_err(BuildError::Context)
 }
 
 type Images = HashMap<(ImageSource, Platform), Image>;
@@ -193,17 +188,9 @@ fn resolve(options: &BuildOptions, request: &ImageRequest, services: &Services) 
     {
         return Ok(image);
     }
-    let resolved = services.registry.resolve(reference, &request.platform)?;
-    let config = services.registry.fetch_config(reference, &resolved)?;
-    Ok(Image::read(resolved.descriptor, &resolved.manifest, &config)?)
-}
-
-fn layer_sources(images: &Images) -> HashMap<Digest, Reference> {
-    let layers = |image: &Image| {
-        let source = image.source.clone();
-        image.layers.iter().map(move |layer| (layer.digest.clone(), source.clone())).collect::<Vec<_>>()
-    };
-    images.values().flat_map(layers).collect()
+    let (resolved, _) =
+        services.registry.pull_image(&services.store, reference, &request.platform, services.progress)?;
+    Ok(Image::load(&services.store, &resolved.descriptor, &request.platform)?)
 }
 
 impl Build<'_> {
@@ -213,14 +200,10 @@ impl Build<'_> {
         &self.images[&(image.source.clone(), image.platform.clone())]
     }
 
-    /// Brings the blob of a layer into the store.
+    /// Brings the blob of a layer into the store, from where it was found.
     fn fetch(&self, layer: &Layer) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let source = self.sources.lock().unwrap_or_else(PoisonError::into_inner).get(&layer.digest).cloned();
-        let Some(reference) = source else {
-            return Err(Box::new(StoreError::Missing(layer.digest.clone())));
-        };
-        let store = &self.services.store;
-        Ok(self.services.registry.ensure_blob(store, &reference, layer, self.services.progress)?)
+        let Services { store, registry, progress, .. } = self.services;
+        Ok(registry.ensure_known(store, &layer.digest, *progress)?)
     }
 
     /// Reports a step from its start to its end.

@@ -1,7 +1,7 @@
 //! What is remembered of a step: its layer and when it was made.
 
 use super::key::CacheKey;
-use crate::oci::{ContentDigest, DiffId, Layer};
+use crate::oci::Layer;
 use crate::store::{Store, StoreError};
 use serde::{Deserialize, Serialize};
 

@@ -19,6 +19,7 @@ use crate::oci::layer::Metadata;
 use crate::oci::layer::{Kind, WHITEOUT_PREFIX};
 use rustix::fs::FileType;
 use std::collections::HashMap;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::OwnedFd;
@@ -66,6 +67,16 @@ pub enum LeftOut {
     Socket(Vec<u8>),
     /// A name that begins with `.wh.`, which would delete another one.
     Reserved(Vec<u8>),
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (what, path) = match self {
+            LeftOut::Socket(path) => ("a socket", path),
+            LeftOut::Reserved(path) => ("a name that layers reserve for deletions", path),
+        };
+        write!(f, "/{} is not in the layer: {what}", String::from_utf8_lossy(path))
+    }
 }
 
 /// Writes what `upper` changes in `parent` to `layer`, in canonical order; the caller finishes it. Nothing at or below a path

@@ -210,8 +210,7 @@ impl ActiveSnapshot {
         let parent = top_first(&self.lowers)?;
         let mut writer: LayerWriter<BlobWriter> = LayerWriter::new(self.store.blob_writer()?, options);
         let left_out = diff(self.upper.path(), &parent, exclude, &mut writer)?;
-        let (blob, layer) = writer.finish()?;
-        blob.finish()?;
+        let layer = writer.finish()?;
         let chain = match &self.chain {
             Some(below) => below.push(&layer.diff_id),
             None => ChainId::bottom(&layer.diff_id),

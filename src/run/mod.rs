@@ -8,10 +8,10 @@ use crate::oci::{ContainerConfig, Layer, Platform, Reference};
 use crate::progress::Progress;
 use crate::registry::{RegistryClient, RegistryError};
 use crate::rootfs::{SnapshotError, Snapshotter};
-use crate::sandbox::{ExitStatus, Io, RunSpec, Sandbox, SandboxError};
-use crate::store::{ImageError, Store, StoreError, image};
+use crate::sandbox::{Exit, RunSpec, Sandbox, SandboxError, Stdio};
+use crate::store::{Image, ImageError, Store, StoreError};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use std::path::PathBuf;
 
 /// Search path of an image that sets none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -73,40 +73,40 @@ pub enum RunError {
 /// Starts the image and waits for it.
 pub fn run(
     options: &RunOptions,
-    store: &Arc<Store>,
+    store: &Store,
     registry: &RegistryClient,
     sandbox: &Sandbox,
     progress: &dyn Progress,
-) -> Result<ExitStatus, RunError> {
-    let platform = options.platform.clone().unwrap_or_else(Platform::host);
-    let found = match image::local(store, &options.image, &platform)? {
-        Some(found) => found,
-        None => {
-            let pull = |source| RunError::Pull { image: options.image.clone(), source };
-            let resolved = registry.pull_image(store, &options.image, &platform, progress).map_err(pull)?;
-            store.tag(&options.image, &resolved)?;
-            image::local(store, &options.image, &platform)?
-                .ok_or_else(|| RunError::NoCommand { image: options.image.clone() })?
-        }
-    };
-    let args = command_line(options, &found.config.config)?;
-    let fetch = |layer: &Layer| Ok(registry.ensure_blob(store, &options.image, layer, progress)?);
-    let snapshot = Snapshotter::new(store.clone()).prepare(&found.layers, &fetch)?;
-    let spec = RunSpec {
-        root: snapshot.root(),
-        args,
-        env: environment(options, &found.config.config),
-        cwd: options.workdir.clone().unwrap_or_else(|| working_dir(&found.config.config)),
-        user: options.user.clone().unwrap_or_else(|| found.config.config.user.clone()),
-        add_hosts: options.add_hosts.clone(),
-        ..RunSpec::default()
-    };
-    let io = Io::Inherit { stdin: options.interactive };
-    Ok(sandbox.run(&spec, io)?)
+) -> Result<Exit, RunError> {
+    let image = find(options, store, registry, progress)?;
+    let config = &image.config.config;
+    let args = command_line(options, config)?;
+    let fetch = |layer: &Layer| Ok(registry.ensure_known(store, &layer.digest, progress)?);
+    let snapshot = Snapshotter::new(store.clone()).prepare(&image.layers, &fetch)?;
+    let mut spec = RunSpec::new(snapshot.root(), args);
+    spec.env = environment(options, config).into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+    spec.cwd = PathBuf::from(options.workdir.as_deref().unwrap_or(&config.working_dir));
+    spec.user = options.user.clone().unwrap_or_else(|| config.user.clone());
+    spec.hosts.clone_from(&options.add_hosts);
+    spec.stdio = Stdio::Inherit;
+    Ok(sandbox.run(&spec, &mut |_, _| {})?)
 }
 
-fn working_dir(config: &ContainerConfig) -> String {
-    if config.working_dir.is_empty() { "/".into() } else { config.working_dir.clone() }
+/// The image of that name in the store; where there is none, it is pulled and keeps the name.
+fn find(
+    options: &RunOptions,
+    store: &Store,
+    registry: &RegistryClient,
+    progress: &dyn Progress,
+) -> Result<Image, RunError> {
+    let platform = options.platform.clone().unwrap_or_else(Platform::host);
+    if let Some(image) = store.image(&options.image, &platform)? {
+        return Ok(image);
+    }
+    let pull = |source| RunError::Pull { image: options.image.clone(), source };
+    let (resolved, _) = registry.pull_image(store, &options.image, &platform, progress).map_err(pull)?;
+    store.tag(&options.image, &resolved.descriptor)?;
+    Ok(Image::load(store, &resolved.descriptor, &platform)?)
 }
 
 /// ENTRYPOINT and CMD as `docker run` puts them together.

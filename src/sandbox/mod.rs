@@ -32,7 +32,7 @@ pub use error::{Attempt, AttemptFailure, Failure, Namespaces, SandboxError, Step
 pub use idmap::{IdMap, IdMapKind, IdRange};
 pub use init::init;
 pub use probe::{OverlayProbe, Probe, probe, probe_role};
-pub use run::{Sandbox, Stream};
+pub use run::Sandbox;
 pub use spec::{Mount, MountSource, Network, Root, RunSpec, Stdio};
 pub use trial::{TrialResult, trial, trial_role};
 

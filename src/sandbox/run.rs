@@ -14,15 +14,7 @@ use super::init::{FromInit, Job};
 use super::spec::{RunSpec, Stdio};
 use super::wire::Control;
 use super::{Exit, Role, child};
-
-/// Where a piece of output came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stream {
-    /// Standard output.
-    Stdout,
-    /// Standard error.
-    Stderr,
-}
+use crate::progress::Stream;
 
 /// Runs commands. Shared by the threads of a build; to be used inside the namespaces of [`super::enter`].
 #[derive(Debug)]

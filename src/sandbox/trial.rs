@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::enter::{enter, entered};
 use super::error::SandboxError;
-use super::run::{Sandbox, Stream};
+use super::run::Sandbox;
 use super::spec::RunSpec;
 use super::{Exit, Role};
+use crate::progress::Stream;
 
 /// Output that is kept of one command, in bytes: the report of a role is small.
 const KEPT: usize = 8 << 10;

@@ -131,7 +131,7 @@ impl Store {
         let Some(target) = self.resolve(reference)? else { return Ok(None) };
         match Image::load(self, &target, platform) {
             Ok(image) => Ok(platform.accepts(&image.config.platform()).then_some(image)),
-            Err(ImageError::Platform { .. } | ImageError::Store(StoreError::NotFound { .. })) => Ok(None),
+            Err(ImageError::Platform { .. } | ImageError::Store(StoreError::Missing(_))) => Ok(None),
             Err(error) => Err(error),
         }
     }

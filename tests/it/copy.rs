@@ -263,8 +263,7 @@ impl Replay {
         };
         let dest = words.pop().unwrap();
         let workdir = self.workdir.clone();
-        let request =
-            CopyRequest { sources: &words, dest: &dest, workdir: &workdir, exclude: &exclude, ..request };
+        let request = CopyRequest { sources: &words, dest: &dest, workdir: &workdir, exclude: &exclude, ..request };
         let other = from.map(|from| match from.parse::<usize>() {
             Ok(index) => self.stages[index].1.clone(),
             Err(_) => self.stages.iter().find(|(name, _)| *name == from).unwrap().1.clone(),

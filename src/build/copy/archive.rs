@@ -79,11 +79,9 @@ impl Job<'_> {
                     }
                     continue;
                 }
-                EntryType::Directory
-                | EntryType::Symlink
-                | EntryType::Fifo
-                | EntryType::Char
-                | EntryType::Block => Data::None,
+                EntryType::Directory | EntryType::Symlink | EntryType::Fifo | EntryType::Char | EntryType::Block => {
+                    Data::None
+                }
                 _ => return Err(refused("a member of this type cannot be unpacked")),
             };
             let mut meta = self.ownership.owned(member.meta);
@@ -165,9 +163,8 @@ fn read_member(entry: &mut tar::Entry<'_, impl Read>) -> io::Result<Member> {
     let path = entry.path_bytes().into_owned();
     let link = entry.link_name_bytes().unwrap_or_default().into_owned();
     let header = entry.header();
-    let device = || -> io::Result<(u32, u32)> {
-        Ok((header.device_major()?.unwrap_or(0), header.device_minor()?.unwrap_or(0)))
-    };
+    let device =
+        || -> io::Result<(u32, u32)> { Ok((header.device_major()?.unwrap_or(0), header.device_minor()?.unwrap_or(0))) };
     let kind = match header.entry_type() {
         EntryType::Directory => Kind::Dir,
         EntryType::Symlink => Kind::Symlink { target: link.clone() },
@@ -179,7 +176,8 @@ fn read_member(entry: &mut tar::Entry<'_, impl Read>) -> io::Result<Member> {
     let id = |id: u64| u32::try_from(id).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "an id over 32 bits"));
     let mode = if matches!(kind, Kind::Symlink { .. }) { 0o777 } else { header.mode()? & 0o7777 };
     let mtime = header.mtime()?.cast_signed();
-    let mut meta = Metadata { kind, mode, uid: id(header.uid()?)?, gid: id(header.gid()?)?, mtime, xattrs: BTreeMap::new() };
+    let mut meta =
+        Metadata { kind, mode, uid: id(header.uid()?)?, gid: id(header.gid()?)?, mtime, xattrs: BTreeMap::new() };
     for record in entry.pax_extensions()?.into_iter().flatten() {
         let record = record?;
         let (key, value) = (record.key_bytes(), record.value_bytes());

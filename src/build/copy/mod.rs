@@ -278,6 +278,17 @@ pub fn copy(
     Ok(changes)
 }
 
+/// Works out what WORKDIR changes in `dest`: `path` (absolute) and what is missing above it, 0755, owned by `user` as
+/// `--chown` would have it; empty is root.
+pub fn make_directory(path: &str, user: &str, dest: &dyn SourceTree, now: i64) -> Result<Changes, CopyError> {
+    let ownership = Ownership::read(Some(user), None, dest)?;
+    let mut target = Target::new(dest, now);
+    let path = target.resolve(&source::beneath(path.as_bytes()))?;
+    target.make_dirs(&path, &|meta| ownership.owned(meta))?;
+    let entries = target.finish(|_, _| Ok(true))?;
+    Ok(Changes { entries, spool: None })
+}
+
 /// The destination beneath the root, with a trailing `/` where it says that it is a directory.
 fn destination(request: &CopyRequest<'_>) -> Vec<u8> {
     let dest = request.dest.as_bytes();

@@ -67,9 +67,7 @@ fn node_json(node: &Node) -> Value {
         out.insert("prev_comment".into(), json!(node.comments));
     }
     if !node.heredocs.is_empty() {
-        let heredoc = |h: &Heredoc| {
-            json!({ "chomp": h.strip_tabs, "content": h.body, "expand": h.expand, "fd": h.fd, "name": h.name })
-        };
+        let heredoc = |h: &Heredoc| json!({ "chomp": h.strip_tabs, "content": h.body, "expand": h.expand, "fd": h.fd, "name": h.name });
         out.insert("heredocs".into(), node.heredocs.iter().map(heredoc).collect());
     }
     Value::Object(out)
