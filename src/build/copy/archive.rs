@@ -56,6 +56,7 @@ impl Job<'_> {
         self.target.make_dirs(&root, &|meta| self.ownership.owned(meta))?;
         let broken = |source: io::Error| CopyError::Archive { archive: shown(path), source };
         let mut archive = tar::Archive::new(decompressed(self.source.open(path)?).map_err(broken)?);
+        let mut times = BTreeMap::new();
         for entry in archive.entries().map_err(broken)? {
             let mut entry = entry.map_err(broken)?;
             let kind = entry.header().entry_type();
@@ -79,18 +80,25 @@ impl Job<'_> {
                     }
                     continue;
                 }
-                EntryType::Directory
-                | EntryType::Symlink
-                | EntryType::Fifo
-                | EntryType::Char
-                | EntryType::Block => Data::None,
+                EntryType::Directory | EntryType::Symlink | EntryType::Fifo | EntryType::Char | EntryType::Block => {
+                    Data::None
+                }
                 _ => return Err(refused("a member of this type cannot be unpacked")),
             };
             let mut meta = self.ownership.owned(member.meta);
             if let Data::Spool { len, .. } = data {
                 meta.kind = Kind::File { size: len };
             }
+            if meta.is_dir() {
+                times.insert(target.clone(), meta.mtime);
+            }
             self.set(&target, meta, data)?;
+        }
+        // Last, as each member changes the time of its directory.
+        for (directory, time) in times {
+            if self.target.metadata(&directory)?.is_some_and(|meta| meta.is_dir()) {
+                self.target.set_time(&directory, time);
+            }
         }
         Ok(())
     }
@@ -165,9 +173,8 @@ fn read_member(entry: &mut tar::Entry<'_, impl Read>) -> io::Result<Member> {
     let path = entry.path_bytes().into_owned();
     let link = entry.link_name_bytes().unwrap_or_default().into_owned();
     let header = entry.header();
-    let device = || -> io::Result<(u32, u32)> {
-        Ok((header.device_major()?.unwrap_or(0), header.device_minor()?.unwrap_or(0)))
-    };
+    let device =
+        || -> io::Result<(u32, u32)> { Ok((header.device_major()?.unwrap_or(0), header.device_minor()?.unwrap_or(0))) };
     let kind = match header.entry_type() {
         EntryType::Directory => Kind::Dir,
         EntryType::Symlink => Kind::Symlink { target: link.clone() },
@@ -179,7 +186,8 @@ fn read_member(entry: &mut tar::Entry<'_, impl Read>) -> io::Result<Member> {
     let id = |id: u64| u32::try_from(id).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "an id over 32 bits"));
     let mode = if matches!(kind, Kind::Symlink { .. }) { 0o777 } else { header.mode()? & 0o7777 };
     let mtime = header.mtime()?.cast_signed();
-    let mut meta = Metadata { kind, mode, uid: id(header.uid()?)?, gid: id(header.gid()?)?, mtime, xattrs: BTreeMap::new() };
+    let mut meta =
+        Metadata { kind, mode, uid: id(header.uid()?)?, gid: id(header.gid()?)?, mtime, xattrs: BTreeMap::new() };
     for record in entry.pax_extensions()?.into_iter().flatten() {
         let record = record?;
         let (key, value) = (record.key_bytes(), record.value_bytes());

@@ -17,8 +17,15 @@ const THREADS: usize = 4;
 /// have the options, which the caller's key holds as written. An archive counts as the file that it is.
 pub fn selection_digest(request: &CopyRequest<'_>, source: &dyn SourceTree) -> Result<Digest, CopyError> {
     let mut all = digest::Hasher::new(digest::Algorithm::Sha256);
-    let plain =
-        CopyRequest { dest: "/", chown: None, chmod: None, link: true, unpack: Some(false), created_mtime: 0, ..*request };
+    let plain = CopyRequest {
+        dest: "/",
+        chown: None,
+        chmod: None,
+        link: true,
+        unpack: Some(false),
+        created_mtime: 0,
+        ..*request
+    };
     for text in request.sources {
         let one = CopyRequest { sources: std::slice::from_ref(text), heredocs: &[], ..plain };
         // Nothing is spooled where nothing is unpacked.

@@ -125,7 +125,12 @@ impl Clause {
     fn apply(&self, mode: u32, is_dir: bool) -> u32 {
         let bits = match &self.perms {
             Perms::CopyOf(who) => {
-                let triple = mode >> match who { 'u' => 6, 'g' => 3, _ => 0 } & 7;
+                let triple =
+                    mode >> match who {
+                        'u' => 6,
+                        'g' => 3,
+                        _ => 0,
+                    } & 7;
                 triple * 0o111
             }
             Perms::Letters(letters) => letters.chars().fold(0, |bits, c| {

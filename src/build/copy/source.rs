@@ -46,10 +46,7 @@ pub fn split_parents(text: &str, parents: bool) -> (Vec<u8>, Option<Vec<u8>>) {
 }
 
 /// Follows every symbolic link in `path`, inside the tree that `lookup` sees; what does not exist is taken as written.
-pub fn resolve(
-    lookup: &dyn Fn(&[u8]) -> io::Result<Option<Metadata>>,
-    path: &[u8],
-) -> Result<Vec<u8>, CopyError> {
+pub fn resolve(lookup: &dyn Fn(&[u8]) -> io::Result<Option<Metadata>>, path: &[u8]) -> Result<Vec<u8>, CopyError> {
     let parts = |path: &[u8]| -> Vec<Vec<u8>> { path.split(|b| *b == b'/').map(<[u8]>::to_vec).collect() };
     let mut rest = VecDeque::from(parts(path));
     let mut done: Vec<u8> = Vec::new();

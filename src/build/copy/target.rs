@@ -168,10 +168,7 @@ impl<'a> Target<'a> {
     /// The changes that are left when what the tree has already is dropped, with all directories above them.
     ///
     /// `same` compares the bytes of an entry with those of a path of the tree.
-    pub fn finish(
-        mut self,
-        same: impl Fn(&Data, &[u8]) -> io::Result<bool>,
-    ) -> io::Result<BTreeMap<Vec<u8>, Change>> {
+    pub fn finish(mut self, same: impl Fn(&Data, &[u8]) -> io::Result<bool>) -> io::Result<BTreeMap<Vec<u8>, Change>> {
         self.order_links();
         let mut kept = BTreeMap::new();
         let linked: BTreeSet<Vec<u8>> = self.changes.values().filter_map(link_target).cloned().collect();
