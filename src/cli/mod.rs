@@ -7,6 +7,7 @@
 mod build;
 mod environment;
 mod foreign;
+mod images;
 mod output;
 mod run;
 mod state;
@@ -45,6 +46,7 @@ struct Cli {
 enum Verb {
     Build(Box<build::BuildArgs>),
     Run(run::RunArgs),
+    Images(images::ImagesArgs),
     /// Print what dockless found in its surroundings
     Info,
     /// Print the version
@@ -81,6 +83,7 @@ fn perform(arguments: Vec<OsString>, environment: &Environment, look: &mut Look)
             let state = state::directory(environment);
             print(&format!("Version:         {VERSION}\nState directory: {}\n", state.display()))
         }
+        Verb::Images(args) => print(&args.text(&state::directory(environment))?),
         Verb::Build(args) => {
             *look = Look::choose(args.progress(environment)?, &environment.terminal());
             let (_job, warnings) = args.job(environment)?;

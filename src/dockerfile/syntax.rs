@@ -163,8 +163,8 @@ pub(super) fn read_trigger(text: &str, escape: char, span: Span) -> Result<Node,
 }
 
 fn comment(line: &str, comments: &mut Vec<String>) {
-    let text = line.trim_start();
-    let text = text.strip_prefix('#').unwrap_or(text).trim();
+    // The mark of an indented comment stays in it, so that it describes nothing.
+    let text = line.strip_prefix('#').unwrap_or(line).trim();
     if text.is_empty() {
         comments.clear();
     } else {

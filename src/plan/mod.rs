@@ -1,14 +1,33 @@
 //! From typed instructions to a plan of steps. Pure: no I/O.
 //!
-//! Planning takes turns with whoever resolves images: `Planner::new` expands every FROM and drops the stages that the
-//! target does not need; `Planner::wanted` names the images whose digest and config it must know; `Planner::supply`
-//! takes them, and their ONBUILD triggers may ask for more; `Planner::finish` folds ENV, ARG, SHELL, USER and WORKDIR
+//! Planning takes turns with whoever resolves images: [`Planner::new`] expands every FROM and drops the stages that the
+//! target does not need; [`Planner::wanted`] names the images whose digest and config it must know; [`Planner::supply`]
+//! takes them, and their ONBUILD triggers may ask for more; [`Planner::finish`] folds ENV, ARG, SHELL, USER and WORKDIR
 //! into the steps of a [`BuildPlan`].
+//!
+//! What a Dockerfile means is what BuildKit's front end makes of it, the wording of the history included.
 
+mod copy;
+mod env;
+mod error;
+mod fold;
+mod from;
+mod globals;
+mod lint;
 mod model;
 mod mount;
 mod options;
+mod planner;
+mod ports;
+mod run;
+mod signal;
+mod text;
+mod words;
 
+pub use crate::dockerfile::mount::Sharing;
+pub use error::{PlanError, PlanErrorKind};
 pub use model::*;
-pub use mount::{Mount, MountKind, Sharing};
+pub use mount::{Mount, MountKind};
 pub use options::{BaseImage, ImageRequest, NamedContext, PlanOptions};
+pub use planner::Planner;
+pub use ports::PortError;

@@ -14,8 +14,8 @@ pub struct BuildPlan {
     pub target: StageIndex,
     /// What the planner has to say; the parser's own warnings are in the `Dockerfile`.
     pub warnings: Vec<Warning>,
-    /// `SOURCE_DATE_EPOCH`, given as a build argument or as the default of a global ARG; seconds since 1970.
-    pub source_date_epoch: Option<i64>,
+    /// `SOURCE_DATE_EPOCH`, given as a build argument or as the default of a global ARG.
+    pub source_date_epoch: Option<SourceDateEpoch>,
 }
 
 impl BuildPlan {
@@ -23,6 +23,17 @@ impl BuildPlan {
     pub fn target_stage(&self) -> &PlannedStage {
         &self.stages[self.target.0]
     }
+}
+
+/// Which time stands for now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SourceDateEpoch {
+    /// Seconds since 1970.
+    Seconds(i64),
+    /// `context`: the time of the build context's commit or archive; a directory has none, which leaves it unset.
+    Context,
+    /// The same, of a named context.
+    NamedContext(String),
 }
 
 /// Place of a stage in [`BuildPlan::stages`].
@@ -57,7 +68,7 @@ impl PlannedStage {
     /// `[build 2/5] RUN make`: the step as progress shows it.
     pub fn describe(&self, step: &Step) -> String {
         match step.number {
-            Some(number) => format!("[{}{}/{}] {}", self.prefix(), number, self.total, step.text),
+            Some(number) => format!("{} {}", self.count(number), step.text),
             None => step.text.clone(),
         }
     }
@@ -66,13 +77,16 @@ impl PlannedStage {
     /// an image.
     pub fn describe_base(&self) -> Option<String> {
         match &self.base {
-            Base::Image(image) => Some(format!("[{}1/{}] FROM {}", self.prefix(), self.total, image.pinned())),
+            Base::Image(image) => Some(format!("{} FROM {}", self.count(1), image.pinned())),
             _ => None,
         }
     }
 
-    fn prefix(&self) -> String {
-        if self.label.is_empty() { String::new() } else { format!("{} ", self.label) }
+    /// `[build  2/15]`
+    fn count(&self, number: usize) -> String {
+        let total = self.total.to_string();
+        let label = if self.label.is_empty() { String::new() } else { format!("{} ", self.label) };
+        format!("[{label}{number:>width$}/{total}]", width = total.len())
     }
 }
 
@@ -84,7 +98,7 @@ pub enum Base {
     /// `FROM stage`
     Stage(StageIndex),
     /// `FROM image`, or an image that a named context put in its place.
-    Image(PlannedImage),
+    Image(Box<PlannedImage>),
     /// A named context that is a tree of files.
     Context(String),
 }
@@ -260,7 +274,7 @@ pub enum TreeSource {
     /// A stage's result.
     Stage(StageIndex),
     /// An image.
-    Image(PlannedImage),
+    Image(Box<PlannedImage>),
     /// A named context that is a tree of files.
     NamedContext(String),
     /// The empty tree (`--from=scratch`).

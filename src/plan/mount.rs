@@ -1,6 +1,9 @@
-//! `RUN --mount=`.
+//! `RUN --mount=` with its defaults filled in and its tree found.
 
+use super::error::PlanErrorKind;
 use super::model::TreeSource;
+use super::text::absolute;
+use crate::dockerfile::mount::{self, Sharing};
 
 /// One `--mount=` of a RUN, expanded and checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,13 +78,61 @@ pub enum MountKind {
     },
 }
 
-/// Who may use a cache at the same time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Sharing {
-    /// Anybody.
-    Shared,
-    /// One at a time; the next one gets a cache of its own.
-    Private,
-    /// One at a time; the next one waits.
-    Locked,
+/// Fills in the defaults; `from` is what `from=` leads to, `cwd` the working directory, `namespace` goes before a cache's
+/// id.
+pub(super) fn resolve(
+    mount: mount::Mount,
+    from: Option<TreeSource>,
+    cwd: &str,
+    namespace: Option<&str>,
+) -> Result<Mount, PlanErrorKind> {
+    let written = mount.target.clone().unwrap_or_default();
+    let forwarded = matches!(mount.kind, mount::MountKind::Secret | mount::MountKind::Ssh);
+    // What is forwarded starts at the root, measured.
+    let target = absolute(if forwarded { "/" } else { cwd }, &written);
+    if (written.is_empty() && !forwarded) || (target == "/" && !written.is_empty()) {
+        return Err(PlanErrorKind::MountTarget(written));
+    }
+    let target = Some(target).filter(|_| !written.is_empty());
+    let source = absolute("/", mount.source.as_deref().unwrap_or_default());
+    let id = mount.id.clone().filter(|id| !id.is_empty());
+    let (uid, gid) = (mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
+    let kind = match mount.kind {
+        mount::MountKind::Bind => {
+            MountKind::Bind { from: from.unwrap_or(TreeSource::Context), source, writable: !mount.read_only }
+        }
+        mount::MountKind::Cache => {
+            let id = id.unwrap_or_else(|| absolute("/", &written));
+            MountKind::Cache {
+                id: namespace.map(|ns| format!("{ns}/{id}")).unwrap_or(id),
+                sharing: mount.sharing.unwrap_or(Sharing::Shared),
+                seed: from.map(|tree| (tree, source)),
+                uid,
+                gid,
+                mode: mount.mode.unwrap_or(0o755),
+                read_only: mount.read_only,
+            }
+        }
+        mount::MountKind::Tmpfs => MountKind::Tmpfs { size: mount.size },
+        mount::MountKind::Secret => return Ok(secret(mount, target)),
+        mount::MountKind::Ssh => MountKind::Ssh {
+            id: id.unwrap_or_else(|| "default".to_string()),
+            required: mount.required,
+            uid,
+            gid,
+            mode: mount.mode.unwrap_or(0o600),
+        },
+    };
+    Ok(Mount { target, kind })
+}
+
+/// A secret's name is its id, else its source, else its target's last part.
+fn secret(mount: mount::Mount, target: Option<String>) -> Mount {
+    let base = |path: &str| path.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_string();
+    let given = [mount.id, mount.source].into_iter().flatten().find(|name| !name.is_empty());
+    let id = given.unwrap_or_else(|| base(target.as_deref().unwrap_or_default()));
+    let env = mount.env.map(|name| if name.is_empty() { id.clone() } else { name });
+    let target = target.or_else(|| env.is_none().then(|| format!("/run/secrets/{}", base(&id))));
+    let (uid, gid, mode) = (mount.uid.unwrap_or(0), mount.gid.unwrap_or(0), mount.mode.unwrap_or(0o400));
+    Mount { target, kind: MountKind::Secret { id, env, required: mount.required, uid, gid, mode } }
 }

@@ -8,15 +8,18 @@
 //! step that failed.
 
 mod diagnostic;
+mod errors;
 mod json;
 mod lines;
 mod plain;
 mod steps;
+mod table;
 mod tty;
 
 pub use diagnostic::{Diagnostic, Kind, Snippet};
 pub use lines::clean;
 pub use steps::bytes;
+pub use table::table;
 
 use crate::progress::{Event, Progress};
 use indicatif::ProgressDrawTarget;

@@ -1,5 +1,8 @@
 //! Tests of the binary from outside: what it prints, where to, and its exit code.
 
+use dockless::oci::manifest::descriptor;
+use dockless::oci::{Digest, ImageFormat};
+use dockless::store::Store;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -199,11 +202,62 @@ fn help_is_a_result() {
     }
 }
 
+/// Puts an image with one layer of 1.5 kB into a store and gives the ID.
+fn image(root: &Path, names: &[&str]) -> String {
+    let store = Store::open(root).expect("a store");
+    let config = r#"{"architecture":"amd64","os":"linux","created":"2024-05-06T07:08:09Z","rootfs":{"type":"layers","diff_ids":[]}}"#;
+    let config_digest = store.put_blob(config.as_bytes()).expect("a config");
+    let format = ImageFormat::Oci;
+    let manifest = serde_json::json!({
+        "schemaVersion": 2, "mediaType": format.manifest(),
+        "config": descriptor(format.config(), &config_digest, config.len() as u64),
+        "layers": [descriptor(format.layer_gzip(), &Digest::sha256("layer"), 1500)],
+    });
+    let manifest = manifest.to_string();
+    let digest = store.put_blob(manifest.as_bytes()).expect("a manifest");
+    for name in names {
+        let name = name.parse().expect("a name");
+        store.tag(&name, &descriptor(format.manifest(), &digest, manifest.len() as u64)).expect("a name kept");
+    }
+    config_digest.to_string()
+}
+
+#[test]
+fn images_lists_the_store() {
+    let head = "REPOSITORY   TAG   IMAGE ID   CREATED   SIZE\n";
+    Run::new("images").gives(0, head, "");
+
+    let run = Run::new("images").env("DOCKLESS_HOME", "state");
+    let id = image(&run.dir.path().join("state"), &["app:1", "127.0.0.1:5000/app:2"]);
+    let id = &id["sha256:".len()..][..12];
+    let expected = format!(
+        "REPOSITORY           TAG   IMAGE ID       CREATED                SIZE\n\
+         127.0.0.1:5000/app   2     {id}   2024-05-06T07:08:09Z   1.5kB\n\
+         app                  1     {id}   2024-05-06T07:08:09Z   1.5kB\n"
+    );
+    run.gives(0, &expected, "");
+
+    let run = Run::new("images -q --no-trunc").env("DOCKLESS_HOME", "state");
+    let id = image(&run.dir.path().join("state"), &["app:1", "app:2"]);
+    run.gives(0, &format!("{id}\n"), "");
+}
+
+#[test]
+fn a_state_directory_that_holds_other_things() {
+    let run = Run::new("images").env("DOCKLESS_HOME", "mine").file("mine/precious", "");
+    let path = run.dir.path().join("mine").display().to_string();
+    let expected = format!(
+        "error: {path} is no content store, and not empty either (it holds 'precious')\n |\n \
+         = hint: set DOCKLESS_HOME to a directory of your own\n"
+    );
+    run.gives(1, "", &expected);
+}
+
 /// Each flag of the help stands in the documentation of its verb.
 #[test]
 fn the_documentation_lists_the_flags() {
     let documented = std::fs::read_to_string("docs/cli.md").expect("docs/cli.md");
-    for verb in ["build", "run"] {
+    for verb in ["build", "run", "images"] {
         let output = Run::new(&format!("{verb} --help")).command.output().expect("starts");
         let help = String::from_utf8_lossy(&output.stdout).into_owned();
         let section = documented.split(&format!("\n## dockless {verb}\n")).nth(1).expect("a section");

@@ -56,6 +56,7 @@ impl Job<'_> {
         self.target.make_dirs(&root, &|meta| self.ownership.owned(meta))?;
         let broken = |source: io::Error| CopyError::Archive { archive: shown(path), source };
         let mut archive = tar::Archive::new(decompressed(self.source.open(path)?).map_err(broken)?);
+        let mut times = BTreeMap::new();
         for entry in archive.entries().map_err(broken)? {
             let mut entry = entry.map_err(broken)?;
             let kind = entry.header().entry_type();
@@ -88,7 +89,16 @@ impl Job<'_> {
             if let Data::Spool { len, .. } = data {
                 meta.kind = Kind::File { size: len };
             }
+            if meta.is_dir() {
+                times.insert(target.clone(), meta.mtime);
+            }
             self.set(&target, meta, data)?;
+        }
+        // Last, as each member changes the time of its directory.
+        for (directory, time) in times {
+            if self.target.metadata(&directory)?.is_some_and(|meta| meta.is_dir()) {
+                self.target.set_time(&directory, time);
+            }
         }
         Ok(())
     }

@@ -328,7 +328,8 @@ impl Job<'_> {
         for name in source::expand(self.source, &root)? {
             let path = self.follow(&name)?;
             if let Some(literal) = include.as_ref().and_then(walk::Include::literal) {
-                self.require(&source::join(&path, literal))?;
+                let wanted = source::join(&path, literal);
+                self.require(&wanted, &wanted)?;
             }
             if self.request.is_add && self.request.unpack != Some(false) && archive::is_archive(self.source, &path)? {
                 self.unpack(&path)?;
@@ -342,13 +343,14 @@ impl Job<'_> {
     /// Where a named source really is: links are followed inside the source's root.
     fn follow(&self, name: &[u8]) -> Result<Vec<u8>, CopyError> {
         let path = source::resolve(&|path: &[u8]| self.source.metadata(path), name)?;
-        self.require(&path).map(|()| path)
+        self.require(name, &path).map(|()| path)
     }
 
-    fn require(&self, path: &[u8]) -> Result<(), CopyError> {
+    /// That there is something at `path`, which was named as `name`.
+    fn require(&self, name: &[u8], path: &[u8]) -> Result<(), CopyError> {
         match self.source.metadata(path)? {
             Some(_) => Ok(()),
-            None => Err(CopyError::not_found(path, self.source.excluded(path)?)),
+            None => Err(CopyError::not_found(name, self.source.excluded(path)?)),
         }
     }
 

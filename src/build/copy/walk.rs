@@ -86,8 +86,9 @@ impl Walk<'_, '_> {
         if !selected {
             return Ok(());
         }
-        if (self.include.is_some() || self.job.exclude.is_some()) && matches!(meta.kind, Kind::Symlink { .. }) {
-            // With patterns BuildKit looks at what each selected link leads to, and fails where that is nothing.
+        let outermost = !named && !item.source.contains(&b'/');
+        if outermost && self.job.exclude.is_some() && matches!(meta.kind, Kind::Symlink { .. }) {
+            // With --exclude BuildKit looks at what a link in the tree's root leads to, as if the link had been named.
             self.job.follow(item.source)?;
         }
         self.file(item, meta)
