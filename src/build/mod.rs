@@ -23,13 +23,14 @@ use crate::context::ContextDir;
 use crate::context::ignore::IgnoreFile;
 use crate::dockerfile::{self, Dockerfile, lint::Warning};
 use crate::oci::{Layer, Platform};
-use crate::plan::{BaseImage, BuildPlan, ImageRequest, ImageSource, NamedContext, PlanOptions, PlannedImage, Planner};
+use crate::plan::{BaseImage, BuildPlan, ImageRequest, ImageSource, NamedContext, PlanOptions, PlannedImage, Planner,
+    SourceDateEpoch,
+};
 use crate::progress::{Event, Outcome, Progress, StepId};
 use crate::registry::RegistryClient;
 use crate::rootfs::Snapshotter;
 use crate::sandbox::Sandbox;
 use crate::store::{Image, Store};
-use stage::StageResult;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
@@ -110,7 +111,7 @@ pub fn build(options: &BuildOptions, source: &Source, services: &Services) -> Re
         .map(|(name, dir)| Ok((name.clone(), open_context(dir, None)?)))
         .collect::<Result<_, BuildError>>()?;
     let build = Build {
-        epoch: options.source_date_epoch.or(plan.source_date_epoch),
+        epoch: options.source_date_epoch.or(epoch_of(&plan)),
         plan,
         images,
         contexts,
@@ -131,6 +132,14 @@ pub fn build(options: &BuildOptions, source: &Source, services: &Services) -> Re
     Ok(Built { image, warnings })
 }
 
+/// The Dockerfile's own `SOURCE_DATE_EPOCH`. A context that is a directory has no time of its own.
+fn epoch_of(plan: &BuildPlan) -> Option<i64> {
+    match plan.source_date_epoch {
+        Some(SourceDateEpoch::Seconds(seconds)) => Some(seconds),
+        Some(SourceDateEpoch::Context | SourceDateEpoch::NamedContext(_)) | None => None,
+    }
+}
+
 /// A context directory, filtered by its ignore file.
 fn open_context(dir: &Path, dockerfile: Option<&Path>) -> Result<Arc<ContextDir>, BuildError> {
     let ignore = IgnoreFile::find(dir, dockerfile)?;
@@ -145,7 +154,8 @@ fn make_plan(
     parsed: &Dockerfile,
     services: &Services,
 ) -> Result<(BuildPlan, Images), BuildError> {
-    let mut planner = Planner::new(parsed, plan_options(options))?;
+    let plan_options = plan_options(options);
+    let mut planner = Planner::new(parsed, &plan_options)?;
     let mut images = HashMap::new();
     loop {
         let wanted = planner.wanted();
