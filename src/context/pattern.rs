@@ -399,7 +399,7 @@ fn posix_class(text: &str) -> Option<Option<(Vec<(char, char)>, &str)>> {
         "xdigit" => u8::is_ascii_hexdigit,
         _ => return None,
     };
-    let ranges = (0..128u8).filter(|b| holds(b)).map(|b| (char::from(b), char::from(b))).collect();
+    let ranges = (0..128u8).filter(holds).map(|b| (char::from(b), char::from(b))).collect();
     Some(Some((ranges, rest)))
 }
 

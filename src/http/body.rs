@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Receiver;
 
 /// Gives a fresh reader over what is to be sent, from its beginning: a redirect or a new token makes it go out again.
-pub type Open<'a> = dyn Fn() -> io::Result<Box<dyn Read + Send>> + Sync + 'a;
+pub type Open<'a> = dyn Fn() -> io::Result<Box<dyn Read + 'a>> + Sync + 'a;
 
 /// What a request carries.
 #[derive(Clone)]

@@ -265,7 +265,12 @@ fn redirect<'a>(request: &Request<'a>, response: &Response) -> Result<Option<Req
     }
     let Some(location) = response.headers().get(LOCATION).and_then(|l| l.to_str().ok()) else { return Ok(None) };
     let target = follow(&request.url, location)?;
-    let authorization = request.authorization.clone().filter(|_| target.origin() == request.url.origin());
+    let same = target.origin() == request.url.origin();
+    // A document that is sent may hold a secret, as a form with a refresh token does.
+    if !same && matches!(request.body, Body::Bytes(_)) {
+        return Ok(None);
+    }
+    let authorization = request.authorization.clone().filter(|_| same);
     Ok(Some(Request { url: target, authorization, ..request.clone() }))
 }
 

@@ -27,11 +27,11 @@ mod secret;
 mod tls;
 
 pub use address::{Address, authority, is_loopback};
-pub use body::{Body, BodyReader};
+pub use body::{Body, BodyReader, Open};
 pub use client::{Http, Proxies, Request, Response, Settings, Timeouts};
 pub use error::{Fault, HttpError};
 pub use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 pub use reqwest::{Method, StatusCode, Url};
-pub use retry::{Backoff, RetryPolicy};
+pub use retry::{AsHttp, Backoff, RetryPolicy};
 pub use secret::Secret;
 pub use tls::{SYSTEM_BUNDLES, TlsError, TlsSettings};

@@ -1,1 +1,84 @@
 //! The registry client: resolve, pull, push, authenticate.
+//!
+//! Protocol: OCI distribution-spec 1.1 and Docker's registry API v2, on [`crate::http`]. Blocking throughout; transfers of
+//! one operation run on a few threads of their own.
+//!
+//! # What holds
+//!
+//! * Bytes that come in are verified against their digest before anybody can read them; a wrong blob is never stored.
+//! * The tag is the last thing a push writes, so a reader never sees half an image.
+//! * What fails for a passing reason is tried again as [`crate::http::RetryPolicy`] says, in every state of an upload; a
+//!   token that expires in the middle is renewed; a second refusal with a fresh token is final.
+//! * Credentials go to the registry they are for and to the token server it names, nowhere else; errors say which source
+//!   they came from and never what they are.
+//! * A pull takes manifest and config. Layers come when something reads them ([`RegistryClient::ensure_blob`]); where they
+//!   come from is remembered in the store, and lets a push mount them instead of moving them.
+//!
+//! `oci-client` and `docker_credential` do not serve here: no retries, cross-repository mount fails where tokens are used,
+//! a relative `Location` panics; no `DOCKER_AUTH_CONFIG`, no credentials for parts of a registry, no time limit for helpers.
+
+mod auth;
+mod blob;
+mod challenge;
+mod error;
+mod keychain;
+mod manifest;
+mod push;
+mod scopes;
+mod session;
+mod sources;
+mod transfer;
+mod upload;
+
+pub use error::{Denial, RegistryError};
+pub use keychain::{Credential, Environment, Identity, Keychain, KeychainError, Lookup};
+pub use manifest::Resolved;
+
+use crate::http::Http;
+use session::Registry;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
+
+/// What the client can be told, beside what [`crate::http::Settings`] says of TLS, proxies and names.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Transfers at once.
+    pub parallel: usize,
+    /// For a registry (`docker.io`), the mirrors asked before it, each `host[:port][/prefix]`.
+    pub mirrors: BTreeMap<String, Vec<String>>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings { parallel: 4, mirrors: BTreeMap::new() }
+    }
+}
+
+/// A client for any number of registries. Share it by reference: connections, tokens and what was learnt of a registry
+/// are kept in it.
+pub struct RegistryClient {
+    http: Arc<Http>,
+    keychain: Keychain,
+    settings: Settings,
+    registries: Mutex<HashMap<String, Arc<Registry>>>,
+    transfers: AtomicU64,
+}
+
+impl RegistryClient {
+    /// A client; nothing is sent and no credential is looked for before the first operation.
+    pub fn new(http: Arc<Http>, keychain: Keychain, settings: Settings) -> Self {
+        let (registries, transfers) = (Mutex::default(), AtomicU64::new(transfer::FIRST_ID));
+        RegistryClient { http, keychain, settings, registries, transfers }
+    }
+
+    /// The HTTP client underneath, for whatever else goes over the network with the same settings.
+    pub fn http(&self) -> &Arc<Http> {
+        &self.http
+    }
+
+    /// Where credentials come from.
+    pub fn keychain(&self) -> &Keychain {
+        &self.keychain
+    }
+}

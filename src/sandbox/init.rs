@@ -21,7 +21,7 @@ use super::child::{block_forwarded, forwarded};
 use super::enter::die_with_parent;
 use super::error::{During, Failure, Namespaces, Step};
 use super::exec::{Ids, Prepared};
-use super::mounts::{self, MountedRoot};
+use super::mounts::{self, MountedRoot, Targets};
 use super::spec::{Network, RunSpec, Stdio};
 use super::target::Stubs;
 use super::wire::Control;
@@ -81,18 +81,24 @@ fn run_job(control: &Control) -> Result<(), Failure> {
     mounts::write_own_files(&root, spec)?;
     let tree = root.open()?;
     let mut stubs = Stubs::default();
-    let ready = mounts::prepare_targets(&mut stubs, tree.as_fd(), spec);
-    let done = ready.and_then(|()| run_inner(control, &job, &root, &ids, fds, &signals));
+    let done = Targets::prepare(&mut stubs, tree.as_fd(), spec)
+        .and_then(|targets| run_inner(control, &job, &Place { root, targets, ids }, fds, &signals));
     stubs.remove(tree.as_fd())?;
     done
+}
+
+/// What the first process prepared for the second.
+struct Place {
+    root: MountedRoot,
+    targets: Targets,
+    ids: Ids,
 }
 
 /// Starts the second process and waits for it.
 fn run_inner(
     control: &Control,
     job: &Job,
-    root: &MountedRoot,
-    ids: &Ids,
+    place: &Place,
     fds: Vec<OwnedFd>,
     signals: &SignalSet,
 ) -> Result<(), Failure> {
@@ -110,7 +116,7 @@ fn run_inner(
         }
         Fork::Child => {
             drop(ours);
-            let told = match pid_one(&alive, control, job, root, ids, fds) {
+            let told = match pid_one(&alive, control, job, place, fds) {
                 Ok(exit) => FromInit::Ended(exit),
                 Err(failure) => FromInit::Failed(failure),
             };
@@ -120,14 +126,7 @@ fn run_inner(
     }
 }
 
-fn pid_one(
-    alive: &Control,
-    control: &Control,
-    job: &Job,
-    root: &MountedRoot,
-    ids: &Ids,
-    fds: Vec<OwnedFd>,
-) -> Result<Exit, Failure> {
+fn pid_one(alive: &Control, control: &Control, job: &Job, place: &Place, fds: Vec<OwnedFd>) -> Result<Exit, Failure> {
     die_with_parent(alive)?;
     let signals = block_forwarded(&[Signal::CHILD]).during(Step::Signals)?;
     let proc = if job.own_pids { Some(mounts::new_proc()?) } else { None };
@@ -135,9 +134,9 @@ fn pid_one(
         set_child_subreaper(Some(rustix::process::getpid())).during(Step::Fork)?;
     }
     sys::unshare(UnshareFlags::NEWNS).during(Step::Unshare(Namespaces::Mount))?;
-    mounts::mount_all(root, proc, &job.spec)?;
-    change_root(root)?;
-    let prepared = Prepared::new(&job.spec, ids)?;
+    mounts::mount_all(&place.root, &place.targets, proc, &job.spec)?;
+    change_root(&place.root)?;
+    let prepared = Prepared::new(&job.spec, &place.ids)?;
     prepared.make_cwd()?;
     let stdin = match (job.spec.stdio, fds.into_iter().next()) {
         (Stdio::Inherit, Some(stdin)) => stdin,

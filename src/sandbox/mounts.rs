@@ -43,6 +43,10 @@ const READONLY: [&str; 5] = ["proc/bus", "proc/fs", "proc/irq", "proc/sys", "pro
 /// Device nodes that are taken from the host.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
+/// Names in the scratch tmpfs.
+const HOSTS: &str = "hosts";
+const RESOLV: &str = "resolv.conf";
+
 const NO_DEVICES: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NODEV);
 
 /// Opens a directory, or a file, as a place.
@@ -94,8 +98,7 @@ impl MountedRoot {
         fs_err::create_dir(&path).during_at(Step::WriteFile, &path)?;
         match &layers {
             Layers::Dir(dir) => {
-                let copy = copy_of(dir.as_fd(), Path::new("")).during_at(Step::Bind, &scratch)?;
-                attach(&copy, &place(&path)?).during_at(Step::Bind, &scratch)?;
+                attach(dir, &place(&path)?).during_at(Step::Bind, &scratch)?;
             }
             Layers::Overlay { lowers, upper, work } => {
                 let empty;
@@ -120,7 +123,12 @@ impl MountedRoot {
 
 /// The directories of a [`Root`], opened before the scratch tmpfs covers one of them.
 enum Layers {
-    Overlay { lowers: Vec<OwnedFd>, upper: OwnedFd, work: OwnedFd },
+    Overlay {
+        lowers: Vec<OwnedFd>,
+        upper: OwnedFd,
+        work: OwnedFd,
+    },
+    /// A copy of the mount.
     Dir(OwnedFd),
 }
 
@@ -132,7 +140,11 @@ impl Layers {
                 upper: place(upper)?,
                 work: place(work)?,
             },
-            Root::Dir(dir) => Layers::Dir(place(dir)?),
+            Root::Dir(dir) => {
+                let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+                let copy = open_tree(CWD, dir, flags | OpenTreeFlags::AT_RECURSIVE);
+                Layers::Dir(copy.during_at(Step::Bind, dir)?)
+            }
         })
     }
 }
@@ -187,18 +199,36 @@ fn overlay_by_mount(lowers: &[&OwnedFd], upper: &OwnedFd, work: &OwnedFd, at: &P
     mounted
 }
 
-/// Makes the mount points of everything that [`mount_all`] mounts, where the tree lacks them.
-pub(super) fn prepare_targets(stubs: &mut Stubs, root: BorrowedFd<'_>, spec: &RunSpec) -> Result<(), Failure> {
-    for dir in ["/proc", "/sys", "/dev"] {
-        stubs.prepare(root, Path::new(dir), Kind::Directory)?;
+/// Where everything that [`mount_all`] mounts goes: paths in the root without links.
+#[derive(Debug)]
+pub(super) struct Targets {
+    proc: PathBuf,
+    sys: PathBuf,
+    dev: PathBuf,
+    hosts: PathBuf,
+    resolv: PathBuf,
+    mounts: Vec<PathBuf>,
+}
+
+impl Targets {
+    /// Finds them, and makes them where the tree lacks them.
+    pub(super) fn prepare(stubs: &mut Stubs, root: BorrowedFd<'_>, spec: &RunSpec) -> Result<Targets, Failure> {
+        let mut prepare = |path: &Path, kind| stubs.prepare(root, path, kind);
+        let targets = Targets {
+            proc: prepare(Path::new("/proc"), Kind::Directory)?,
+            sys: prepare(Path::new("/sys"), Kind::Directory)?,
+            dev: prepare(Path::new("/dev"), Kind::Directory)?,
+            hosts: prepare(Path::new("/etc/hosts"), Kind::File)?,
+            resolv: prepare(Path::new("/etc/resolv.conf"), Kind::File)?,
+            mounts: spec
+                .mounts
+                .iter()
+                .map(|mount| prepare(&mount.target, kind_of(&mount.source)?))
+                .collect::<Result<_, _>>()?,
+        };
+        stubs.settle(root)?;
+        Ok(targets)
     }
-    for name in ["hosts", "resolv.conf"] {
-        stubs.prepare(root, &Path::new("/etc").join(name), Kind::File)?;
-    }
-    for mount in &spec.mounts {
-        stubs.prepare(root, &mount.target, kind_of(&mount.source)?)?;
-    }
-    stubs.settle(root)
 }
 
 fn kind_of(source: &MountSource) -> Result<Kind, Failure> {
@@ -241,7 +271,12 @@ pub(super) fn new_proc() -> Result<OwnedFd, Failure> {
 }
 
 /// Mounts everything into the root. `proc` is a new /proc; without one, that of this namespace is shown.
-pub(super) fn mount_all(root: &MountedRoot, proc: Option<OwnedFd>, spec: &RunSpec) -> Result<(), Failure> {
+pub(super) fn mount_all(
+    root: &MountedRoot,
+    targets: &Targets,
+    proc: Option<OwnedFd>,
+    spec: &RunSpec,
+) -> Result<(), Failure> {
     let fd = root.open()?;
     let mut tree = Tree { root: fd.as_fd(), finder: Stubs::default() };
     // The host's /dev, /proc and /sys stay where they are until the root changes, so copies can be made at any time.
@@ -249,31 +284,29 @@ pub(super) fn mount_all(root: &MountedRoot, proc: Option<OwnedFd>, spec: &RunSpe
         Some(proc) => proc,
         None => copy_of(CWD, Path::new("/proc")).during_at(Step::MountProc, Path::new("/proc"))?,
     };
-    tree.attach(&proc, Path::new("/proc"), Kind::Directory, Step::MountProc)?;
+    tree.attach(&proc, &targets.proc, Kind::Directory, Step::MountProc)?;
     let sys = copy_of(CWD, Path::new("/sys")).during_at(Step::MountProc, Path::new("/sys"))?;
     sys::make_mount_readonly(sys.as_fd(), true).during_at(Step::ReadOnly, Path::new("/sys"))?;
-    tree.attach(&sys, Path::new("/sys"), Kind::Directory, Step::MountProc)?;
-    mount_dev(&mut tree)?;
-    for name in ["hosts", "resolv.conf"] {
+    tree.attach(&sys, &targets.sys, Kind::Directory, Step::MountProc)?;
+    mount_dev(&mut tree, &targets.dev)?;
+    for (name, target) in [(HOSTS, &targets.hosts), (RESOLV, &targets.resolv)] {
         let own = root.scratch.join(name);
-        if own.exists() {
-            let copy = copy_of(CWD, &own).during_at(Step::Bind, &own)?;
-            tree.attach(&copy, &Path::new("/etc").join(name), Kind::File, Step::Bind)?;
-        }
+        let copy = copy_of(CWD, &own).during_at(Step::Bind, &own)?;
+        tree.attach(&copy, target, Kind::File, Step::Bind)?;
     }
-    for mount in &spec.mounts {
-        mount_further(&mut tree, mount)?;
+    for (mount, target) in spec.mounts.iter().zip(&targets.mounts) {
+        mount_further(&mut tree, mount, target)?;
     }
     protect(&mut tree)
 }
 
-fn mount_dev(tree: &mut Tree<'_>) -> Result<(), Failure> {
+fn mount_dev(tree: &mut Tree<'_>, target: &Path) -> Result<(), Failure> {
     let dev = Path::new("/dev");
     let step = Step::MountDevices;
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_STRICTATIME;
     let tmpfs = new_mount("tmpfs", &[("mode", "0755"), ("size", "65536k")], attributes).during_at(step, dev)?;
     // From here on by the mount itself, so no link in the tree can lead anywhere else.
-    tree.attach(&tmpfs, dev, Kind::Directory, step)?;
+    tree.attach(&tmpfs, target, Kind::Directory, step)?;
     let mut inside = Tree { root: tmpfs.as_fd(), finder: Stubs::default() };
     for name in DEVICES {
         match copy_of(CWD, &dev.join(name)) {
@@ -312,8 +345,7 @@ fn mount_dev(tree: &mut Tree<'_>) -> Result<(), Failure> {
     }
 }
 
-fn mount_further(tree: &mut Tree<'_>, wanted: &Mount) -> Result<(), Failure> {
-    let target = &wanted.target;
+fn mount_further(tree: &mut Tree<'_>, wanted: &Mount, target: &Path) -> Result<(), Failure> {
     let copy = match &wanted.source {
         MountSource::Bind(path) => copy_of(CWD, path).during_at(Step::Bind, path)?,
         MountSource::Tmpfs(size) => {
@@ -371,7 +403,7 @@ pub(super) fn write_own_files(root: &MountedRoot, spec: &RunSpec) -> Result<(), 
     }
     // Without a resolv.conf outside resolvers use their default, as they do there; an empty one says the same.
     let resolv = fs_err::read("/etc/resolv.conf").unwrap_or_default();
-    for (name, text) in [("hosts", hosts), ("resolv.conf", resolv)] {
+    for (name, text) in [(HOSTS, hosts), (RESOLV, resolv)] {
         let path = root.scratch.join(name);
         fs_err::write(&path, text).during_at(Step::WriteFile, &path)?;
         fs_err::set_permissions(&path, Permissions::from_mode(0o644)).during_at(Step::WriteFile, &path)?;

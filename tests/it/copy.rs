@@ -1,8 +1,8 @@
 //! Tests of the context and of COPY and ADD, against what `docker build` was recorded to do.
 
-use dockless::build::copy::{Change, CopyError, CopyRequest, copy};
+use dockless::build::copy::{Change, Changes, CopyError, CopyRequest, Heredoc, copy, selection_digest};
 use dockless::context::ignore::{IgnoreFile, Patterns, parse_file};
-use dockless::context::{ContextDir, SourceTree};
+use dockless::context::{ContextDir, EmptyTree, SourceTree};
 use dockless::oci::layer::{Kind, Metadata};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -419,4 +419,272 @@ fn copies_as_recorded() {
     }
     assert!(count > 100, "only {count} cases were understood");
     assert!(failed.is_empty(), "{} of {count} differ:\n{}", failed.len(), failed.join("\n"));
+}
+
+/// A context directory of these files; a name that ends in `/` is a directory, `a -> b` a link.
+fn context_of(files: &[(&str, &str)]) -> (tempfile::TempDir, ContextDir) {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, content) in files {
+        let (name, target) = name.split_once(" -> ").map_or((*name, None), |(name, target)| (name, Some(target)));
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        match target {
+            Some(target) => symlink(target, &path).unwrap(),
+            None if name.ends_with('/') => fs::create_dir_all(&path).unwrap(),
+            None => fs::write(&path, content).unwrap(),
+        }
+    }
+    let ignore = IgnoreFile::find(dir.path(), None).unwrap();
+    let context = ContextDir::open(dir.path(), ignore).unwrap();
+    (dir, context)
+}
+
+fn strings(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| word.to_string()).collect()
+}
+
+/// An image with these directories, files and links.
+fn image_of(files: &[(&str, &str)]) -> MemTree {
+    let (_dir, context) = context_of(files);
+    let mut tree = MemTree::default();
+    step(&CopyRequest { sources: &strings(&["."]), ..PLAIN }, &context, &mut tree).unwrap();
+    tree
+}
+
+fn copied(sources: &[&str], dest: &str, context: &ContextDir, tree: &MemTree) -> Result<Vec<String>, CopyError> {
+    step(&CopyRequest { sources: &strings(sources), dest, ..PLAIN }, context, &mut tree.clone())
+}
+
+#[test]
+fn links_on_the_destination_path_are_followed_inside_the_image() {
+    let image = image_of(&[
+        ("real/file", "old"),
+        ("ln -> /real", ""),
+        ("gone -> /nowhere/deep", ""),
+        ("f -> real/file", ""),
+        ("up -> ../../../real", ""),
+    ]);
+    let (_dir, context) = context_of(&[("a", "A"), ("d/file", "new")]);
+    for (sources, dest, expected) in [
+        (&["a"][..], "/ln/", &["/real", "/real/a"][..]),
+        (&["a"], "/ln", &["/real", "/real/a"]),
+        (&["d"], "/ln", &["/real", "/real/file"]),
+        (&["a"], "/f", &["/real", "/real/file"]),
+        (&["a"], "/up/", &["/real", "/real/a"]),
+        (&["a"], "/gone/", &["/nowhere", "/nowhere/deep", "/nowhere/deep/a"]),
+        (&["a"], "/ln/../x", &["/x"]),
+    ] {
+        assert_eq!(copied(sources, dest, &context, &image).unwrap(), expected, "{sources:?} {dest}");
+    }
+    let looping = image_of(&[("x -> y", ""), ("y -> x", "")]);
+    assert!(matches!(copied(&["a"], "/x", &context, &looping), Err(CopyError::LinkLoop { .. })));
+    let request = CopyRequest { sources: &strings(&["a"]), dest: "/ln/", link: true, ..PLAIN };
+    assert_eq!(step(&request, &context, &mut image.clone()).unwrap(), ["/ln", "/ln/a"], "--link looks at nothing");
+}
+
+#[test]
+fn what_cannot_be_copied_says_so() {
+    let files = [
+        (".dockerignore", "*.log\n!keep.log\n"),
+        ("a.log", ""),
+        ("keep.log", ""),
+        ("f", ""),
+        ("d/x", ""),
+        ("l -> a.log", ""),
+    ];
+    let (_dir, context) = context_of(&files);
+    let image = image_of(&[("f/x", ""), ("d", "")]);
+    for (source, dest, expected) in [
+        ("missing", "/", "\"/missing\": not found"),
+        ("a.log", "/", "\"/a.log\": not found: it is excluded by pattern '*.log' of "),
+        ("l", "/", "\"/l\": not found: it is excluded by pattern '*.log' of "),
+        ("d", "/", "cannot replace to directory /x with file"),
+        ("f", "/f/x/y", "cannot copy to non-directory: /f/x"),
+        ("d", "/d", "cannot copy to non-directory: /d"),
+        ("[", "/", "syntax error in pattern '['"),
+        ("https://example.com/x", "/", "source can't be a URL for COPY: https://example.com/x"),
+    ] {
+        let mut image = image.clone();
+        image.files.insert(b"x".to_vec(), (MemTree::dir(0), Vec::new()));
+        let error = copied(&[source], dest, &context, &image).unwrap_err().to_string();
+        assert!(error.starts_with(expected), "{source} {dest}: {error}");
+    }
+    assert_eq!(copied(&["keep.log", "*.log"], "/n/", &context, &image).unwrap(), ["/n", "/n/keep.log"]);
+    let url = CopyRequest { sources: &strings(&["https://example.com/x"]), is_add: true, ..PLAIN };
+    let error = step(&url, &context, &mut MemTree::default()).unwrap_err().to_string();
+    assert_eq!(error, "ADD https://example.com/x: remote sources are not supported yet");
+}
+
+#[test]
+fn names_of_one_file_stay_one_file() {
+    let (dir, context) = context_of(&[("d/z", "content")]);
+    for name in ["d/a", "d/sub"] {
+        fs::hard_link(dir.path().join("d/z"), dir.path().join(name)).unwrap();
+    }
+    let mut tree = MemTree::default();
+    step(&CopyRequest { sources: &strings(&["d"]), dest: "/d", ..PLAIN }, &context, &mut tree).unwrap();
+    assert_eq!(tree.links.len(), 2);
+    assert!(tree.links.values().all(|to| to == b"d/a"), "{:?}", tree.links);
+    let separate = step(&CopyRequest { sources: &strings(&["d/a", "d/z"]), dest: "/e/", ..PLAIN }, &context, &mut tree);
+    assert_eq!(separate.unwrap().len(), 3);
+    assert_eq!(tree.links.len(), 2, "two sources share nothing");
+}
+
+#[test]
+fn here_documents_follow_the_sources() {
+    let (_dir, context) = context_of(&[("a", "A")]);
+    let heredocs = [Heredoc { name: "run.sh", body: b"hi\n" }, Heredoc { name: "two", body: b"2" }];
+    let sources = strings(&["a"]);
+    let request = CopyRequest { sources: &sources, heredocs: &heredocs, dest: "h/", workdir: "/w", ..PLAIN };
+    let mut tree = MemTree::default();
+    let paths = step(&CopyRequest { chmod: Some("u+x"), chown: Some("5:6"), ..request }, &context, &mut tree).unwrap();
+    assert_eq!(paths, ["/w", "/w/h", "/w/h/a", "/w/h/run.sh", "/w/h/two"]);
+    let (meta, bytes) = tree.get(b"w/h/run.sh").unwrap();
+    assert_eq!((meta.mode, meta.uid, meta.gid, meta.mtime, &bytes[..]), (0o744, 5, 6, NOW, &b"hi\n"[..]));
+}
+
+fn tar_of(members: &[(&str, tar::EntryType, &str)]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (name, kind, content) in members {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(*kind);
+        header.set_mode(0o640);
+        header.set_uid(7);
+        header.set_gid(8);
+        header.set_mtime(1_500_000_000);
+        // By hand, as the builder refuses the names that the test is about.
+        header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+        let link = matches!(kind, tar::EntryType::Symlink | tar::EntryType::Link);
+        if link {
+            header.as_old_mut().linkname[..content.len()].copy_from_slice(content.as_bytes());
+        }
+        let bytes = if link { "" } else { content };
+        header.set_size(bytes.len() as u64);
+        header.set_cksum();
+        builder.append(&header, bytes.as_bytes()).unwrap();
+    }
+    builder.into_inner().unwrap()
+}
+
+/// The same bytes in all forms that ADD knows.
+fn packed(tar: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
+    use std::io::Write;
+    let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gz.write_all(tar).unwrap();
+    let mut bz2 = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+    bz2.write_all(tar).unwrap();
+    let mut xz = lzma_rust2::XzWriter::new(Vec::new(), lzma_rust2::XzOptions::with_preset(1)).unwrap();
+    xz.write_all(tar).unwrap();
+    vec![
+        ("plain", tar.to_vec()),
+        ("gzip", gz.finish().unwrap()),
+        ("bzip2", bz2.finish().unwrap()),
+        ("xz", xz.finish().unwrap()),
+        ("zstd", zstd::encode_all(tar, 1).unwrap()),
+    ]
+}
+
+#[test]
+fn archives_are_unpacked_whatever_packed_them() {
+    use tar::EntryType::{Directory, Link, Regular, Symlink};
+    let tar = tar_of(&[
+        ("d/", Directory, ""),
+        ("d/f", Regular, "content"),
+        ("d/a", Link, "d/f"),
+        ("l", Symlink, "d"),
+        ("l/through", Regular, "t"),
+        ("../../esc", Regular, "e"),
+        ("d/f2", Regular, "first"),
+        ("d/f2", Regular, "second"),
+    ]);
+    for (name, bytes) in packed(&tar) {
+        let (dir, context) = context_of(&[]);
+        fs::write(dir.path().join("archive"), bytes).unwrap();
+        let mut tree = MemTree::default();
+        let request = CopyRequest { sources: &strings(&["archive"]), dest: "/x", is_add: true, ..PLAIN };
+        let paths = step(&request, &context, &mut tree).unwrap();
+        assert_eq!(paths, ["/x", "/x/d", "/x/d/a", "/x/d/f", "/x/d/f2", "/x/d/through", "/x/esc", "/x/l"], "{name}");
+        let (meta, bytes) = tree.get(b"x/d/f").unwrap();
+        assert_eq!((meta.mode, meta.uid, &bytes[..]), (0o640, 7, &b"content"[..]), "{name}");
+        assert_eq!(tree.get(b"x/d/f2").unwrap().1, b"second");
+        assert_eq!(tree.get(b"x/d").unwrap().0.mtime, 1_500_000_000);
+        let plain = CopyRequest { unpack: Some(false), dest: "/x/", ..request };
+        assert_eq!(step(&plain, &context, &mut MemTree::default()).unwrap(), ["/x", "/x/archive"]);
+    }
+}
+
+#[test]
+fn unpacking_replaces_what_stands_in_the_way() {
+    use tar::EntryType::{Directory, Regular};
+    let (dir, context) = context_of(&[]);
+    let image = image_of(&[("d/old", ""), ("keep/me", "")]);
+    let added = |members: &[(&str, tar::EntryType, &str)]| {
+        fs::write(dir.path().join("t"), tar_of(members)).unwrap();
+        let mut tree = image.clone();
+        let paths =
+            step(&CopyRequest { sources: &strings(&["t"]), is_add: true, ..PLAIN }, &context, &mut tree).unwrap();
+        (paths, tree)
+    };
+    let (paths, tree) = added(&[("d", Regular, "file now")]);
+    assert_eq!(paths, ["/d"]);
+    assert!(tree.get(b"d/old").is_none());
+    let (paths, _) = added(&[("d", Regular, ""), ("d", Directory, ""), ("d/new", Regular, "")]);
+    assert_eq!(paths, ["/d", "/d/.wh..wh..opq", "/d/new"]);
+    let (paths, tree) = added(&[("keep", Directory, "")]);
+    assert_eq!(paths, ["/keep"]);
+    assert!(tree.get(b"keep/me").is_some(), "directories are merged");
+}
+
+#[test]
+fn a_damaged_archive_is_an_error() {
+    let (dir, context) = context_of(&[]);
+    let tar = tar_of(&[("a", tar::EntryType::Regular, &"x".repeat(5000))]);
+    fs::write(dir.path().join("t"), &tar[..2000]).unwrap();
+    let request = CopyRequest { sources: &strings(&["t"]), is_add: true, ..PLAIN };
+    let error = step(&request, &context, &mut MemTree::default()).unwrap_err();
+    assert!(error.to_string().starts_with("archive /t: "), "{error}");
+}
+
+#[test]
+fn the_selection_counts_and_times_do_not() {
+    let files = [("d/a", "A"), ("d/sub/b", "B"), ("d/l -> a", ""), ("other", "")];
+    let (dir, context) = context_of(&files);
+    let digest = |sources: &[&str]| {
+        selection_digest(&CopyRequest { sources: &strings(sources), dest: "/x/", ..PLAIN }, &context).unwrap()
+    };
+    let before = digest(&["d"]);
+    set_times(dir.path(), b"", &[]);
+    fs::write(dir.path().join("other"), "changed").unwrap();
+    assert_eq!(digest(&["d"]), before);
+    assert_ne!(digest(&["d/a"]), digest(&["d/sub/b"]));
+    assert_ne!(digest(&["d/a", "other"]), digest(&["other", "d/a"]), "the last one wins, so the order counts");
+    type Edit = fn(&Path);
+    let edits: [Edit; 4] = [
+        |d| fs::write(d.join("d/a"), "Z").unwrap(),
+        |d| fs::set_permissions(d.join("d/a"), fs::Permissions::from_mode(0o600)).unwrap(),
+        |d| fs::rename(d.join("d/sub/b"), d.join("d/sub/c")).unwrap(),
+        |d| {
+            fs::remove_file(d.join("d/l")).unwrap();
+            symlink("sub", d.join("d/l")).unwrap();
+        },
+    ];
+    let mut seen = vec![before];
+    for edit in edits {
+        edit(dir.path());
+        let digest = digest(&["d"]);
+        assert!(!seen.contains(&digest));
+        seen.push(digest);
+    }
+}
+
+#[test]
+fn many_files_hash_the_same_by_any_number_of_threads() {
+    let (dir, context) = context_of(&[]);
+    for index in 0..500 {
+        fs::write(dir.path().join(format!("f{index}")), format!("{index}")).unwrap();
+    }
+    let request = CopyRequest { sources: &strings(&["."]), ..PLAIN };
+    assert_eq!(selection_digest(&request, &context).unwrap(), selection_digest(&request, &context).unwrap());
+    let changes: Changes = copy(&request, &context, &EmptyTree, dir.path()).unwrap();
+    assert_eq!(changes.iter().count(), 500);
 }

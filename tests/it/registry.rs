@@ -1,1 +1,245 @@
-//! Tests of `registry`.
+//! Tests of `registry`: against Debian's docker-registry, and against one that misbehaves on purpose.
+
+use super::support::registry::{Options, Registry};
+use dockless::http::{Http, RetryPolicy, Secret, Settings, TlsSettings};
+use dockless::oci::{Platform, Reference};
+use dockless::progress::{Event, Outcome, Progress};
+use dockless::registry::{Environment, Keychain, RegistryClient, RegistryError};
+use dockless::store::Store;
+use std::error::Error;
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// Keeps what it is told.
+#[derive(Default)]
+struct Recorder(Mutex<Vec<Event>>);
+
+impl Progress for Recorder {
+    fn emit(&self, event: Event) {
+        self.0.lock().unwrap().push(event);
+    }
+}
+
+impl Recorder {
+    /// How the transfers whose name begins with `prefix` ended.
+    fn outcomes(&self, prefix: &str) -> Vec<Outcome> {
+        let events = self.0.lock().unwrap();
+        let named = |id| {
+            events
+                .iter()
+                .any(|e| matches!(e, Event::Started { id: i, name, .. } if *i == id && name.starts_with(prefix)))
+        };
+        let ended = |e: &Event| match e {
+            Event::Finished { id, outcome, .. } if named(*id) => Some(outcome.clone()),
+            _ => None,
+        };
+        events.iter().filter_map(ended).collect()
+    }
+}
+
+struct Quiet;
+
+impl Progress for Quiet {
+    fn emit(&self, _: Event) {}
+}
+
+fn impatient() -> Settings {
+    let retry = RetryPolicy { tries: 5, first: Duration::ZERO, longest: Duration::ZERO };
+    Settings { retry, ..Settings::default() }
+}
+
+fn client(settings: Settings, keychain: Keychain) -> RegistryClient {
+    RegistryClient::new(Arc::new(Http::new(settings)), keychain, Default::default())
+}
+
+fn store() -> (TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("store")).unwrap();
+    (dir, store)
+}
+
+fn linux() -> Platform {
+    Platform::host()
+}
+
+/// Message and causes.
+fn told(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text += &format!(": {cause}");
+        next = cause.source();
+    }
+    text
+}
+
+/// Pulls `from` whole and pushes it to `to`.
+fn copy(client: &RegistryClient, store: &Store, from: &str, to: &str) -> Result<String, RegistryError> {
+    let (from, to): (Reference, Reference) = (from.parse().unwrap(), to.parse().unwrap());
+    let (resolved, config) = client.pull_image(store, &from, &linux(), &Quiet)?;
+    assert_eq!(config.rootfs.diff_ids.len(), resolved.manifest.layers().len());
+    client.ensure_blobs(store, &resolved.origin, resolved.manifest.layers(), &Quiet)?;
+    client.push_image(store, &resolved.descriptor, &to, &Quiet).map(|digest| digest.to_string())
+}
+
+#[test]
+fn what_is_pulled_and_pushed_is_what_skopeo_reads() {
+    let registry = Registry::start();
+    let base = registry.put_base("busybox");
+    let other = Registry::start();
+    let (_dir, store) = store();
+    let client = client(impatient(), Keychain::anonymous());
+    let digest = copy(&client, &store, &base, &format!("{}/team/app:1", other.host())).unwrap();
+
+    let manifest = other.manifest("team/app:1");
+    assert_eq!(manifest, registry.manifest("library/busybox:latest"));
+    assert_eq!(dockless::oci::Digest::sha256(&manifest).to_string(), digest);
+    let out = tempfile::tempdir().unwrap();
+    other.get("team/app:1", out.path());
+}
+
+#[test]
+fn a_push_across_repositories_mounts_and_an_unchanged_one_sends_nothing() {
+    let registry = Registry::start();
+    let base: Reference = registry.put_base("busybox").parse().unwrap();
+    let (_dir, store) = store();
+    let client = client(impatient(), Keychain::anonymous());
+    // Manifest and config only: the layer stays where it is.
+    let (resolved, _) = client.pull_image(&store, &base, &linux(), &Quiet).unwrap();
+    let layer = dockless::oci::manifest::digest_of(&resolved.manifest.layers()[0]).unwrap();
+    let to: Reference = format!("{}/team/app:1", registry.host()).parse().unwrap();
+
+    let seen = Recorder::default();
+    client.push_image(&store, &resolved.descriptor, &to, &seen).unwrap();
+    let mounted = Outcome::Cached("mounted from library/busybox".into());
+    assert_eq!(seen.outcomes("push"), [mounted.clone(), mounted]);
+    assert_eq!(store.has_blob(&layer).unwrap(), None);
+
+    let seen = Recorder::default();
+    client.push_image(&store, &resolved.descriptor, &to, &seen).unwrap();
+    assert!(seen.0.lock().unwrap().is_empty());
+
+    // To another registry the layer must travel: it is fetched from where it was found.
+    let other = Registry::start();
+    let to: Reference = format!("{}/team/app:1", other.host()).parse().unwrap();
+    client.push_image(&store, &resolved.descriptor, &to, &Quiet).unwrap();
+    assert!(store.has_blob(&layer).unwrap().is_some());
+    other.get("team/app:1", tempfile::tempdir().unwrap().path());
+}
+
+fn with_login(registry: &Registry, user: &str, password: &str) -> Keychain {
+    Keychain::anonymous().with(registry.host(), user, Secret::new(password), "--creds")
+}
+
+#[test]
+fn a_login_is_used_and_a_refusal_names_its_source() {
+    let login = Some(("me".to_string(), "hunter2".to_string()));
+    let registry = Registry::start_with(Options { login, tls: false });
+    let base = registry.put_base("busybox");
+    let to = format!("{}/team/app:1", registry.host());
+    let (_dir, store) = store();
+    let right = client(impatient(), with_login(&registry, "me", "hunter2"));
+    copy(&right, &store, &base, &to).unwrap();
+
+    let wrong = client(impatient(), with_login(&registry, "me", "hunter3"));
+    let error = told(&copy(&wrong, &store, &base, &to).unwrap_err());
+    assert!(error.contains("user 'me' from --creds") && error.contains("401"), "{error}");
+    assert!(!error.contains("hunter"), "{error}");
+
+    let home = tempfile::tempdir().unwrap();
+    let environment = Environment::new([("HOME".to_string(), home.path().display().to_string())]);
+    let nobody = client(impatient(), Keychain::new(environment));
+    let error = told(&copy(&nobody, &store, &base, &to).unwrap_err());
+    assert!(error.contains("no credentials found (looked at") && error.contains(".docker/config.json"), "{error}");
+}
+
+#[test]
+fn a_private_authority_must_be_named() {
+    let registry = Registry::start_with(Options { tls: true, login: None });
+    registry.put_base("busybox");
+    let host = format!("registry.test:{}", registry.port());
+    let (from, to) = (format!("{host}/library/busybox:latest"), format!("{host}/team/app:1"));
+    let here = || Settings { hosts: vec![("registry.test".into(), Ipv4Addr::LOCALHOST.into())], ..impatient() };
+    let (_dir, store) = store();
+
+    let stranger = client(here(), Keychain::anonymous());
+    let error = copy(&stranger, &store, &from, &to).unwrap_err();
+    assert!(error.hint().is_some_and(|hint| hint.contains("--registry-ca")), "{error:?}");
+    assert!(told(&error).contains("certificate is not trusted"), "{}", told(&error));
+
+    let tls = TlsSettings { extra: vec![registry.ca().into()], ..TlsSettings::default() };
+    copy(&client(Settings { tls, ..here() }, Keychain::anonymous()), &store, &from, &to).unwrap();
+
+    let certs = tempfile::tempdir().unwrap();
+    std::fs::create_dir(certs.path().join(&host)).unwrap();
+    std::fs::copy(registry.ca(), certs.path().join(&host).join("ca.crt")).unwrap();
+    let tls = TlsSettings { host_directories: vec![certs.path().into()], ..TlsSettings::default() };
+    copy(&client(Settings { tls, ..here() }, Keychain::anonymous()), &store, &from, &to).unwrap();
+
+    let tls = TlsSettings { insecure: [host.clone()].into(), ..TlsSettings::default() };
+    copy(&client(Settings { tls, ..here() }, Keychain::anonymous()), &store, &from, &to).unwrap();
+
+    // On this machine TLS is found out by itself.
+    let local = format!("127.0.0.1:{}/library/busybox:latest", registry.port());
+    copy(&client(impatient(), Keychain::anonymous()), &store, &local, &to.replace("registry.test", "127.0.0.1"))
+        .unwrap();
+}
+
+#[test]
+fn plain_http_is_for_this_machine_and_for_the_insecure() {
+    let registry = Registry::start();
+    registry.put_base("busybox");
+    let host = format!("registry.test:{}", registry.port());
+    let (from, to) = (format!("{host}/library/busybox:latest"), format!("{host}/team/app:1"));
+    let here = || Settings { hosts: vec![("registry.test".into(), Ipv4Addr::LOCALHOST.into())], ..impatient() };
+    let (_dir, store) = store();
+    let error = copy(&client(here(), Keychain::anonymous()), &store, &from, &to).unwrap_err();
+    assert!(error.hint().is_some_and(|hint| hint.contains("--insecure-registry")), "{error:?}");
+
+    let tls = TlsSettings { insecure: [host].into(), ..TlsSettings::default() };
+    copy(&client(Settings { tls, ..here() }, Keychain::anonymous()), &store, &from, &to).unwrap();
+}
+
+#[test]
+fn what_is_not_there_is_named() {
+    let registry = Registry::start();
+    let (_dir, store) = store();
+    let client = client(impatient(), Keychain::anonymous());
+    let reference: Reference = format!("{}/no/such:1", registry.host()).parse().unwrap();
+    let error = client.pull_image(&store, &reference, &linux(), &Quiet).unwrap_err();
+    let text = told(&error);
+    assert!(matches!(error, RegistryError::NotFound { .. }), "{text}");
+    for part in [registry.host(), "no/such:1", "404", "MANIFEST_UNKNOWN"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+
+    let gone = registry.host().to_string();
+    drop(registry);
+    let reference: Reference = format!("{gone}/no/other:1").parse().unwrap();
+    let fresh = self::client(impatient(), Keychain::anonymous());
+    let error = fresh.pull_image(&store, &reference, &linux(), &Quiet).unwrap_err();
+    let text = told(&error);
+    assert!(matches!(error, RegistryError::Unreachable { .. }) && text.contains("refused"), "{text}");
+}
+
+#[test]
+fn mirrors_are_asked_first_and_then_the_registry() {
+    let mirror = Registry::start();
+    mirror.put_base("busybox");
+    let registry = Registry::start();
+    registry.put(&super::support::bases::layout("busybox"), "library/only-here:1");
+    let mirrors = [(registry.host().to_string(), vec![mirror.host().to_string()])].into();
+    let settings = dockless::registry::Settings { mirrors, ..Default::default() };
+    let client = RegistryClient::new(Arc::new(Http::new(impatient())), Keychain::anonymous(), settings);
+    let resolve = |name: &str| {
+        let seen = Recorder::default();
+        let reference = format!("{}/{name}", registry.host()).parse().unwrap();
+        let origin = client.resolve(&reference, &linux(), &seen).unwrap().origin;
+        let warned = seen.0.lock().unwrap().iter().any(|e| matches!(e, Event::Warning { .. }));
+        (origin.registry().to_string(), warned)
+    };
+    assert_eq!(resolve("library/busybox:latest"), (mirror.host().to_string(), false));
+    assert_eq!(resolve("library/only-here:1"), (registry.host().to_string(), true));
+}

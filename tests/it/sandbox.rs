@@ -2,8 +2,11 @@
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use dockless::sandbox::{Exit, Root, RunSpec, TrialResult, trial};
+use dockless::sandbox::{
+    Exit, IdMapKind, Mount, MountSource, Network, OverlayProbe, Root, RunSpec, TrialResult, probe, trial,
+};
 
 const EXE: &str = env!("CARGO_BIN_EXE_dockless");
 
@@ -88,10 +91,351 @@ fn run(spec: RunSpec) -> TrialResult {
     trial(Path::new(EXE), &[spec]).unwrap().remove(0)
 }
 
+/// Standard output of a command that succeeds.
+fn stdout(spec: RunSpec) -> String {
+    let result = run(spec);
+    assert_eq!((result.exit, result.stderr.as_str()), (Ok(Exit::Code(0)), ""), "{}", result.stdout);
+    result.stdout
+}
+
+/// An ordinary user that no machine has.
+const USER: u32 = 61234;
+
+/// Runs this test binary again as [`USER`], who runs `specs`; `ranges` gives that user subordinate ids. The mount
+/// namespace lets the user and the grants exist for this process alone.
+fn run_as_user(tree: &Tree, specs: &[RunSpec], ranges: bool) -> Result<Vec<TrialResult>, String> {
+    let passwd = fs_err::read_to_string("/etc/passwd").unwrap() + &format!("dltest:x:{USER}:{USER}::/:/bin/sh\n");
+    fs_err::write(tree.path("passwd"), passwd).unwrap();
+    fs_err::write(tree.path("subid"), if ranges { format!("{USER}:700000:65536\n") } else { String::new() }).unwrap();
+    fs_err::write(tree.path("specs"), serde_json::to_vec(specs).unwrap()).unwrap();
+    fs_err::write(tree.path("results"), "").unwrap();
+    let owned = Command::new("chown").args(["-R", &format!("{USER}:{USER}")]).arg(tree.dir.path()).status().unwrap();
+    assert!(owned.success());
+    let script = "mount --bind \"$1/passwd\" /etc/passwd && mount --bind \"$1/subid\" /etc/subuid &&
+        mount --bind \"$1/subid\" /etc/subgid && exec setpriv --reuid \"$2\" --regid \"$2\" --clear-groups \
+        \"$3\" --exact sandbox::acts_as_an_ordinary_user --ignored --nocapture";
+    let output = Command::new("unshare")
+        .args(["--mount", "sh", "-c", script, "sh"])
+        .arg(tree.dir.path())
+        .arg(USER.to_string())
+        .arg(std::env::current_exe().unwrap())
+        .env("DOCKLESS_TEST_TREE", tree.dir.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&fs_err::read(tree.path("results")).unwrap()).unwrap()
+}
+
+/// Not a test by itself: the process that `run_as_user` starts.
+#[test]
+#[ignore = "started by other tests"]
+fn acts_as_an_ordinary_user() {
+    let tree = PathBuf::from(std::env::var_os("DOCKLESS_TEST_TREE").expect("started by another test"));
+    let specs: Vec<RunSpec> = serde_json::from_slice(&fs_err::read(tree.join("specs")).unwrap()).unwrap();
+    let results = trial(Path::new(EXE), &specs).map_err(|error| error.to_string());
+    fs_err::write(tree.join("results"), serde_json::to_vec(&results).unwrap()).unwrap();
+}
+
 #[test]
 fn runs_a_command_in_an_overlay() {
     let tree = Tree::new();
     let result = run(tree.sh("one", "echo out; echo err >&2; echo new > /new; exit 7"));
     assert_eq!(result, TrialResult { exit: Ok(Exit::Code(7)), stdout: "out\n".into(), stderr: "err\n".into() });
     assert_eq!(tree.upper("one"), ["new"]);
+}
+
+#[test]
+fn runs_in_a_directory_in_place() {
+    let tree = Tree::new();
+    let spec = RunSpec::new(Root::Dir(tree.path("base")), ["/bin/sh", "-c", "echo x > /new; cat /etc/hosts > /hosts"]);
+    assert_eq!(stdout(spec), "");
+    assert_eq!(fs_err::read(tree.path("base/hosts")).unwrap(), fs_err::read("/etc/hosts").unwrap());
+    for made in ["proc", "sys", "dev", "etc/hosts", "etc/resolv.conf"] {
+        assert!(!tree.path("base").join(made).exists(), "{made} is left");
+    }
+}
+
+#[test]
+fn tells_exits_apart() {
+    let tree = Tree::new();
+    let exit = |name: &str, script: &str| run(tree.sh(name, script)).exit;
+    assert_eq!(exit("a", "exit 0"), Ok(Exit::Code(0)));
+    assert_eq!(exit("b", "exit 255"), Ok(Exit::Code(255)));
+    assert_eq!(exit("c", "kill -TERM $$"), Ok(Exit::Signal(15)));
+    assert_eq!(exit("d", "kill -KILL $$"), Ok(Exit::Signal(9)));
+    let failed = |name: &str, args: &[&str]| run(RunSpec::new(tree.overlay(name), args)).exit.unwrap_err();
+    assert_eq!(failed("e", &["nope"]), ("exec: \"nope\": executable file not found in $PATH".into(), 127));
+    assert_eq!(failed("f", &["/nope"]).1, 127);
+    assert_eq!(failed("g", &["/etc/passwd"]), ("exec: \"/etc/passwd\": Permission denied (os error 13)".into(), 126));
+    assert_eq!(failed("h", &["/etc"]).1, 126);
+    assert_eq!(failed("i", &[]), ("no command to run".into(), 125));
+}
+
+#[test]
+fn gives_exactly_the_environment() {
+    let tree = Tree::new();
+    let mut spec = RunSpec::new(tree.overlay("a"), ["env"]);
+    spec.env = vec![("A".into(), "1 2".into()), ("EMPTY".into(), "".into())];
+    let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n";
+    assert_eq!(stdout(spec), format!("{path}A=1 2\nEMPTY=\nHOME=/root\n"));
+    let mut spec = RunSpec::new(tree.overlay("b"), ["env"]);
+    spec.env = vec![("HOME".into(), "/h".into()), ("PATH".into(), "/bin".into())];
+    assert_eq!(stdout(spec), "HOME=/h\nPATH=/bin\n");
+}
+
+#[test]
+fn shows_nothing_of_the_host() {
+    let tree = Tree::new();
+    let secret = tree.path("secret");
+    fs_err::write(&secret, "x").unwrap();
+    // Descriptors (3 is ls's own), processes, environments, files by .. and by /proc.
+    let script = format!(
+        "ls /proc/self/fd; echo $$; ls -d /proc/[0-9]*; cat /proc/1/environ 2>/dev/null; cat {0} /../..{0} /proc/1/root{0} 2>/dev/null; \
+         ls / ; cat /proc/mounts | while read a b c; do case $b in /tmp*) echo mount $b;; esac; done",
+        secret.display()
+    );
+    let out = stdout(tree.sh("a", &format!("{script}; true")));
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!(lines[..5], ["0", "1", "2", "3", "2"], "{out}");
+    assert_eq!(lines[5..7], ["/proc/1", "/proc/2"], "{out}");
+    assert_eq!(lines[7..], ["bin", "dev", "etc", "proc", "root", "sys", "tmp"], "{out}");
+}
+
+#[test]
+fn shows_proc_dev_and_sys() {
+    let tree = Tree::new();
+    let script = "cat /proc/self/stat >/dev/null && echo proc; echo x > /dev/null && echo null; ls /sys/class >/dev/null && echo sys
+        for d in zero full random urandom tty; do [ -c /dev/$d ] || echo no $d; done
+        [ -c /dev/ptmx ] && readlink /dev/fd && readlink /dev/stdin; echo x > /dev/shm/x && echo shm
+        echo x 2>/dev/null > /sys/kernel/x; echo x 2>/dev/null > /proc/sys/kernel/hostname || echo ro; for f in kcore keys; do [ ! -e /proc/$f ] || cat /proc/$f; done
+        cat /proc/self/status | while read a b; do case $a in CapBnd:|CapEff:|CapInh:|CapAmb:|NoNewPrivs:) echo $a $b;; esac; done
+        umask; hostname";
+    let mut spec = tree.sh("a", script);
+    spec.hostname = Some("builder".into());
+    let expected = "proc\nnull\nsys\n/proc/self/fd\n/proc/self/fd/0\nshm\nro\nCapInh: 0000000000000000\n\
+        CapEff: 00000000a80425fb\nCapBnd: 00000000a80425fb\nCapAmb: 0000000000000000\nNoNewPrivs: 0\n0022\nbuilder\n";
+    assert_eq!(stdout(spec), expected);
+}
+
+#[test]
+fn ends_what_the_command_leaves_running() {
+    let tree = Tree::new();
+    let started = "sleep 54321 & (sleep 54321 &) ; echo started";
+    assert_eq!(stdout(tree.sh("a", started)), "started\n");
+    let left = Command::new("pgrep").args(["-fx", "sleep 54321"]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&left.stdout), "");
+    // Orphans go to pid 1, which reaps them: no zombie is left when the command looks.
+    let reaped = "(sleep 0 & exec true); sleep 1; for s in /proc/[0-9]*/stat; do read a b c d < $s; [ $c = Z ] && echo zombie $b; done; true";
+    assert_eq!(stdout(tree.sh("b", reaped)), "");
+}
+
+#[test]
+fn resolves_the_user_in_the_tree() {
+    let tree = Tree::new();
+    let as_user = |name: &str, user: &str| {
+        let mut spec = tree.sh(name, "echo $(id -u) $(id -G) $HOME");
+        spec.user = user.into();
+        run(spec)
+    };
+    assert_eq!(as_user("a", "").stdout, "0 0 /root\n");
+    assert_eq!(as_user("b", "app").stdout, "1000 1001 33 /home/app\n");
+    assert_eq!(as_user("c", "app:web").stdout, "1000 33 /home/app\n");
+    assert_eq!(as_user("d", "4242:4343").stdout, "4242 4343 /\n");
+    let (message, code) = as_user("e", "nobody").exit.unwrap_err();
+    assert_eq!((message.contains("unable to find user nobody"), code), (true, 125), "{message}");
+}
+
+#[test]
+fn starts_in_the_working_directory_and_makes_it() {
+    let tree = Tree::new();
+    let mut spec = tree.sh("a", "pwd");
+    spec.cwd = "/made/here".into();
+    assert_eq!(stdout(spec), "/made/here\n");
+    assert_eq!(tree.upper("a"), ["made", "made/here"]);
+}
+
+#[test]
+fn mounts_more_and_leaves_no_mount_point() {
+    let tree = Tree::new();
+    fs_err::create_dir(tree.path("data")).unwrap();
+    fs_err::write(tree.path("data/file"), "data\n").unwrap();
+    let mount = |source, target: &str, readonly| Mount { source, target: target.into(), readonly };
+    let mut spec = tree.sh(
+        "a",
+        "cat /opt/in/file /run/secret; echo x 2>/dev/null > /opt/in/file || echo ro; echo x > /rw/new; echo x > /t/x; echo x > /dev/shm/t/x",
+    );
+    spec.mounts = vec![
+        mount(MountSource::Bind(tree.path("data")), "/opt/in", true),
+        mount(MountSource::Bind(tree.path("data/file")), "/run/secret", false),
+        mount(MountSource::Bind(tree.path("data")), "/rw", false),
+        mount(MountSource::Tmpfs(Some(1 << 20)), "/t", false),
+        mount(MountSource::Tmpfs(None), "/dev/shm/t", false),
+    ];
+    assert_eq!(stdout(spec), "data\ndata\nro\n");
+    assert_eq!(fs_err::read_to_string(tree.path("data/new")).unwrap(), "x\n");
+    assert_eq!(tree.upper("a"), [""; 0]);
+}
+
+#[test]
+fn keeps_what_the_command_put_beside_mount_points() {
+    let tree = Tree::new();
+    assert_eq!(stdout(tree.sh("a", "echo x > /etc/resolv.conf; echo y > /etc/mine; mkdir /new")), "");
+    assert_eq!(tree.upper("a"), ["etc", "etc/mine", "new"]);
+}
+
+#[test]
+fn adds_hosts() {
+    let tree = Tree::new();
+    let mut spec = tree.sh("a", "cat /etc/hosts; echo z >> /etc/hosts");
+    spec.hosts = vec![("db".into(), "10.0.0.7".into())];
+    spec.hostname = Some("box".into());
+    assert!(stdout(spec).ends_with("127.0.0.1\tbox\n10.0.0.7\tdb\n"));
+    assert!(!fs_err::read_to_string("/etc/hosts").unwrap().contains("10.0.0.7"));
+}
+
+#[test]
+fn has_no_network_when_told_so() {
+    let tree = Tree::new();
+    let mut spec = tree.sh("a", "while read a b; do echo $a; done < /proc/net/dev; cat /proc/net/fib_trie | while read a b c; do [ \"$b\" = 127.0.0.1 ] && echo up; done; true");
+    spec.network = Network::None;
+    let out = stdout(spec);
+    assert!(out.contains("lo:") && out.contains("up") && !out.contains("eth") && !out.contains("ens"), "{out}");
+}
+
+#[test]
+fn mounts_many_layers() {
+    let tree = Tree::new();
+    let mut lowers = Vec::new();
+    for n in 0..150 {
+        let layer = tree.path(&format!("layer-with-a-long-name-so-that-a-page-would-not-hold-them-all-{n:04}"));
+        fs_err::create_dir(&layer).unwrap();
+        fs_err::write(layer.join(format!("f{n}")), "").unwrap();
+        fs_err::write(layer.join("top"), format!("{n}\n")).unwrap();
+        lowers.push(layer);
+    }
+    lowers.push(tree.path("base"));
+    let Root::Overlay { upper, work, .. } = tree.overlay("a") else { unreachable!() };
+    let root = Root::Overlay { lowers, upper, work };
+    assert_eq!(
+        stdout(RunSpec::new(root, ["/bin/sh", "-c", "cat /top; ls -d /f* | while read f; do echo; done"]))
+            .lines()
+            .count(),
+        151
+    );
+}
+
+#[test]
+fn starts_from_nothing() {
+    let tree = Tree::new();
+    let Root::Overlay { upper, work, .. } = tree.overlay("a") else { unreachable!() };
+    fs_err::copy("/usr/bin/busybox", upper.join("busybox")).unwrap();
+    let spec = RunSpec::new(Root::Overlay { lowers: Vec::new(), upper, work }, ["/busybox", "echo", "hello"]);
+    assert_eq!(stdout(spec), "hello\n");
+    assert_eq!(tree.upper("a"), ["busybox"]);
+}
+
+#[test]
+fn follows_hostile_links_inside_the_root_only() {
+    let tree = Tree::new();
+    let outside = tree.path("outside");
+    fs_err::create_dir(&outside).unwrap();
+    fs_err::write(outside.join("resolv.conf"), "outside").unwrap();
+    let base = tree.path("base");
+    symlink(outside.join("resolv.conf"), base.join("etc/resolv.conf")).unwrap();
+    symlink("../../../../../../etc/hosts2", base.join("etc/hosts")).unwrap();
+    symlink(&outside, base.join("dev")).unwrap();
+    assert_eq!(
+        stdout(tree.sh(
+            "a",
+            "echo mine > /etc/resolv.conf; echo x > /dev/null; echo y > /dev/planted; cat /etc/hosts2 > /dev/null"
+        )),
+        ""
+    );
+    assert_eq!(fs_err::read_to_string(outside.join("resolv.conf")).unwrap(), "outside");
+    assert!(!outside.join("null").exists() && !outside.join("planted").exists());
+    assert_eq!(tree.upper("a"), [""; 0]);
+    // What leads into the new /proc cannot be had, and leaves nothing either.
+    symlink("/proc/self/root/../../x", base.join("sys")).unwrap();
+    let (message, _) = run(tree.sh("c", "true")).exit.unwrap_err();
+    assert!(message.contains("prepare the mount point proc/x"), "{message}");
+    assert_eq!(tree.upper("c"), [""; 0]);
+    fs_err::remove_file(base.join("sys")).unwrap();
+    // A loop is an error that names itself.
+    fs_err::remove_file(base.join("dev")).unwrap();
+    symlink("dev", base.join("dev")).unwrap();
+    let (message, _) = run(tree.sh("b", "true")).exit.unwrap_err();
+    assert!(message.contains("prepare the mount point /dev: Too many levels"), "{message}");
+}
+
+#[test]
+fn reads_no_fifo_and_no_file_outside_as_passwd() {
+    let tree = Tree::new();
+    let passwd = tree.path("base/etc/passwd");
+    fs_err::remove_file(&passwd).unwrap();
+    assert!(Command::new("mkfifo").arg(&passwd).status().unwrap().success());
+    let mut spec = tree.sh("a", "echo ran");
+    spec.user = "1000".into();
+    assert_eq!(stdout(spec), "ran\n");
+    fs_err::remove_file(&passwd).unwrap();
+    fs_err::write(tree.path("outside"), "evil:x:5:5::/:\n").unwrap();
+    symlink(tree.path("outside"), &passwd).unwrap();
+    let mut spec = tree.sh("b", "true");
+    spec.user = "evil".into();
+    assert!(run(spec).exit.unwrap_err().0.contains("unable to find user evil"));
+}
+
+#[test]
+fn leaves_no_mount_and_no_process() {
+    let tree = Tree::new();
+    let before = fs_err::read_to_string("/proc/self/mountinfo").unwrap();
+    run(tree.sh("a", "true"));
+    run(tree.sh("b", "kill -KILL $$"));
+    assert_eq!(fs_err::read_to_string("/proc/self/mountinfo").unwrap(), before);
+    run(tree.sh("c", "sleep 54322 & sleep 54322 & kill -KILL $$"));
+    let left = Command::new("pgrep").args(["-fx", "sleep 54322"]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&left.stdout), "");
+}
+
+#[test]
+fn runs_for_an_ordinary_user_with_ranges() {
+    let tree = Tree::new();
+    let mut as_app = tree.sh("b", "id -u; id -G; echo > /tmp/x || echo no");
+    as_app.user = "app".into();
+    let specs = [
+        tree.sh("a", "id -u; echo x > /new; chown 1000:33 /new; stat -c %u:%g /new; rm -r /root; mkdir /root"),
+        as_app,
+    ];
+    let results = run_as_user(&tree, &specs, true).unwrap();
+    assert_eq!((results[0].stdout.as_str(), results[0].stderr.as_str()), ("0\n1000:33\n", ""), "{results:?}");
+    assert_eq!(results[1].stdout.lines().take(2).collect::<Vec<_>>(), ["1000", "1001 33"], "{results:?}");
+    let new = fs_err::metadata(tree.path("a/new")).unwrap();
+    assert_eq!((new.uid(), new.gid()), (700999, 700032));
+}
+
+#[test]
+fn runs_for_an_ordinary_user_with_one_id() {
+    let tree = Tree::new();
+    let mut as_app = tree.sh("b", "true");
+    as_app.user = "app".into();
+    let results =
+        run_as_user(&tree, &[tree.sh("a", "id -u; id -g; echo x > /new; rm -r /root; mkdir /root"), as_app], false);
+    let results = results.unwrap();
+    assert_eq!((results[0].stdout.as_str(), results[0].exit.clone()), ("0\n0\n", Ok(Exit::Code(0))), "{results:?}");
+    assert_eq!(fs_err::metadata(tree.path("a/new")).unwrap().uid(), USER);
+    let (message, code) = results[1].exit.clone().unwrap_err();
+    assert!(message.contains("cannot run as user 1000") && message.contains("/etc/subuid") && code == 125, "{message}");
+}
+
+#[test]
+fn probes_what_the_machine_allows() {
+    let tree = Tree::new();
+    let found = probe(Path::new(EXE), Some(tree.dir.path())).unwrap();
+    assert_eq!((found.id_map.kind, found.overlay), (IdMapKind::Ranges, Some(OverlayProbe::Works)));
+    assert_eq!(probe(Path::new(EXE), None).unwrap().overlay, None);
+    // An overlay on /proc fails, and says so.
+    let Some(OverlayProbe::Fails(failure)) = probe(Path::new(EXE), Some(Path::new("/proc"))).unwrap().overlay else {
+        panic!("an overlay on /proc")
+    };
+    assert!(failure.to_string().contains("/proc"), "{failure}");
+    assert_eq!(fs_err::read_dir(tree.dir.path()).unwrap().count(), 1);
 }

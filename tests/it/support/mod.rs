@@ -1,1 +1,4 @@
 //! What the tests share: registries, bases, temporary stores.
+
+pub mod bases;
+pub mod registry;

@@ -1,0 +1,227 @@
+//! Blobs on their way out: is it there, can it be mounted, else upload it.
+//!
+//! Spec: OCI distribution-spec, "Pushing blobs" and "Mounting a blob from another repository". A blob lies in the store, so
+//! it goes out as POST and one PUT with its length. Never in chunks: registries disagree on them too much. Where a PUT is
+//! refused, one streamed PATCH is tried (JFrog's wants it). An upload that broke off starts again at POST: registries
+//! differ on whether one can resume, and what was sent can be read again.
+
+use super::blob::short;
+use super::scopes::Scopes;
+use super::session::Session;
+use super::transfer::Transfer;
+use super::{RegistryClient, RegistryError, sources};
+use crate::http::{Body, HeaderValue, HttpError, Method, Request, Url, header};
+use crate::oci::{Digest, Reference};
+use crate::progress::{Outcome, Progress};
+use crate::store::{Store, StoreError};
+use std::io::{self, Read};
+
+/// How the bytes go out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// One PUT.
+    Put,
+    /// One PATCH without a length, closed by an empty PUT.
+    Patch,
+}
+
+impl RegistryClient {
+    /// Sees to it that the repository of `session` has the blob `digest` of `size` bytes.
+    pub(super) fn push_blob(
+        &self,
+        session: &Session<'_>,
+        store: &Store,
+        digest: &Digest,
+        size: u64,
+        progress: &dyn Progress,
+    ) -> Result<(), RegistryError> {
+        let transfer = self.transfer(progress, format!("push {}", short(digest)), size);
+        let upload = Upload { session, store, digest, size, transfer: &transfer };
+        if upload.exists()? {
+            transfer.finish(Outcome::Cached("already there".into()));
+            return Ok(());
+        }
+        let origins = sources::recall(store, digest)?.map(|(_, origins)| origins).unwrap_or_default();
+        let place = match upload.mount(&origins)? {
+            Mount::Done(from) => {
+                transfer.finish(Outcome::Cached(format!("mounted from {from}")));
+                return Ok(());
+            }
+            Mount::UploadAt(place) => Some(place),
+            Mount::No => None,
+        };
+        // A layer that nobody has read yet is still at its source.
+        self.ensure_known(store, digest, progress)?;
+        upload.run(place)?;
+        transfer.finish(Outcome::Done);
+        Ok(())
+    }
+}
+
+enum Mount {
+    /// The blob is there now, from this repository.
+    Done(String),
+    /// The registry began an upload instead.
+    UploadAt(Url),
+    No,
+}
+
+struct Upload<'a> {
+    session: &'a Session<'a>,
+    store: &'a Store,
+    digest: &'a Digest,
+    size: u64,
+    transfer: &'a Transfer<'a>,
+}
+
+impl Upload<'_> {
+    fn exists(&self) -> Result<bool, RegistryError> {
+        let request = Request::new(Method::HEAD, self.session.url(&format!("blobs/{}", self.digest))?);
+        Ok(self.session.head(request)?.is_some())
+    }
+
+    /// Asks for the blob from another repository of this registry. Whatever goes wrong, an upload still can do.
+    fn mount(&self, origins: &[Reference]) -> Result<Mount, RegistryError> {
+        let session = self.session;
+        let here = |origin: &&Reference| {
+            origin.registry() == session.registry.name && origin.repository() != session.repository
+        };
+        let Some(from) = origins.iter().find(here).map(Reference::repository) else { return Ok(Mount::No) };
+        let mut url = session.url("blobs/uploads/")?;
+        url.query_pairs_mut().append_pair("mount", &self.digest.to_string()).append_pair("from", from);
+        let request = Request::new(Method::POST, url);
+        let scopes = session.scopes.clone().union(&Scopes::pull(from));
+        let response = match session.send_scoped(&request, &[], &scopes) {
+            Ok(response) => response,
+            Err(error) => {
+                tracing::debug!(%error, from, "not mounted");
+                return Ok(Mount::No);
+            }
+        };
+        match (response.status().as_u16(), response.location()?) {
+            (201, _) => Ok(Mount::Done(from.to_string())),
+            (_, Some(place)) => Ok(Mount::UploadAt(place)),
+            _ => Ok(Mount::No),
+        }
+    }
+
+    fn run(&self, mut place: Option<Url>) -> Result<(), RegistryError> {
+        let policy = self.session.client.http().settings().retry.clone();
+        let mut backoff = policy.start();
+        let (mut way, mut fell_back, mut restarted) = (Way::Put, false, false);
+        loop {
+            self.transfer.restart();
+            let error = match self.once(place.take(), way) {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            let passing = match &error {
+                RegistryError::Http(error) => passing(error),
+                _ => Passing::No,
+            };
+            match passing {
+                // The answer may have been lost on its way: the blob can be there all the same.
+                Passing::Yes(retry_after) if backoff.again_after(retry_after) => {
+                    if self.exists()? {
+                        return Ok(());
+                    }
+                }
+                // The upload is gone: start at POST.
+                Passing::Gone if backoff.again_after(None) => {}
+                Passing::Damaged if !restarted => restarted = true,
+                Passing::Refused if !fell_back => (way, fell_back) = (Way::Patch, true),
+                _ => return Err(error),
+            }
+        }
+    }
+
+    fn once(&self, place: Option<Url>, way: Way) -> Result<(), RegistryError> {
+        let place = place.map_or_else(|| self.start(), Ok)?;
+        let open = || -> io::Result<Box<dyn Read + '_>> {
+            self.transfer.restart();
+            let blob = self.store.open_blob(self.digest).map_err(io::Error::other)?;
+            if blob.size() != self.size {
+                let (digest, expected, found) = (self.digest.clone(), self.size, blob.size());
+                return Err(io::Error::other(StoreError::Size { digest, expected, found }));
+            }
+            Ok(Box::new(self.transfer.counting(blob)))
+        };
+        let place = match way {
+            Way::Put => {
+                let body = Body::Stream { length: Some(self.size), open: &open };
+                return self.send(Method::PUT, closing(place, self.digest), body).map(drop);
+            }
+            Way::Patch => {
+                let body = Body::Stream { length: None, open: &open };
+                let response = self.send(Method::PATCH, place.clone(), body)?;
+                response.location()?.unwrap_or(place)
+            }
+        };
+        self.send(Method::PUT, closing(place, self.digest), Body::Bytes(bytes::Bytes::new())).map(drop)
+    }
+
+    fn start(&self) -> Result<Url, RegistryError> {
+        let request = Request::new(Method::POST, self.session.url("blobs/uploads/")?);
+        let response = self.session.send(&request, &[])?;
+        let registry = self.session.registry.name.clone();
+        let what = "it began an upload without saying where";
+        response.location()?.ok_or(RegistryError::Protocol { registry, what })
+    }
+
+    fn send(&self, method: Method, url: Url, body: Body<'_>) -> Result<crate::http::Response, RegistryError> {
+        let mut request = Request::new(method, url);
+        let kind = HeaderValue::from_static("application/octet-stream");
+        request.headers.insert(header::CONTENT_TYPE, kind);
+        request.body = body;
+        self.session.send(&request, &[])
+    }
+}
+
+/// The upload's URL with the digest that closes it. The rest of its query is the registry's and is kept as it came.
+fn closing(mut place: Url, digest: &Digest) -> Url {
+    let digest = format!("digest={digest}");
+    let query = place.query().filter(|query| !query.is_empty()).map(|query| format!("{query}&{digest}"));
+    place.set_query(Some(&query.unwrap_or(digest)));
+    place
+}
+
+/// What a failed upload calls for.
+enum Passing {
+    /// Wait, and try again.
+    Yes(Option<std::time::Duration>),
+    /// The registry no longer knows the upload.
+    Gone,
+    /// The bytes did not arrive as they were sent.
+    Damaged,
+    /// The registry may not like this way of uploading.
+    Refused,
+    /// Nothing helps.
+    No,
+}
+
+fn passing(error: &HttpError) -> Passing {
+    match error.status().map(|status| status.as_u16()) {
+        _ if error.is_transient() => Passing::Yes(error.retry_after()),
+        _ if error.has_code("DIGEST_INVALID") => Passing::Damaged,
+        Some(404 | 416) => Passing::Gone,
+        Some(400..=499 | 501) => Passing::Refused,
+        _ => Passing::No,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_registrys_query_is_kept() {
+        let digest = Digest::sha256(b"x");
+        for (place, expected) in [
+            ("http://r/u/1", format!("http://r/u/1?digest={digest}")),
+            ("http://r/u/1?_state=a%2Fb%3D", format!("http://r/u/1?_state=a%2Fb%3D&digest={digest}")),
+            ("http://r/u/1?", format!("http://r/u/1?digest={digest}")),
+        ] {
+            assert_eq!(closing(Url::parse(place).unwrap(), &digest).as_str(), expected);
+        }
+    }
+}
