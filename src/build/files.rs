@@ -10,7 +10,7 @@ use crate::context::{EmptyTree, SourceTree};
 use crate::oci::Layer;
 use crate::plan::{CopySource, CopyStep, StageIndex, StepKind, TreeSource, WorkdirStep};
 use crate::progress::Outcome;
-use crate::rootfs::{LayerWriter, layer};
+use crate::rootfs::LayerWriter;
 use std::sync::Arc;
 
 impl Build<'_> {
@@ -85,9 +85,7 @@ impl Build<'_> {
     /// Writes changes as a layer into the store.
     fn write(&self, changes: &Changes, source: &dyn SourceTree, dest: &dyn SourceTree) -> Result<Layer, StepError> {
         let mut writer = LayerWriter::new(self.services.store.blob_writer()?, self.layer_options());
-        let mut entries: Vec<_> = changes.iter().collect();
-        entries.sort_by(|(a, _), (b, _)| layer::order(a, b));
-        for (path, change) in entries {
+        for (path, change) in changes.iter() {
             match change {
                 copy::Change::Entry { meta, data } => {
                     let mut data = changes.open(data, source, dest)?;

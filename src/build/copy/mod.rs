@@ -18,6 +18,7 @@ pub use owner::{ModeChange, Owner};
 use crate::context::ignore::{IgnoreError, Patterns};
 use crate::context::{Exclusion, SourceTree};
 use crate::oci::layer::Metadata;
+use crate::rootfs::layer::order;
 use owner::Ownership;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -203,7 +204,9 @@ pub struct Changes {
 impl Changes {
     /// The changes in the order a layer has them.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &Change)> {
-        self.entries.iter().map(|(path, change)| (&path[..], change))
+        let mut entries: Vec<_> = self.entries.iter().map(|(path, change)| (&path[..], change)).collect();
+        entries.sort_unstable_by(|(a, _), (b, _)| order(a, b));
+        entries.into_iter()
     }
 
     /// The bytes of an entry of these changes; `source` and `dest` are the trees that the changes were made from.

@@ -3,6 +3,7 @@
 use super::{Change, CopyError, Data, shown, source};
 use crate::context::SourceTree;
 use crate::oci::layer::{Kind, Metadata, OPAQUE_WHITEOUT};
+use crate::rootfs::layer::order;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
@@ -202,14 +203,15 @@ impl<'a> Target<'a> {
         Ok(kept)
     }
 
-    /// Of the names of one file the first is the entry.
+    /// Of the names of one file the first in the layer's order is the entry.
     fn order_links(&mut self) {
         let mut names: BTreeMap<Vec<u8>, Vec<Vec<u8>>> = BTreeMap::new();
         for (path, to) in self.changes.iter().filter_map(|(path, change)| Some((path, link_target(change)?))) {
             names.entry(to.clone()).or_default().push(path.clone());
         }
         for (entry, mut others) in names {
-            let Some(first) = others.first().filter(|first| **first < entry).cloned() else { continue };
+            others.sort_by(|a, b| order(a, b));
+            let Some(first) = others.first().filter(|first| order(first, &entry).is_lt()).cloned() else { continue };
             let Some(change) = self.changes.remove(&entry) else { continue };
             self.changes.insert(first.clone(), change);
             others[0] = entry;
