@@ -8,24 +8,25 @@ mod build;
 mod environment;
 mod foreign;
 mod images;
+mod info;
+mod job;
 mod output;
 mod run;
 mod state;
+
+pub use job::inside;
 
 use crate::ui::{self, Diagnostic, Kind, Look};
 use clap::builder::BoolishValueParser;
 use clap::error::ErrorKind;
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 use environment::Environment;
+use job::{Job, Task};
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 /// What a verb gives: a failure is a [`Diagnostic`], boxed because it is large and rare.
 type Outcome<T> = Result<T, Box<Diagnostic>>;
-
-fn not_wired(verb: &str) -> Box<Diagnostic> {
-    Box::new(Diagnostic::new(Kind::Bug, format!("this binary was made without the operation behind '{verb}'")))
-}
 
 fn usage(message: impl Into<String>) -> Box<Diagnostic> {
     Box::new(Diagnostic::new(Kind::Usage, message))
@@ -77,23 +78,27 @@ fn perform(arguments: Vec<OsString>, environment: &Environment, look: &mut Look)
         Ok(cli) => cli,
         Err(error) => return complain(&error, *look, if runs { 125 } else { 2 }),
     };
+    let state = state::directory(environment);
+    let warn = |look: Look, warnings: Vec<String>| warnings.iter().for_each(|text| ui::notice(look, text));
     match cli.verb {
         Verb::Version => print(&format!("dockless {VERSION}\n")),
-        Verb::Info => {
-            let state = state::directory(environment);
-            print(&format!("Version:         {VERSION}\nState directory: {}\n", state.display()))
+        Verb::Info => print(&info::text(VERSION, &state)),
+        Verb::Images(args) => {
+            let (text, warnings) = args.text(&state)?;
+            warn(*look, warnings);
+            print(&text)
         }
-        Verb::Images(args) => print(&args.text(&state::directory(environment))?),
         Verb::Build(args) => {
             *look = Look::choose(args.progress(environment)?, &environment.terminal());
-            let (_job, warnings) = args.job(environment)?;
-            warnings.iter().for_each(|text| ui::notice(*look, text));
-            Err(not_wired("build"))
+            let (job, warnings) = args.job(environment)?;
+            warn(*look, warnings);
+            job::enter(&Job { look: *look, state, task: Task::Build(Box::new(job)) })
         }
         Verb::Run(args) => {
-            let (_job, warnings) = args.job(environment)?;
-            warnings.iter().for_each(|text| ui::notice(*look, text));
-            Err(not_wired("run"))
+            let (job, warnings) = args.job(environment)?;
+            warn(*look, warnings);
+            *look = Look { mode: ui::Mode::Quiet, ..*look };
+            job::enter(&Job { look: *look, state, task: Task::Run(Box::new(job)) })
         }
     }
 }

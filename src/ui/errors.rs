@@ -1,6 +1,8 @@
 //! From the operations' errors to diagnostics: the kind, the hints, the exit code.
 
 use super::diagnostic::{Diagnostic, Kind};
+use crate::images::ImageError;
+use crate::sandbox::{Failure, SandboxError};
 use crate::store::StoreError;
 
 impl From<&StoreError> for Diagnostic {
@@ -21,8 +23,36 @@ impl From<&StoreError> for Diagnostic {
     }
 }
 
-impl From<StoreError> for Box<Diagnostic> {
-    fn from(error: StoreError) -> Box<Diagnostic> {
-        Box::new(Diagnostic::from(&error))
+impl From<&ImageError> for Diagnostic {
+    fn from(error: &ImageError) -> Diagnostic {
+        match error {
+            ImageError::Store(error) => error.into(),
+            _ => Diagnostic::from_error(Kind::Environment, error),
+        }
     }
 }
+
+impl From<&SandboxError> for Diagnostic {
+    fn from(error: &SandboxError) -> Diagnostic {
+        match error {
+            SandboxError::NoNamespaces { .. } => Diagnostic::from_error(Kind::Environment, error)
+                .hint("a Dockerfile with RUN needs user namespaces: see docs/environments.md for what allows them"),
+            SandboxError::Setup(Failure::ProgramNotFound { .. } | Failure::Exec { .. } | Failure::User(_)) => {
+                Diagnostic::from_error(Kind::Run, error)
+            }
+            _ => Diagnostic::from_error(Kind::Environment, error),
+        }
+    }
+}
+
+/// Lets `?` turn an operation's error into what the command line gives.
+macro_rules! boxed {
+    ($($error:ty),*) => {$(
+        impl From<$error> for Box<Diagnostic> {
+            fn from(error: $error) -> Box<Diagnostic> {
+                Box::new(Diagnostic::from(&error))
+            }
+        }
+    )*};
+}
+boxed!(StoreError, ImageError, SandboxError);

@@ -1,0 +1,77 @@
+//! From the process that the user started into the one that works inside the namespaces.
+//!
+//! The outer process reads arguments and environment, hands the [`Job`] over and waits; the inner one has an empty
+//! environment and makes its own screen. So nothing of the job's environment can be read from inside a RUN step.
+
+use super::Outcome;
+use super::build::BuildJob;
+use super::run::RunJob;
+use crate::sandbox::{self, Exit, Role};
+use crate::ui::{Diagnostic, Kind, Look, Screen};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Everything that the inner process needs to know.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Job {
+    /// How to draw.
+    pub look: Look,
+    /// The state directory.
+    pub state: PathBuf,
+    /// What to do.
+    pub task: Task,
+}
+
+/// An operation that works inside the namespaces.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Task {
+    /// `dockless build`
+    Build(Box<BuildJob>),
+    /// `dockless run`
+    Run(Box<RunJob>),
+}
+
+/// Does `job` inside new namespaces; gives the exit code of the inner process, which has said what went wrong.
+pub fn enter(job: &Job) -> Outcome<ExitCode> {
+    let payload = serde_json::to_vec(job).map_err(|error| {
+        let mut diagnostic = Diagnostic::new(Kind::Usage, "a path of the command line is not UTF-8");
+        diagnostic.causes.push(error.to_string());
+        diagnostic
+    })?;
+    let ended = sandbox::enter(Path::new("/proc/self/exe"), Role::Build, &payload)?;
+    match ended.exit {
+        Exit::Code(_) => Ok(ExitCode::from(ended.exit.code())),
+        Exit::Signal(signal) => {
+            let message = format!("the process that did the work was killed by signal {signal}");
+            Err(Box::new(Diagnostic::new(Kind::Environment, message).exit(ended.exit.code())))
+        }
+    }
+}
+
+/// The inner process, from its start: takes up the job and does it.
+pub fn inside() -> ExitCode {
+    // Where this fails, the outer process has been told and says why.
+    let Some(entered) = sandbox::entered() else { return ExitCode::from(125) };
+    let Ok(job) = serde_json::from_slice::<Job>(&entered.payload) else { return ExitCode::from(125) };
+    let screen = Screen::stderr(job.look);
+    match work(&job, &screen) {
+        Ok(code) => {
+            screen.succeed();
+            ExitCode::from(code)
+        }
+        Err(diagnostic) => {
+            screen.fail(&diagnostic);
+            ExitCode::from(diagnostic.exit)
+        }
+    }
+}
+
+fn work(job: &Job, _screen: &Screen) -> Outcome<u8> {
+    let (verb, exit) = match &job.task {
+        Task::Build(_) => ("build", 1),
+        Task::Run(_) => ("run", 125),
+    };
+    let message = format!("this version of dockless was made without the operation behind '{verb}'");
+    Err(Box::new(Diagnostic::new(Kind::Bug, message).exit(exit)))
+}
