@@ -69,6 +69,23 @@ pub enum BuildError {
     Store(#[from] StoreError),
 }
 
+impl BuildError {
+    /// The lines of the Dockerfile that the failure is about.
+    pub fn span(&self) -> Option<Span> {
+        match self {
+            BuildError::Parse(error) => Some(error.span),
+            BuildError::Plan(error) => error.span,
+            BuildError::Base { span, .. } | BuildError::Step { span, .. } => Some(*span),
+            BuildError::NoDockerfile { .. }
+            | BuildError::ReadDockerfile(_)
+            | BuildError::Context(_)
+            | BuildError::Ignore(_)
+            | BuildError::NamedContext { .. }
+            | BuildError::Store(_) => None,
+        }
+    }
+}
+
 /// Why a base image cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum BaseError {

@@ -23,8 +23,8 @@ use crate::context::ContextDir;
 use crate::context::ignore::IgnoreFile;
 use crate::dockerfile::{self, Dockerfile, lint::Warning};
 use crate::oci::{Layer, Platform};
-use crate::plan::{BaseImage, BuildPlan, ImageRequest, ImageSource, NamedContext, PlanOptions, PlannedImage, Planner,
-    SourceDateEpoch,
+use crate::plan::{
+    BaseImage, BuildPlan, ImageRequest, ImageSource, NamedContext, PlanOptions, PlannedImage, Planner, SourceDateEpoch,
 };
 use crate::progress::{Event, Outcome, Progress, StepId};
 use crate::registry::RegistryClient;

@@ -42,6 +42,12 @@ impl Environment {
         self.vars.get(OsStr::new(name)).and_then(|value| value.to_str())
     }
 
+    /// All variables that are UTF-8.
+    pub fn texts(&self) -> Vec<(String, String)> {
+        let text = |(name, value): (&OsString, &OsString)| Some((name.to_str()?.into(), value.to_str()?.into()));
+        self.vars.iter().filter_map(text).collect()
+    }
+
     /// The effective user.
     pub fn uid(&self) -> u32 {
         self.uid

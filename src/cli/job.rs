@@ -5,31 +5,45 @@
 
 use super::Outcome;
 use super::build::BuildJob;
-use super::run::RunJob;
+use super::environment::Environment;
+use super::work;
+use crate::run::RunOptions;
 use crate::sandbox::{self, Exit, Role};
 use crate::ui::{Diagnostic, Kind, Look, Screen};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Everything that the inner process needs to know.
-#[derive(Debug, Serialize, Deserialize)]
+/// This program, to be started again.
+pub const SELF: &str = "/proc/self/exe";
+
+/// Everything that the inner process needs to know. Not `Debug`: variables hold credentials.
+#[derive(Serialize, Deserialize)]
 pub struct Job {
     /// How to draw.
     pub look: Look,
     /// The state directory.
     pub state: PathBuf,
+    /// Variables of the environment, for credentials and proxies.
+    pub variables: Vec<(String, String)>,
     /// What to do.
     pub task: Task,
 }
 
 /// An operation that works inside the namespaces.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 pub enum Task {
     /// `dockless build`
     Build(Box<BuildJob>),
     /// `dockless run`
-    Run(Box<RunJob>),
+    Run(Box<RunOptions>),
+}
+
+impl Job {
+    /// A job with what the environment has to say.
+    pub fn new(look: Look, state: PathBuf, environment: &Environment, task: Task) -> Job {
+        Job { look, state, variables: environment.texts(), task }
+    }
 }
 
 /// Does `job` inside new namespaces; gives the exit code of the inner process, which has said what went wrong.
@@ -39,7 +53,7 @@ pub fn enter(job: &Job) -> Outcome<ExitCode> {
         diagnostic.causes.push(error.to_string());
         diagnostic
     })?;
-    let ended = sandbox::enter(Path::new("/proc/self/exe"), Role::Build, &payload)?;
+    let ended = sandbox::enter(Path::new(SELF), Role::Build, &payload)?;
     match ended.exit {
         Exit::Code(_) => Ok(ExitCode::from(ended.exit.code())),
         Exit::Signal(signal) => {
@@ -55,7 +69,7 @@ pub fn inside() -> ExitCode {
     let Some(entered) = sandbox::entered() else { return ExitCode::from(125) };
     let Ok(job) = serde_json::from_slice::<Job>(&entered.payload) else { return ExitCode::from(125) };
     let screen = Screen::stderr(job.look);
-    match work(&job, &screen) {
+    match work::perform(job, &screen) {
         Ok(code) => {
             screen.succeed();
             ExitCode::from(code)
@@ -65,13 +79,4 @@ pub fn inside() -> ExitCode {
             ExitCode::from(diagnostic.exit)
         }
     }
-}
-
-fn work(job: &Job, _screen: &Screen) -> Outcome<u8> {
-    let (verb, exit) = match &job.task {
-        Task::Build(_) => ("build", 1),
-        Task::Run(_) => ("run", 125),
-    };
-    let message = format!("this version of dockless was made without the operation behind '{verb}'");
-    Err(Box::new(Diagnostic::new(Kind::Bug, message).exit(exit)))
 }

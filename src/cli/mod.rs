@@ -1,7 +1,7 @@
 //! The command line: arguments and environment in, operations called.
 //!
 //! `cli` is the only reader of the environment, the home and the current directory. It turns arguments into plain jobs
-//! ([`build::BuildJob`], [`run::RunJob`]) whose paths are absolute, so that what runs below depends on nothing of the
+//! ([`build::BuildJob`], [`crate::run::RunOptions`]) whose paths are absolute, so that what runs below depends on nothing of the
 //! process. One file per family of verbs.
 
 mod build;
@@ -13,6 +13,7 @@ mod job;
 mod output;
 mod run;
 mod state;
+mod work;
 
 pub use job::inside;
 
@@ -92,15 +93,24 @@ fn perform(arguments: Vec<OsString>, environment: &Environment, look: &mut Look)
             *look = Look::choose(args.progress(environment)?, &environment.terminal());
             let (job, warnings) = args.job(environment)?;
             warn(*look, warnings);
-            job::enter(&Job { look: *look, state, task: Task::Build(Box::new(job)) })
+            job::enter(&Job::new(*look, state, environment, Task::Build(Box::new(job))))
         }
         Verb::Run(args) => {
-            let (job, warnings) = args.job(environment)?;
+            if !args.hands_input_on() {
+                close_input()?;
+            }
+            let (options, warnings) = args.options(environment)?;
             warn(*look, warnings);
             *look = Look { mode: ui::Mode::Quiet, ..*look };
-            job::enter(&Job { look: *look, state, task: Task::Run(Box::new(job)) })
+            job::enter(&Job::new(*look, state, environment, Task::Run(Box::new(options))))
         }
     }
+}
+
+/// Gives this process, and so the container, an empty standard input.
+fn close_input() -> Outcome<()> {
+    let null = fs_err::File::open("/dev/null").and_then(|null| Ok(rustix::stdio::dup2_stdin(null.file())?));
+    null.map_err(|error| Box::new(Diagnostic::from_error(Kind::Environment, &error)))
 }
 
 fn parse(arguments: Vec<OsString>) -> Result<Cli, clap::Error> {

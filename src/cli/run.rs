@@ -1,12 +1,12 @@
-//! `dockless run`: the flags of `docker run` to a [`RunJob`].
+//! `dockless run`: the flags of `docker run` to [`RunOptions`].
 
 use super::build::{add_host, network};
 use super::environment::Environment;
 use super::foreign::{Foreign, OfRun};
 use super::{Outcome, usage};
 use crate::oci::Reference;
+use crate::run::RunOptions;
 use clap::Args;
-use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
@@ -49,34 +49,14 @@ pub struct RunArgs {
     image: Vec<OsString>,
 }
 
-/// A container to start.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RunJob {
-    /// The image.
-    pub image: Reference,
-    /// The command; empty for the image's own.
-    pub command: Vec<Vec<u8>>,
-    /// The entrypoint instead of the image's; `Some(vec![])` for none.
-    pub entrypoint: Option<Vec<Vec<u8>>>,
-    /// Variables over the image's, `NAME=VALUE`.
-    pub env: Vec<Vec<u8>>,
-    /// The directory to start in instead of the image's.
-    pub workdir: Option<Vec<u8>>,
-    /// The user instead of the image's.
-    pub user: Option<String>,
-    /// Standard input is handed on.
-    pub interactive: bool,
-    /// The container gets a terminal.
-    pub tty: bool,
-    /// `--network`
-    pub network: Option<String>,
-    /// `--add-host name:ip`, in order.
-    pub add_hosts: Vec<(String, String)>,
-}
-
 impl RunArgs {
-    /// The job, and warnings about flags that are ignored.
-    pub fn job(self, environment: &Environment) -> Outcome<(RunJob, Vec<String>)> {
+    /// Whether standard input is handed on; without `-i` the container has none.
+    pub fn hands_input_on(&self) -> bool {
+        self.interactive
+    }
+
+    /// The options, and warnings about flags that are ignored.
+    pub fn options(self, environment: &Environment) -> Outcome<(RunOptions, Vec<String>)> {
         let warnings = self.foreign.judge().map_err(usage)?;
         let mut words = self.image.into_iter().map(OsString::into_vec);
         let image = String::from_utf8_lossy(&words.next().unwrap_or_default()).into_owned();
@@ -85,19 +65,17 @@ impl RunArgs {
             let program = program.into_vec();
             if program.is_empty() { vec![] } else { vec![program] }
         });
-        let job = RunJob {
+        let options = RunOptions {
             image,
             command: words.collect(),
             entrypoint,
             env: self.env.into_iter().filter_map(|text| variable(text, environment)).collect(),
             workdir: self.workdir.map(OsString::into_vec),
             user: self.user,
-            interactive: self.interactive,
-            tty: self.tty,
-            network: network(self.network)?,
+            no_network: network(self.network)?.as_deref() == Some("none"),
             add_hosts: self.add_host.iter().map(|host| add_host(host)).collect::<Outcome<Vec<_>>>()?,
         };
-        Ok((job, warnings))
+        Ok((options, warnings))
     }
 }
 

@@ -3,11 +3,12 @@
 //! Spec: OCI image-spec image-layout.md; moby image-spec v1.2 ("combined image JSON and filesystem changeset format").
 
 use super::sink::{DirectorySink, Sink, Target, at, whole_file};
-use super::{Image, ImageError, document};
+use super::{SaveError, document};
 use crate::oci::json::to_canonical;
 use crate::oci::manifest::{digest_of, is_index, is_manifest};
 use crate::oci::{Descriptor, Digest, Index, Manifest, Platform, Reference};
 use crate::rootfs::layer::TarWriter;
+use crate::store::Image;
 use crate::store::Store;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
@@ -20,7 +21,7 @@ const IMAGE_NAME: &str = "io.containerd.image.name";
 
 /// Writes `image` (a manifest or an index, with all it needs) as an OCI image layout under `names`. In a directory that is
 /// a layout already, the image is added, and takes names over.
-pub fn save_oci(store: &Store, image: &Descriptor, names: &[Reference], to: Target) -> Result<(), ImageError> {
+pub fn save_oci(store: &Store, image: &Descriptor, names: &[Reference], to: Target) -> Result<(), SaveError> {
     let blobs = blobs(store, image)?;
     let mut manifests = entries(image, names);
     if let Target::Directory(dir) = &to {
@@ -41,7 +42,7 @@ pub fn save_docker(
     platform: &Platform,
     names: &[Reference],
     to: Target,
-) -> Result<(), ImageError> {
+) -> Result<(), SaveError> {
     let image = Image::load(store, image, platform)?;
     let blobs = blobs(store, &image.descriptor)?;
     let layers = image.manifest.layers().iter().map(digest_of).collect::<Result<Vec<_>, _>>()?;
@@ -68,7 +69,7 @@ pub fn save_docker(
 }
 
 /// Gives `fill` the sink that `to` means.
-fn write(to: Target, fill: impl FnOnce(&mut dyn Sink) -> Result<(), ImageError>) -> Result<(), ImageError> {
+fn write(to: Target, fill: impl FnOnce(&mut dyn Sink) -> Result<(), SaveError>) -> Result<(), SaveError> {
     match to {
         Target::Directory(dir) => {
             fs_err::create_dir_all(dir)?;
@@ -78,18 +79,18 @@ fn write(to: Target, fill: impl FnOnce(&mut dyn Sink) -> Result<(), ImageError>)
             let mut tar = TarWriter::new(&mut *out, None);
             fill(&mut tar)?;
             tar.finish()?;
-            out.flush().map_err(ImageError::from)
+            out.flush().map_err(SaveError::from)
         }
         Target::File(path) => whole_file(path, |out| {
             let mut tar = TarWriter::new(out, None);
             fill(&mut tar)?;
-            tar.finish().map(drop).map_err(ImageError::from)
+            tar.finish().map(drop).map_err(SaveError::from)
         }),
     }
 }
 
 /// Every blob that `descriptor` needs, itself included, by path.
-fn blobs(store: &Store, descriptor: &Descriptor) -> Result<BTreeMap<String, Digest>, ImageError> {
+fn blobs(store: &Store, descriptor: &Descriptor) -> Result<BTreeMap<String, Digest>, SaveError> {
     let mut found = BTreeMap::new();
     let mut todo = vec![descriptor.clone()];
     while let Some(descriptor) = todo.pop() {
@@ -115,7 +116,7 @@ fn blob_path(digest: &Digest) -> String {
 }
 
 /// Writes the blobs and the directories that they are in.
-fn layout(store: &Store, blobs: &BTreeMap<String, Digest>, sink: &mut dyn Sink) -> Result<(), ImageError> {
+fn layout(store: &Store, blobs: &BTreeMap<String, Digest>, sink: &mut dyn Sink) -> Result<(), SaveError> {
     sink.dir("blobs")?;
     let mut within = "";
     for (path, digest) in blobs {
@@ -143,7 +144,7 @@ fn entries(image: &Descriptor, names: &[Reference]) -> Vec<Descriptor> {
 }
 
 /// What an index in `dir` holds beside `new`.
-fn kept(dir: &Path, new: &[Descriptor]) -> Result<Vec<Descriptor>, ImageError> {
+fn kept(dir: &Path, new: &[Descriptor]) -> Result<Vec<Descriptor>, SaveError> {
     let path = dir.join("index.json");
     let bytes = match fs_err::read(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
@@ -157,15 +158,15 @@ fn kept(dir: &Path, new: &[Descriptor]) -> Result<Vec<Descriptor>, ImageError> {
     Ok(old.manifests().iter().filter(|entry| !replaced(entry)).cloned().collect())
 }
 
-fn index(manifests: &[Descriptor]) -> Result<Vec<u8>, ImageError> {
+fn index(manifests: &[Descriptor]) -> Result<Vec<u8>, SaveError> {
     let media_type = crate::oci::manifest::OCI_INDEX;
     canonical(&json!({ "schemaVersion": 2, "mediaType": media_type, "manifests": manifests }))
 }
 
-fn canonical(value: &Value) -> Result<Vec<u8>, ImageError> {
-    to_canonical(value).map_err(|error| ImageError::Output(error.into()))
+fn canonical(value: &Value) -> Result<Vec<u8>, SaveError> {
+    to_canonical(value).map_err(|error| SaveError::Output(error.into()))
 }
 
-fn text(sink: &mut dyn Sink, path: &str, bytes: &[u8]) -> Result<(), ImageError> {
+fn text(sink: &mut dyn Sink, path: &str, bytes: &[u8]) -> Result<(), SaveError> {
     sink.file(path, bytes.len() as u64, &mut &bytes[..])
 }

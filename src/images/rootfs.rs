@@ -1,6 +1,6 @@
 //! The files of an image, without the image: a tar of its tree, or the tree itself.
 
-use super::ImageError;
+use super::SaveError;
 use super::sink::{Target, at, whole_file};
 use crate::context::SourceTree;
 use crate::oci::layer::{Kind, Metadata};
@@ -9,6 +9,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, XattrFla
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::ffi::OsStr;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -29,6 +30,22 @@ pub enum LeftOut {
     },
 }
 
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LeftOut::Device(path) => {
+                write!(f, "/{} was not written: making a device takes privilege", String::from_utf8_lossy(path))
+            }
+            LeftOut::Xattr { path, name } => write!(
+                f,
+                "/{} was written without its attribute {}, which the file system refused",
+                String::from_utf8_lossy(path),
+                String::from_utf8_lossy(name)
+            ),
+        }
+    }
+}
+
 /// What a walk over a tree comes to.
 enum Step<'a> {
     Entry(&'a Metadata),
@@ -41,11 +58,11 @@ enum Step<'a> {
 /// Walks `tree` in canonical order, without the root; sockets are none of an image's files.
 fn walk(
     tree: &dyn SourceTree,
-    mut visit: impl FnMut(&[u8], Step<'_>) -> Result<(), ImageError>,
-) -> Result<(), ImageError> {
+    mut visit: impl FnMut(&[u8], Step<'_>) -> Result<(), SaveError>,
+) -> Result<(), SaveError> {
     let error = |path: &[u8]| {
         let path = path.to_vec();
-        move |source| ImageError::Tree { path, source }
+        move |source| SaveError::Tree { path, source }
     };
     let mut first_names: HashMap<(u64, u64), Vec<u8>> = HashMap::new();
     let mut path = Vec::new();
@@ -83,7 +100,7 @@ fn walk(
 
 /// Writes the files of `tree` as one canonical tar, owners and all. Times after `epoch` (seconds since 1970) are set back
 /// to it. `to` cannot be a directory; [`save_local`] is for that.
-pub fn save_tar(tree: &dyn SourceTree, epoch: Option<i64>, to: Target) -> Result<(), ImageError> {
+pub fn save_tar(tree: &dyn SourceTree, epoch: Option<i64>, to: Target) -> Result<(), SaveError> {
     let fill = |out: &mut dyn Write| {
         let mut tar = TarWriter::new(out, epoch);
         walk(tree, |path, step| match step {
@@ -95,7 +112,7 @@ pub fn save_tar(tree: &dyn SourceTree, epoch: Option<i64>, to: Target) -> Result
             }
             Step::Entry(meta) => Ok(tar.append(path, meta, None)?),
         })?;
-        tar.finish()?.flush().map_err(ImageError::from)
+        tar.finish()?.flush().map_err(SaveError::from)
     };
     match to {
         Target::File(path) => whole_file(path, fill),
@@ -104,14 +121,14 @@ pub fn save_tar(tree: &dyn SourceTree, epoch: Option<i64>, to: Target) -> Result
     }
 }
 
-fn open(tree: &dyn SourceTree, path: &[u8]) -> Result<Box<dyn Read + Send>, ImageError> {
-    tree.open(path).map_err(|source| ImageError::Tree { path: path.to_vec(), source })
+fn open(tree: &dyn SourceTree, path: &[u8]) -> Result<Box<dyn Read + Send>, SaveError> {
+    tree.open(path).map_err(|source| SaveError::Tree { path: path.to_vec(), source })
 }
 
 /// Writes the files of `tree` into the directory `dir`, made if there is none. All belong to the caller, as Docker has it:
 /// an ordinary user could not give them away. What is there already stays, but for what has a name of the tree's; no
 /// symbolic link in `dir` is followed. Returns what could not be made.
-pub fn save_local(tree: &dyn SourceTree, dir: &Path) -> Result<Vec<LeftOut>, ImageError> {
+pub fn save_local(tree: &dyn SourceTree, dir: &Path) -> Result<Vec<LeftOut>, SaveError> {
     fs_err::create_dir_all(dir)?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(dir, flags, Mode::empty()).map_err(|errno| at(dir, errno.into()))?;
@@ -129,9 +146,9 @@ struct Local<'a> {
 }
 
 impl Local<'_> {
-    fn visit(&mut self, path: &[u8], step: Step<'_>) -> Result<(), ImageError> {
+    fn visit(&mut self, path: &[u8], step: Step<'_>) -> Result<(), SaveError> {
         let name = OsStr::from_bytes(path.rsplit(|b| *b == b'/').next().unwrap_or(path));
-        let error = |errno: Errno| ImageError::from(at(&self.root.join(OsStr::from_bytes(path)), errno.into()));
+        let error = |errno: Errno| SaveError::from(at(&self.root.join(OsStr::from_bytes(path)), errno.into()));
         match step {
             Step::Leave => match self.dirs.pop() {
                 Some((fd, Some(meta))) => self.finish(&File::from(fd), path, &meta),
@@ -176,9 +193,9 @@ impl Local<'_> {
         }
     }
 
-    fn make(&mut self, path: &[u8], name: &OsStr, meta: &Metadata) -> Result<(), ImageError> {
+    fn make(&mut self, path: &[u8], name: &OsStr, meta: &Metadata) -> Result<(), SaveError> {
         let full = self.root.join(OsStr::from_bytes(path));
-        let error = |errno: Errno| ImageError::from(at(&full, errno.into()));
+        let error = |errno: Errno| SaveError::from(at(&full, errno.into()));
         let private = Mode::RUSR | Mode::WUSR;
         match &meta.kind {
             Kind::Dir => {
@@ -223,8 +240,8 @@ impl Local<'_> {
         meta: &Metadata,
         kind: FileType,
         device: u64,
-    ) -> Result<(), ImageError> {
-        let error = |errno: Errno| ImageError::from(at(&self.root.join(OsStr::from_bytes(path)), errno.into()));
+    ) -> Result<(), SaveError> {
+        let error = |errno: Errno| SaveError::from(at(&self.root.join(OsStr::from_bytes(path)), errno.into()));
         match rustix::fs::mknodat(self.dir(), name, kind, Mode::RUSR | Mode::WUSR, device) {
             Err(Errno::PERM | Errno::ACCESS) if kind != FileType::Fifo => {
                 self.left_out.push(LeftOut::Device(path.to_vec()));
@@ -238,8 +255,8 @@ impl Local<'_> {
     }
 
     /// Attributes, mode and time, in the order in which none undoes another.
-    fn finish(&mut self, file: &File, path: &[u8], meta: &Metadata) -> Result<(), ImageError> {
-        let error = |errno: Errno| ImageError::from(at(&self.root.join(OsStr::from_bytes(path)), errno.into()));
+    fn finish(&mut self, file: &File, path: &[u8], meta: &Metadata) -> Result<(), SaveError> {
+        let error = |errno: Errno| SaveError::from(at(&self.root.join(OsStr::from_bytes(path)), errno.into()));
         for (name, value) in &meta.xattrs {
             match rustix::fs::fsetxattr(file, OsStr::from_bytes(name), value, XattrFlags::empty()) {
                 Ok(()) => {}

@@ -1,6 +1,6 @@
 //! Where the files of an archive go: a tar or a directory.
 
-use super::ImageError;
+use super::SaveError;
 use crate::oci::layer::{Kind, Metadata};
 use crate::rootfs::layer::TarWriter;
 use fs_err as fs;
@@ -21,8 +21,8 @@ pub enum Target<'a> {
 
 /// Takes the files of an archive, in canonical order.
 pub(super) trait Sink {
-    fn dir(&mut self, path: &str) -> Result<(), ImageError>;
-    fn file(&mut self, path: &str, size: u64, data: &mut dyn Read) -> Result<(), ImageError>;
+    fn dir(&mut self, path: &str) -> Result<(), SaveError>;
+    fn file(&mut self, path: &str, size: u64, data: &mut dyn Read) -> Result<(), SaveError>;
 }
 
 /// Metadata of an archive's own files: the same whoever writes it and when.
@@ -31,11 +31,11 @@ fn plain(kind: Kind, mode: u32) -> Metadata {
 }
 
 impl<W: Write> Sink for TarWriter<W> {
-    fn dir(&mut self, path: &str) -> Result<(), ImageError> {
+    fn dir(&mut self, path: &str) -> Result<(), SaveError> {
         Ok(self.append(path.as_bytes(), &plain(Kind::Dir, 0o755), None)?)
     }
 
-    fn file(&mut self, path: &str, size: u64, data: &mut dyn Read) -> Result<(), ImageError> {
+    fn file(&mut self, path: &str, size: u64, data: &mut dyn Read) -> Result<(), SaveError> {
         Ok(self.append(path.as_bytes(), &plain(Kind::File { size }, 0o644), Some(data))?)
     }
 }
@@ -44,11 +44,11 @@ impl<W: Write> Sink for TarWriter<W> {
 pub(super) struct DirectorySink(pub PathBuf);
 
 impl Sink for DirectorySink {
-    fn dir(&mut self, path: &str) -> Result<(), ImageError> {
+    fn dir(&mut self, path: &str) -> Result<(), SaveError> {
         Ok(fs::create_dir_all(self.0.join(path))?)
     }
 
-    fn file(&mut self, path: &str, _size: u64, data: &mut dyn Read) -> Result<(), ImageError> {
+    fn file(&mut self, path: &str, _size: u64, data: &mut dyn Read) -> Result<(), SaveError> {
         let path = self.0.join(path);
         whole_file(&path, |out| io::copy(data, out).map(drop).map_err(|source| at(&path, source).into()))
     }
@@ -57,14 +57,14 @@ impl Sink for DirectorySink {
 /// Makes the file `path` of what `fill` writes; it appears whole or not at all.
 pub(super) fn whole_file(
     path: &Path,
-    fill: impl FnOnce(&mut dyn Write) -> Result<(), ImageError>,
-) -> Result<(), ImageError> {
+    fill: impl FnOnce(&mut dyn Write) -> Result<(), SaveError>,
+) -> Result<(), SaveError> {
     // A symbolic link keeps being one.
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
     if fs::metadata(&path).is_ok_and(|meta| !meta.is_file()) {
         let mut out = BufWriter::new(fs::OpenOptions::new().write(true).open(&path)?);
         fill(&mut out)?;
-        return out.flush().map_err(ImageError::from);
+        return out.flush().map_err(SaveError::from);
     }
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mode = std::fs::Permissions::from_mode(0o666);

@@ -8,35 +8,32 @@ use crate::oci::{ContainerConfig, Layer, Platform, Reference};
 use crate::progress::Progress;
 use crate::registry::{RegistryClient, RegistryError};
 use crate::rootfs::{SnapshotError, Snapshotter};
-use crate::sandbox::{Exit, RunSpec, Sandbox, SandboxError, Stdio};
+use crate::sandbox::{Exit, Network, RunSpec, Sandbox, SandboxError, Stdio};
 use crate::store::{Image, ImageError, Store, StoreError};
 use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-/// Search path of an image that sets none.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// What is to be started.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// What is to be started. Arguments and variables are bytes: they need not be UTF-8.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunOptions {
     /// The image.
     pub image: Reference,
     /// Arguments after the image's name; empty leaves CMD.
-    pub command: Vec<String>,
-    /// `--entrypoint`; the empty string clears the image's.
-    pub entrypoint: Option<String>,
-    /// `-e`, in order.
-    pub env: Vec<(String, String)>,
+    pub command: Vec<Vec<u8>>,
+    /// `--entrypoint`; an empty list clears the image's.
+    pub entrypoint: Option<Vec<Vec<u8>>>,
+    /// `-e`, `NAME=VALUE`, in order.
+    pub env: Vec<Vec<u8>>,
     /// `-w`
-    pub workdir: Option<String>,
+    pub workdir: Option<Vec<u8>>,
     /// `-u`
     pub user: Option<String>,
-    /// `-i`: standard input is the caller's.
-    pub interactive: bool,
+    /// `--network none`: a loopback interface alone.
+    pub no_network: bool,
     /// `--add-host name:ip`, in order.
     pub add_hosts: Vec<(String, String)>,
-    /// `--platform`
-    pub platform: Option<Platform>,
 }
 
 /// Why an image did not start.
@@ -83,11 +80,12 @@ pub fn run(
     let args = command_line(options, config)?;
     let fetch = |layer: &Layer| Ok(registry.ensure_known(store, &layer.digest, progress)?);
     let snapshot = Snapshotter::new(store.clone()).prepare(&image.layers, &fetch)?;
-    let mut spec = RunSpec::new(snapshot.root(), args);
-    spec.env = environment(options, config).into_iter().map(|(name, value)| (name.into(), value.into())).collect();
-    spec.cwd = PathBuf::from(options.workdir.as_deref().unwrap_or(&config.working_dir));
+    let mut spec = RunSpec::new(snapshot.root(), args.into_iter().map(OsString::from_vec));
+    spec.env = environment(options, config);
+    spec.cwd = options.workdir.clone().map_or_else(|| PathBuf::from(&config.working_dir), path);
     spec.user = options.user.clone().unwrap_or_else(|| config.user.clone());
     spec.hosts.clone_from(&options.add_hosts);
+    spec.network = if options.no_network { Network::None } else { Network::Host };
     spec.stdio = Stdio::Inherit;
     Ok(sandbox.run(&spec, &mut |_, _| {})?)
 }
@@ -99,7 +97,7 @@ fn find(
     registry: &RegistryClient,
     progress: &dyn Progress,
 ) -> Result<Image, RunError> {
-    let platform = options.platform.clone().unwrap_or_else(Platform::host);
+    let platform = Platform::host();
     if let Some(image) = store.image(&options.image, &platform)? {
         return Ok(image);
     }
@@ -109,12 +107,16 @@ fn find(
     Ok(Image::load(store, &resolved.descriptor, &platform)?)
 }
 
+fn path(bytes: Vec<u8>) -> PathBuf {
+    PathBuf::from(OsString::from_vec(bytes))
+}
+
 /// ENTRYPOINT and CMD as `docker run` puts them together.
-fn command_line(options: &RunOptions, config: &ContainerConfig) -> Result<Vec<String>, RunError> {
+fn command_line(options: &RunOptions, config: &ContainerConfig) -> Result<Vec<Vec<u8>>, RunError> {
+    let own = |words: &Option<Vec<String>>| words.iter().flatten().map(|word| word.clone().into_bytes()).collect();
     let (entrypoint, cmd) = match &options.entrypoint {
-        Some(entrypoint) if entrypoint.is_empty() => (Vec::new(), Vec::new()),
-        Some(entrypoint) => (vec![entrypoint.clone()], Vec::new()),
-        None => (config.entrypoint.clone().unwrap_or_default(), config.cmd.clone().unwrap_or_default()),
+        Some(entrypoint) => (entrypoint.clone(), Vec::new()),
+        None => (own(&config.entrypoint), own(&config.cmd)),
     };
     let rest = if options.command.is_empty() { cmd } else { options.command.clone() };
     let args = [entrypoint, rest].concat();
@@ -122,19 +124,16 @@ fn command_line(options: &RunOptions, config: &ContainerConfig) -> Result<Vec<St
 }
 
 /// The image's ENV, then `-e`, a later value replacing an earlier one in its place.
-fn environment(options: &RunOptions, config: &ContainerConfig) -> Vec<(String, String)> {
-    let own = |entry: &String| {
-        let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
-        (name.to_string(), value.to_string())
-    };
-    let mut env: Vec<(String, String)> = config.env.iter().flatten().map(own).collect();
-    if !env.iter().any(|(name, _)| name == "PATH") {
-        env.insert(0, ("PATH".into(), DEFAULT_PATH.into()));
-    }
-    for (name, value) in &options.env {
-        match env.iter_mut().find(|(known, _)| known == name) {
-            Some(entry) => entry.1.clone_from(value),
-            None => env.push((name.clone(), value.clone())),
+fn environment(options: &RunOptions, config: &ContainerConfig) -> Vec<(OsString, OsString)> {
+    let own = config.env.iter().flatten().map(String::as_bytes);
+    let mut env: Vec<(OsString, OsString)> = Vec::new();
+    for entry in own.chain(options.env.iter().map(Vec::as_slice)) {
+        let at = entry.iter().position(|b| *b == b'=').unwrap_or(entry.len());
+        let (name, value) = (&entry[..at], entry.get(at + 1..).unwrap_or_default());
+        let (name, value) = (OsString::from_vec(name.to_vec()), OsString::from_vec(value.to_vec()));
+        match env.iter_mut().find(|(known, _)| *known == name) {
+            Some(known) => known.1 = value,
+            None => env.push((name, value)),
         }
     }
     env
@@ -144,22 +143,25 @@ fn environment(options: &RunOptions, config: &ContainerConfig) -> Vec<(String, S
 mod tests {
     use super::*;
 
-    fn options(command: &[&str], entrypoint: Option<&str>) -> RunOptions {
-        RunOptions {
-            image: "app".parse().unwrap(),
-            command: command.iter().map(ToString::to_string).collect(),
-            entrypoint: entrypoint.map(Into::into),
-            env: vec![("A".into(), "2".into()), ("C".into(), "3".into())],
-            workdir: None,
-            user: None,
-            interactive: false,
-            add_hosts: Vec::new(),
-            platform: None,
-        }
+    fn words(words: &[&str]) -> Vec<Vec<u8>> {
+        words.iter().map(|word| word.as_bytes().to_vec()).collect()
     }
 
     fn list(words: &[&str]) -> Option<Vec<String>> {
         Some(words.iter().map(ToString::to_string).collect())
+    }
+
+    fn options(command: &[&str], entrypoint: Option<&[&str]>) -> RunOptions {
+        RunOptions {
+            image: "app".parse().unwrap(),
+            command: words(command),
+            entrypoint: entrypoint.map(words),
+            env: words(&["A=2", "C=3"]),
+            workdir: None,
+            user: None,
+            no_network: false,
+            add_hosts: Vec::new(),
+        }
     }
 
     #[test]
@@ -168,20 +170,20 @@ mod tests {
         for (command, entrypoint, expected) in [
             (&[][..], None, &["/e", "c"][..]),
             (&["x"], None, &["/e", "x"]),
-            (&[], Some("/f"), &["/f"]),
-            (&["x"], Some("/f"), &["/f", "x"]),
-            (&["x"], Some(""), &["x"]),
+            (&[], Some(&["/f"][..]), &["/f"]),
+            (&["x"], Some(&["/f"]), &["/f", "x"]),
+            (&["x"], Some(&[]), &["x"]),
         ] {
-            assert_eq!(command_line(&options(command, entrypoint), &config).unwrap(), expected);
+            assert_eq!(command_line(&options(command, entrypoint), &config).unwrap(), words(expected));
         }
-        assert!(matches!(command_line(&options(&[], Some("")), &config), Err(RunError::NoCommand { .. })));
+        assert!(matches!(command_line(&options(&[], Some(&[])), &config), Err(RunError::NoCommand { .. })));
     }
 
     #[test]
     fn environment_keeps_order_and_replaces() {
         let config = ContainerConfig { env: list(&["A=1", "B=x=y"]), ..Default::default() };
         let env = environment(&options(&[], None), &config);
-        let text: Vec<String> = env.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        assert_eq!(text, [&format!("PATH={DEFAULT_PATH}"), "A=2", "B=x=y", "C=3"]);
+        let expected = [("A", "2"), ("B", "x=y"), ("C", "3")].map(|(name, value)| (name.into(), value.into()));
+        assert_eq!(env, expected);
     }
 }

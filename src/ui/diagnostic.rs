@@ -91,6 +91,15 @@ impl Diagnostic {
         diagnostic
     }
 
+    /// Puts the message of `above`, an error that this one caused, first.
+    pub fn wrap(mut self, above: &dyn Error) -> Self {
+        let message = std::mem::replace(&mut self.message, above.to_string());
+        if self.message != message {
+            self.causes.insert(0, message);
+        }
+        self
+    }
+
     /// Adds a hint.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());

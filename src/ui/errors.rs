@@ -1,9 +1,15 @@
 //! From the operations' errors to diagnostics: the kind, the hints, the exit code.
 
-use super::diagnostic::{Diagnostic, Kind};
-use crate::images::ImageError;
+use super::diagnostic::{Diagnostic, Kind, Snippet};
+use crate::build::copy::CopyError;
+use crate::build::{BaseError, BuildError, Source, StepError};
+use crate::images::SaveError;
+use crate::oci::Reference;
+use crate::registry::RegistryError;
+use crate::rootfs::SnapshotError;
+use crate::run::RunError;
 use crate::sandbox::{Failure, SandboxError};
-use crate::store::StoreError;
+use crate::store::{ImageError, StoreError};
 
 impl From<&StoreError> for Diagnostic {
     fn from(error: &StoreError) -> Diagnostic {
@@ -23,11 +29,121 @@ impl From<&StoreError> for Diagnostic {
     }
 }
 
+impl From<&SaveError> for Diagnostic {
+    fn from(error: &SaveError) -> Diagnostic {
+        match error {
+            SaveError::Image(error) => error.into(),
+            SaveError::Store(error) => error.into(),
+            _ => Diagnostic::from_error(Kind::Environment, error),
+        }
+    }
+}
+
 impl From<&ImageError> for Diagnostic {
     fn from(error: &ImageError) -> Diagnostic {
         match error {
             ImageError::Store(error) => error.into(),
             _ => Diagnostic::from_error(Kind::Environment, error),
+        }
+    }
+}
+
+impl From<&RegistryError> for Diagnostic {
+    fn from(error: &RegistryError) -> Diagnostic {
+        match error {
+            RegistryError::Store(error) => error.into(),
+            _ => {
+                let mut diagnostic = Diagnostic::from_error(Kind::Registry, error);
+                diagnostic.hints.extend(error.hint().map(str::to_string));
+                diagnostic
+            }
+        }
+    }
+}
+
+impl From<&SnapshotError> for Diagnostic {
+    fn from(error: &SnapshotError) -> Diagnostic {
+        match error {
+            SnapshotError::Store(error) => error.into(),
+            SnapshotError::Fetch(cause) => match cause.downcast_ref::<RegistryError>() {
+                Some(error) => error.into(),
+                None => Diagnostic::from_error(Kind::Environment, error),
+            },
+            _ => Diagnostic::from_error(Kind::Environment, error),
+        }
+    }
+}
+
+impl From<&RunError> for Diagnostic {
+    fn from(error: &RunError) -> Diagnostic {
+        let diagnostic = match error {
+            RunError::Image(error) => error.into(),
+            RunError::Snapshot(error) => error.into(),
+            RunError::Store(error) => error.into(),
+            RunError::Pull { source, .. } => Diagnostic::from(source).wrap(error),
+            RunError::NoCommand { .. } => Diagnostic::from_error(Kind::Usage, error),
+            // 126 and 127 as `docker run` has them.
+            RunError::Sandbox(error) => return Diagnostic::from(error).exit(error.exit_code()),
+        };
+        diagnostic.exit(125)
+    }
+}
+
+/// A failed build, with the lines of the Dockerfile that it is about.
+pub fn build_failure(error: &BuildError, source: &Source) -> Box<Diagnostic> {
+    let mut diagnostic = Diagnostic::from(error);
+    diagnostic.source = error.span().map(|span| Snippet { file: source.name.clone(), text: source.text.clone(), span });
+    Box::new(diagnostic)
+}
+
+/// A push that failed.
+pub fn push_failure(error: &RegistryError, to: &Reference) -> Box<Diagnostic> {
+    let mut diagnostic = Diagnostic::from(error);
+    diagnostic.causes.insert(0, diagnostic.message);
+    diagnostic.message = format!("cannot push {to}");
+    Box::new(diagnostic)
+}
+
+impl From<&BuildError> for Diagnostic {
+    fn from(error: &BuildError) -> Diagnostic {
+        match error {
+            BuildError::NoDockerfile { .. } => {
+                Diagnostic::from_error(Kind::Context, error).hint("name it with -f FILE")
+            }
+            BuildError::ReadDockerfile(_) | BuildError::Context(_) | BuildError::Ignore(_) => {
+                Diagnostic::from_error(Kind::Context, error)
+            }
+            BuildError::Parse(_) | BuildError::Plan(_) | BuildError::NamedContext { .. } => {
+                Diagnostic::from_error(Kind::Dockerfile, error)
+            }
+            BuildError::Base { source: BaseError::Registry(source), .. } => Diagnostic::from(source).wrap(error),
+            BuildError::Base { source: BaseError::Image(source), .. } => Diagnostic::from(source).wrap(error),
+            BuildError::Base { source: BaseError::Layout { .. }, .. } => {
+                Diagnostic::from_error(Kind::Dockerfile, error)
+            }
+            BuildError::Step { source, .. } => Diagnostic::from(source).wrap(error),
+            BuildError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<&StepError> for Diagnostic {
+    fn from(error: &StepError) -> Diagnostic {
+        match error {
+            StepError::Exit { .. } | StepError::Signal { .. } => Diagnostic::from_error(Kind::Run, error),
+            StepError::Copy(CopyError::Excluded { .. } | CopyError::NotFound { .. }) => {
+                Diagnostic::from_error(Kind::Context, error)
+            }
+            StepError::Copy(_)
+            | StepError::Unsupported { .. }
+            | StepError::NamedContext { .. }
+            | StepError::StageFailed { .. } => Diagnostic::from_error(Kind::Dockerfile, error),
+            StepError::Snapshot(error) => error.into(),
+            StepError::Sandbox(error) => error.into(),
+            StepError::Store(error) => error.into(),
+            StepError::Platform { .. } | StepError::Layer(_) | StepError::Io(_) => {
+                Diagnostic::from_error(Kind::Environment, error)
+            }
         }
     }
 }
@@ -55,4 +171,4 @@ macro_rules! boxed {
         }
     )*};
 }
-boxed!(StoreError, ImageError, SandboxError);
+boxed!(StoreError, SaveError, ImageError, SandboxError, RegistryError, SnapshotError, RunError, BuildError);

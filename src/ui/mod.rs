@@ -17,6 +17,7 @@ mod table;
 mod tty;
 
 pub use diagnostic::{Diagnostic, Kind, Snippet};
+pub use errors::{build_failure, push_failure};
 pub use lines::clean;
 pub use steps::bytes;
 pub use table::table;
@@ -261,6 +262,11 @@ pub fn notice(look: Look, text: &str) {
 /// Prints text that is worded and drawn already, on standard error.
 pub fn complain(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
+}
+
+/// Lets `write` write a result to standard output.
+pub fn with_stdout<T>(write: impl FnOnce(&mut dyn Write) -> T) -> T {
+    write(&mut io::stdout().lock())
 }
 
 /// Writes a result to standard output as it is. A reader that went away is no failure.

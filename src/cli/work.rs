@@ -1,0 +1,177 @@
+//! The operations, called inside the namespaces: from a job's values to results on standard output and in files.
+
+use super::Outcome;
+use super::build::BuildJob;
+use super::job::{Job, SELF, Task};
+use super::output::{Destination, Output, OutputKind};
+use crate::build::{self, BuiltImage, Services};
+use crate::http::{Http, Proxies};
+use crate::images::{self, Target};
+use crate::oci::json::to_canonical;
+use crate::oci::{Layer, Platform};
+use crate::progress::{Event, Progress};
+use crate::registry::{Environment, Keychain, RegistryClient, Settings};
+use crate::rootfs::Snapshotter;
+use crate::run::{self, RunOptions};
+use crate::sandbox::Sandbox;
+use crate::store::{Image, Store};
+use crate::ui::{self, Diagnostic, Kind, Screen};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Does the job; the exit code of the process comes back.
+pub fn perform(job: Job, screen: &Screen) -> Outcome<u8> {
+    let store = Store::open(&job.state)?;
+    let registry = client(job.variables);
+    let sandbox = Sandbox::new(SELF);
+    match &job.task {
+        Task::Build(job) => build(job, &store, &registry, &sandbox, screen).map(|()| 0),
+        Task::Run(options) => start(options, &store, &registry, &sandbox, screen),
+    }
+}
+
+/// A registry client that takes credentials and proxies from `variables`.
+fn client(variables: Vec<(String, String)>) -> RegistryClient {
+    let known: BTreeMap<String, String> = variables.iter().cloned().collect();
+    // curl's rule: an upper-case HTTP_PROXY may come from a CGI request, but nobody builds images in one.
+    let proxy = |name: &str| {
+        let found = known.get(&name.to_lowercase()).or_else(|| known.get(name));
+        found.filter(|value| !value.is_empty()).cloned()
+    };
+    let proxies = Proxies {
+        http: proxy("HTTP_PROXY"),
+        https: proxy("HTTPS_PROXY"),
+        all: proxy("ALL_PROXY"),
+        no_proxy: proxy("NO_PROXY").unwrap_or_default(),
+    };
+    let http = Http::new(crate::http::Settings { proxies, ..Default::default() });
+    RegistryClient::new(Arc::new(http), Keychain::new(Environment::new(variables)), Settings::default())
+}
+
+fn start(
+    options: &RunOptions,
+    store: &Store,
+    registry: &RegistryClient,
+    sandbox: &Sandbox,
+    screen: &Screen,
+) -> Outcome<u8> {
+    Ok(run::run(options, store, registry, sandbox, screen)?.code())
+}
+
+fn build(job: &BuildJob, store: &Store, registry: &RegistryClient, sandbox: &Sandbox, screen: &Screen) -> Outcome<()> {
+    let source = build::read_dockerfile(&job.options)?;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let services = Services { store: store.clone(), registry, sandbox, progress: screen, threads };
+    let built = build::build(&job.options, &source, &services).map_err(|error| ui::build_failure(&error, &source))?;
+    for warning in &built.warnings {
+        let text = format!("{}: {} (line {})", warning.rule, warning.detail, warning.span.line);
+        screen.emit(Event::Warning { text });
+    }
+    write_outputs(job, &built.image, store, registry, screen)?;
+    if job.push {
+        push(job, &built.image, store, registry, screen)?;
+    }
+    if let Some(path) = &job.iidfile {
+        write_file(path, built.image.id.to_string().as_bytes())?;
+    }
+    if let Some(path) = &job.metadata_file {
+        write_file(path, &metadata(job, &built.image))?;
+    }
+    if job.quiet && !job.push {
+        print(&format!("{}\n", built.image.id))?;
+    }
+    Ok(())
+}
+
+/// Pushes under every name; the digest goes to standard output.
+fn push(job: &BuildJob, image: &BuiltImage, store: &Store, registry: &RegistryClient, screen: &Screen) -> Outcome<()> {
+    for tag in &job.options.tags {
+        registry.push_image(store, &image.manifest, tag, screen).map_err(|error| ui::push_failure(&error, tag))?;
+    }
+    print(&format!("{}\n", image.manifest.digest()))
+}
+
+fn write_outputs(
+    job: &BuildJob,
+    built: &BuiltImage,
+    store: &Store,
+    registry: &RegistryClient,
+    screen: &Screen,
+) -> Outcome<()> {
+    if job.outputs.is_empty() {
+        return Ok(());
+    }
+    let platform = job.options.platform.clone().unwrap_or_else(Platform::host);
+    let image = Image::load(store, &built.manifest, &platform)?;
+    let fetch = |layer: &Layer| Ok(registry.ensure_known(store, &layer.digest, screen)?);
+    for output in &job.outputs {
+        match output.kind {
+            OutputKind::Oci | OutputKind::Docker => {
+                for layer in &image.layers {
+                    registry.ensure_known(store, &layer.digest, screen)?;
+                }
+                with_target(output, |to| match output.kind {
+                    OutputKind::Docker => images::save_docker(store, &built.manifest, &platform, &job.options.tags, to),
+                    _ => images::save_oci(store, &built.manifest, &job.options.tags, to),
+                })?;
+            }
+            OutputKind::Tar => {
+                let tree = Snapshotter::new(store.clone()).view(&image.layers, &fetch)?;
+                let epoch = job.options.source_date_epoch.filter(|_| job.options.rewrite_timestamp);
+                with_target(output, |to| images::save_tar(&tree, epoch, to))?;
+            }
+            OutputKind::Local => {
+                let tree = Snapshotter::new(store.clone()).view(&image.layers, &fetch)?;
+                let Destination::Path(dir) = &output.dest else {
+                    // Refused where the flag was read.
+                    return Err(Box::new(Diagnostic::new(Kind::Usage, "--output type=local needs a directory")));
+                };
+                for left_out in images::save_local(&tree, dir)? {
+                    screen.emit(Event::Warning { text: left_out.to_string() });
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Calls `write` with where an output goes.
+fn with_target<E>(output: &Output, write: impl FnOnce(Target) -> Result<(), E>) -> Outcome<()>
+where
+    Box<Diagnostic>: From<E>,
+{
+    match &output.dest {
+        Destination::Path(path) => Ok(write(Target::File(path))?),
+        Destination::Stdout => Ok(ui::with_stdout(|out| write(Target::Stream(out)))?),
+    }
+}
+
+/// What `--metadata-file` holds, in buildx's words.
+fn metadata(job: &BuildJob, image: &BuiltImage) -> Vec<u8> {
+    let names: Vec<String> = job.options.tags.iter().map(ToString::to_string).collect();
+    let mut document = json!({
+        "containerimage.config.digest": image.id,
+        "containerimage.descriptor": image.manifest,
+        "containerimage.digest": image.manifest.digest().to_string(),
+    });
+    if !names.is_empty() {
+        document["image.name"] = names.join(",").into();
+    }
+    // Strings and numbers only: always JSON.
+    to_canonical(&document).unwrap_or_default()
+}
+
+fn write_file(path: &Path, bytes: &[u8]) -> Outcome<()> {
+    fs_err::write(path, bytes).map_err(|error| output_failure(&error))
+}
+
+fn print(text: &str) -> Outcome<()> {
+    ui::print(text).map_err(|error| output_failure(&error))
+}
+
+fn output_failure(error: &io::Error) -> Box<Diagnostic> {
+    Box::new(Diagnostic::from_error(Kind::Environment, error))
+}
