@@ -260,6 +260,26 @@ fn overrides_are_honoured_and_stripped() {
 }
 
 #[test]
+fn file_capabilities_are_carried() {
+    // Version 2, CAP_NET_RAW permitted and effective.
+    let value = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let set = |path: PathBuf| rustix::fs::setxattr(path, "security.capability", &value, XattrFlags::empty()).unwrap();
+    let overlay = Overlay::new(|lower| {
+        sh(lower, "echo > kept; echo > lost; echo > same");
+        ["kept", "lost", "same"].iter().for_each(|name| set(lower.join(name)));
+    });
+    let merged = overlay.path("merged");
+    sh(&merged, "chmod 700 kept; echo 2 > lost; chmod 644 same; echo > new");
+    set(merged.join("new"));
+    let (tar, _) = overlay.layer(&[]);
+    assert_eq!(names(&tar), ["kept", "lost", "new"]);
+    let applied = snapshot(&apply(&overlay, &tar));
+    assert_eq!(applied, snapshot(&merged));
+    let has = |name: &[u8]| applied[name].0.xattrs.contains_key(&b"security.capability"[..]);
+    assert_eq!((has(b"kept"), has(b"lost"), has(b"same"), has(b"new")), (true, false, true, true));
+}
+
+#[test]
 fn deep_trees_and_long_names() {
     let overlay = Overlay::new(|_| ());
     let merged = overlay.path("merged");
