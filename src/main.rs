@@ -1,5 +1,5 @@
 //! The binary: hands its arguments to the command line.
 
 fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+    dockless::cli::main()
 }

@@ -1,1 +1,168 @@
 //! The command line: arguments and environment in, operations called.
+//!
+//! `cli` is the only reader of the environment, the home and the current directory. It turns arguments into plain jobs
+//! ([`build::BuildJob`], [`run::RunJob`]) whose paths are absolute, so that what runs below depends on nothing of the
+//! process. One file per family of verbs.
+
+mod build;
+mod environment;
+mod foreign;
+mod output;
+mod run;
+mod state;
+
+use crate::ui::{self, Diagnostic, Kind, Look};
+use clap::builder::BoolishValueParser;
+use clap::error::ErrorKind;
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
+use environment::Environment;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// What a verb gives: a failure is a [`Diagnostic`], boxed because it is large and rare.
+type Outcome<T> = Result<T, Box<Diagnostic>>;
+
+fn not_wired(verb: &str) -> Box<Diagnostic> {
+    Box::new(Diagnostic::new(Kind::Bug, format!("this binary was made without the operation behind '{verb}'")))
+}
+
+fn usage(message: impl Into<String>) -> Box<Diagnostic> {
+    Box::new(Diagnostic::new(Kind::Usage, message))
+}
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Builds container images from Dockerfiles with no daemon and no privilege
+#[derive(Parser, Debug)]
+#[command(name = "dockless", version, term_width = 100, max_term_width = 100, subcommand_required = true)]
+#[command(disable_help_subcommand = true, arg_required_else_help = false)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand, Debug)]
+enum Verb {
+    Build(Box<build::BuildArgs>),
+    Run(run::RunArgs),
+    /// Print what dockless found in its surroundings
+    Info,
+    /// Print the version
+    Version,
+}
+
+/// Carries out the arguments of this process.
+pub fn main() -> ExitCode {
+    let environment = Environment::read();
+    let mut look = Look::choose(ui::Choice::Auto, &environment.terminal());
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let runs = arguments.get(1).is_some_and(|verb| verb == "run");
+    match perform(arguments, &environment, &mut look) {
+        Ok(code) => code,
+        Err(diagnostic) => {
+            // `docker run` leaves the low codes to the container.
+            let diagnostic = if runs { diagnostic.exit(125) } else { *diagnostic };
+            ui::report(look, &diagnostic);
+            ExitCode::from(diagnostic.exit)
+        }
+    }
+}
+
+/// Carries out `arguments`; `look` becomes the one that the flags ask for.
+fn perform(arguments: Vec<OsString>, environment: &Environment, look: &mut Look) -> Outcome<ExitCode> {
+    let runs = arguments.get(1).is_some_and(|verb| verb == "run");
+    let cli = match parse(arguments) {
+        Ok(cli) => cli,
+        Err(error) => return complain(&error, *look, if runs { 125 } else { 2 }),
+    };
+    match cli.verb {
+        Verb::Version => print(&format!("dockless {VERSION}\n")),
+        Verb::Info => {
+            let state = state::directory(environment);
+            print(&format!("Version:         {VERSION}\nState directory: {}\n", state.display()))
+        }
+        Verb::Build(args) => {
+            *look = Look::choose(args.progress(environment)?, &environment.terminal());
+            let (_job, warnings) = args.job(environment)?;
+            warnings.iter().for_each(|text| ui::notice(*look, text));
+            Err(not_wired("build"))
+        }
+        Verb::Run(args) => {
+            let (_job, warnings) = args.job(environment)?;
+            warnings.iter().for_each(|text| ui::notice(*look, text));
+            Err(not_wired("run"))
+        }
+    }
+}
+
+fn parse(arguments: Vec<OsString>) -> Result<Cli, clap::Error> {
+    let parsed = go_booleans(Cli::command()).try_get_matches_from(&arguments);
+    match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
+        // Help shows the flags without their `[=<BOOL>]`.
+        Err(error) if error.kind() == ErrorKind::DisplayHelp => Cli::try_parse_from(&arguments),
+        result => result,
+    }
+}
+
+/// Lets every flag be written `--flag=true` or `--flag=false` too, as scripts written for Go's flags do.
+fn go_booleans(command: clap::Command) -> clap::Command {
+    command.mut_subcommands(|verb| {
+        verb.mut_args(|arg| match arg.get_action() {
+            ArgAction::SetTrue => arg
+                .action(ArgAction::Set)
+                .value_parser(BoolishValueParser::new())
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_missing_value("true")
+                .default_value("false"),
+            _ => arg,
+        })
+    })
+}
+
+/// Prints what clap has to say: help and version are results, anything else is a usage error.
+fn complain(error: &clap::Error, look: Look, code: u8) -> Outcome<ExitCode> {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        return print(&error.render().to_string());
+    }
+    let text = if look.colour { error.render().ansi().to_string() } else { error.render().to_string() };
+    ui::complain(&text);
+    Ok(ExitCode::from(code))
+}
+
+fn print(text: &str) -> Outcome<ExitCode> {
+    match ui::print(text) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) => {
+            let mut diagnostic = Diagnostic::new(Kind::Environment, "cannot write to standard output");
+            diagnostic.causes.push(error.to_string());
+            Err(Box::new(diagnostic))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flags_do_not_contradict_one_another() {
+        Cli::command().debug_assert();
+        go_booleans(Cli::command()).debug_assert();
+    }
+
+    /// Every flag that `docker buildx build` has is known, so that none is refused as unknown.
+    #[test]
+    fn every_flag_of_docker_build_is_known() {
+        let command = Cli::command();
+        let build = command.find_subcommand("build").unwrap();
+        let known: Vec<&str> = build.get_arguments().filter_map(clap::Arg::get_long).collect();
+        let docker = "add-host allow annotation attest build-arg build-context builder cache-from cache-to call \
+            cgroup-parent check debug file iidfile label load metadata-file network no-cache no-cache-filter output \
+            platform policy progress provenance pull push quiet resource sbom secret shm-size ssh tag target ulimit \
+            rm force-rm squash compress cpu-period cpu-quota cpu-shares cpuset-cpus cpuset-mems memory memory-swap \
+            isolation security-opt disable-content-trust";
+        let missing: Vec<&str> = docker.split_whitespace().filter(|flag| !known.contains(flag)).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+    }
+}

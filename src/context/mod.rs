@@ -1,7 +1,18 @@
 //! Build contexts: where COPY and ADD read from.
+//!
+//! [`SourceTree`] is what they read; [`ContextDir`] is a directory of the user's as one, filtered by an ignore file
+//! ([`ignore`]); [`EmptyTree`] is `scratch`.
 
-use crate::oci::layer::Metadata;
+mod dir;
+pub mod ignore;
+pub mod pattern;
+
+pub use dir::ContextDir;
+
+use crate::oci::layer::{Kind, Metadata};
+use std::collections::BTreeMap;
 use std::io::{self, Read};
+use std::path::PathBuf;
 
 /// A tree of files that COPY and ADD read: a context directory, the tree of a stage or an image.
 ///
@@ -19,4 +30,41 @@ pub trait SourceTree: Send + Sync {
 
     /// Two paths with the same identity are hard links of one file; `None` where the file has one name only.
     fn link_identity(&self, path: &[u8]) -> io::Result<Option<(u64, u64)>>;
+
+    /// Why `path`, which exists where the tree comes from, is left out of the tree; `None` where nothing is left out.
+    fn excluded(&self, _path: &[u8]) -> io::Result<Option<Exclusion>> {
+        Ok(None)
+    }
+}
+
+/// An ignore pattern that leaves a path out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exclusion {
+    /// The pattern.
+    pub pattern: String,
+    /// The ignore file that holds it.
+    pub file: PathBuf,
+}
+
+/// A tree with nothing in it: what `FROM scratch` starts with.
+#[derive(Debug, Clone, Copy)]
+pub struct EmptyTree;
+
+impl SourceTree for EmptyTree {
+    fn metadata(&self, path: &[u8]) -> io::Result<Option<Metadata>> {
+        let root = Metadata { kind: Kind::Dir, mode: 0o755, uid: 0, gid: 0, mtime: 0, xattrs: BTreeMap::new() };
+        Ok(path.is_empty().then_some(root))
+    }
+
+    fn read_dir(&self, path: &[u8]) -> io::Result<Vec<Vec<u8>>> {
+        if path.is_empty() { Ok(Vec::new()) } else { Err(io::ErrorKind::NotFound.into()) }
+    }
+
+    fn open(&self, _path: &[u8]) -> io::Result<Box<dyn Read + Send>> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn link_identity(&self, _path: &[u8]) -> io::Result<Option<(u64, u64)>> {
+        Ok(None)
+    }
 }

@@ -284,7 +284,10 @@ impl SourceTree for LayerView {
         let mut names: BTreeMap<Vec<u8>, bool> = BTreeMap::new();
         for part in &dir.parts {
             let failed = |errno: Errno| at_path(&self.layers[part.layer].path, path, errno.into());
-            for entry in rustix::fs::Dir::read_from(&part.dir).map_err(failed)? {
+            // The part's own descriptor is only good for looking names up.
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let list = rustix::fs::openat(&part.dir, ".", flags, Mode::empty()).map_err(failed)?;
+            for entry in rustix::fs::Dir::new(list).map_err(failed)? {
                 let entry = entry.map_err(failed)?;
                 let name = entry.file_name().to_bytes();
                 if matches!(name, b"." | b"..") || names.contains_key(name) {

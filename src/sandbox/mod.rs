@@ -1,1 +1,3 @@
 //! Running a process in a root file system of its own.
+
+pub mod users;

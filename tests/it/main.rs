@@ -12,3 +12,4 @@ mod registry;
 mod sandbox;
 mod store;
 mod support;
+mod unpack;

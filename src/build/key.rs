@@ -1,0 +1,142 @@
+//! Cache keys: what a step's result depends on.
+//!
+//! A key is SHA-256 over a versioned encoding in which every name and value is preceded by its length, so that two different
+//! inputs never encode alike. What each key holds:
+//!
+//! | input | RUN | COPY, ADD | WORKDIR | other |
+//! |---|---|---|---|---|
+//! | the parent, by content ([`ParentId`]) | yes | yes | yes | yes |
+//! | platform | yes | yes | yes | yes |
+//! | expanded arguments, shell, heredocs | yes | yes | yes | history text |
+//! | environment, every ARG in scope included | yes | – | – | – |
+//! | user and working directory | yes | in the destination | user | – |
+//! | mounts (type, target, options) and network | yes | – | – | – |
+//! | what is selected: path, type, mode, owner, bytes, link target, xattrs | – | yes | – | – |
+//!
+//! Knowingly left out: modification times, host paths, proxy variables, the values of secrets, entries of `--add-host`,
+//! the tier that ran the step, progress settings, and what a RUN step reads from the network.
+
+use crate::oci::digest::{Algorithm, Hasher};
+use crate::oci::{ChainId, ContentDigest, Digest};
+use std::fmt;
+
+/// Raised whenever the encoding or the meaning of a key changes, so that old records no longer match.
+const VERSION: &str = "dockless step 1";
+
+/// Digest of a step's inputs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct CacheKey(Digest);
+
+impl CacheKey {
+    /// The bare digest.
+    pub fn digest(&self) -> &Digest {
+        &self.0
+    }
+}
+
+impl fmt::Display for CacheKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A tree by its content: the base's ChainId, then each own layer's content digest. A step that ran again with the same
+/// result leaves it as it was, although the layer's times, and so its DiffId, differ.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParentId(Digest);
+
+impl ParentId {
+    /// The tree of a base image; `None` is the empty tree of `scratch`.
+    pub fn base(chain: Option<&ChainId>) -> Self {
+        let mut encoder = Encoder::new("base");
+        encoder.field("chain", chain.map(ToString::to_string).unwrap_or_default());
+        ParentId(encoder.finish().0)
+    }
+
+    /// This tree with a layer of that content on top.
+    pub fn push(&self, layer: &ContentDigest) -> Self {
+        let mut encoder = Encoder::new("layer");
+        encoder.field("below", self.0.to_string());
+        encoder.field("content", layer.to_string());
+        ParentId(encoder.finish().0)
+    }
+}
+
+impl fmt::Display for ParentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Encodes the inputs of one step.
+#[derive(Debug)]
+pub struct Encoder(Hasher);
+
+impl Encoder {
+    /// Starts the key of a step of this kind.
+    pub fn new(kind: &str) -> Self {
+        let mut encoder = Encoder(Hasher::new(Algorithm::Sha256));
+        encoder.field(VERSION, kind);
+        encoder
+    }
+
+    /// Adds a named value.
+    pub fn field(&mut self, name: &str, value: impl AsRef<[u8]>) {
+        self.bytes(name.as_bytes());
+        self.bytes(value.as_ref());
+    }
+
+    /// Adds a named list: its length, then each value.
+    pub fn list<T: AsRef<[u8]>>(&mut self, name: &str, values: impl IntoIterator<Item = T>) {
+        let values: Vec<T> = values.into_iter().collect();
+        self.field(name, (values.len() as u64).to_le_bytes());
+        values.iter().for_each(|value| self.bytes(value.as_ref()));
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.0.update(&(bytes.len() as u64).to_le_bytes());
+        self.0.update(bytes);
+    }
+
+    /// The key.
+    pub fn finish(self) -> CacheKey {
+        CacheKey(self.0.finish())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(fill: impl FnOnce(&mut Encoder)) -> CacheKey {
+        let mut encoder = Encoder::new("run");
+        fill(&mut encoder);
+        encoder.finish()
+    }
+
+    #[test]
+    fn where_a_value_ends_matters() {
+        let keys = [
+            key(|e| e.field("a", "bc")),
+            key(|e| e.field("ab", "c")),
+            key(|e| e.list("a", ["b", "c"])),
+            key(|e| e.list("a", ["bc"])),
+            key(|e| e.list("a", ["b c"])),
+            key(|e| e.list::<&str>("a", [])),
+            key(|_| ()),
+        ];
+        for (i, one) in keys.iter().enumerate() {
+            assert!(keys[i + 1..].iter().all(|other| other != one), "{i}");
+        }
+    }
+
+    #[test]
+    fn a_parent_is_its_content_in_order() {
+        let content = |text: &str| ContentDigest::new(Digest::sha256(text));
+        let base = ParentId::base(None);
+        let (a, b) = (content("a"), content("b"));
+        assert_eq!(base.push(&a).push(&b), ParentId::base(None).push(&a).push(&b));
+        assert_ne!(base.push(&a).push(&b), base.push(&b).push(&a));
+        assert_ne!(base.push(&a), base);
+    }
+}

@@ -1,0 +1,35 @@
+//! What is remembered of a step: its layer and when it was made.
+
+use super::key::CacheKey;
+use crate::oci::{ContentDigest, DiffId, Layer};
+use crate::store::{Store, StoreError};
+use serde::{Deserialize, Serialize};
+
+/// Bucket of the store that holds step records.
+const BUCKET: &str = "steps";
+
+/// The remembered result of a step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepRecord {
+    /// RFC 3339: when the step's result was made. A cached build keeps it, and so gives the same image.
+    pub created: String,
+    /// The layer; `None` for instructions that make none.
+    pub layer: Option<Layer>,
+}
+
+/// The record of `key`, if there is one whose layer is still in the store. A record that cannot be read is a miss.
+pub fn find(store: &Store, key: &CacheKey) -> Result<Option<StepRecord>, StoreError> {
+    let Some(bytes) = store.record(BUCKET, key.digest())? else { return Ok(None) };
+    let Ok(record) = serde_json::from_slice::<StepRecord>(&bytes) else { return Ok(None) };
+    match &record.layer {
+        Some(layer) if layer.content.is_none() || store.has_blob(&layer.digest)?.is_none() => Ok(None),
+        _ => Ok(Some(record)),
+    }
+}
+
+/// Remembers `record` under `key`.
+pub fn save(store: &Store, key: &CacheKey, record: &StepRecord) -> Result<(), StoreError> {
+    // A record holds strings and numbers only: it is always JSON.
+    let bytes = serde_json::to_vec(record).unwrap_or_default();
+    store.put_record(BUCKET, key.digest(), &bytes)
+}

@@ -1,0 +1,329 @@
+//! `dockless build`: the flags of `docker build` to a [`BuildJob`].
+
+use super::environment::Environment;
+use super::foreign::{Foreign, OfBuild};
+use super::output::{self, Destination, Output};
+use super::{Outcome, usage};
+use crate::build::{BuildOptions, DockerfileSource};
+use crate::oci::{ImageFormat, Platform, Reference};
+use crate::ui::{Choice, Diagnostic, Kind};
+use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+/// Build an image from a Dockerfile
+#[derive(Args, Debug)]
+#[command(args_override_self = true)]
+pub struct BuildArgs {
+    /// Name the image; may be given several times
+    #[arg(short, long = "tag", value_name = "REF")]
+    tag: Vec<String>,
+    /// The Dockerfile; '-' reads it from standard input [default: CONTEXT/Dockerfile]
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Set an ARG of the Dockerfile; without a value, from the environment
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    build_arg: Vec<String>,
+    /// Add a label to the image
+    #[arg(long, value_name = "NAME=VALUE")]
+    label: Vec<String>,
+    /// Build this stage and what it needs
+    #[arg(long, value_name = "STAGE")]
+    target: Option<String>,
+    /// Build for this platform [default: the host's]
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<String>,
+    /// Push the image under all of its names; prints its digest
+    #[arg(long)]
+    push: bool,
+    /// Keep the image in the local store, which is always done
+    #[arg(long)]
+    load: bool,
+    /// Write the image out: type=oci|docker|local|tar,dest=PATH ('-' is standard output)
+    #[arg(short, long, value_name = "SPEC")]
+    output: Vec<String>,
+    /// Media types of the image
+    #[arg(long, value_name = "FORMAT", default_value = "oci")]
+    format: Format,
+    /// Take no step from the cache
+    #[arg(long)]
+    no_cache: bool,
+    /// Ask the registry for bases that the local store has
+    #[arg(long)]
+    pull: bool,
+    /// How progress is shown, on standard error: auto, plain, tty, rawjson or quiet [default: auto]
+    #[arg(long, value_name = "MODE")]
+    progress: Option<String>,
+    /// Show nothing but failures; print the image's ID
+    #[arg(short, long)]
+    quiet: bool,
+    /// Write the image's ID to a file
+    #[arg(long, value_name = "FILE")]
+    iidfile: Option<PathBuf>,
+    /// Write what was built to a file, as JSON
+    #[arg(long, value_name = "FILE")]
+    metadata_file: Option<PathBuf>,
+    /// Network of RUN steps: default, none or host
+    #[arg(long, value_name = "MODE")]
+    network: Option<String>,
+    /// Add a line to /etc/hosts of RUN steps
+    #[arg(long, value_name = "NAME:IP")]
+    add_host: Vec<String>,
+    /// A directory that COPY --from=NAME and FROM NAME read
+    #[arg(long, value_name = "NAME=DIR")]
+    build_context: Vec<String>,
+    /// Set the times of all files in the layers to at most SOURCE_DATE_EPOCH
+    #[arg(long)]
+    rewrite_timestamp: bool,
+    /// How RUN steps are isolated: auto or namespaces
+    #[arg(long, value_name = "TIER", default_value = "auto")]
+    isolation: String,
+    #[command(flatten)]
+    foreign: Foreign<OfBuild>,
+    /// The directory that COPY and ADD read
+    #[arg(value_name = "CONTEXT")]
+    context: OsString,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Oci,
+    Docker,
+}
+
+/// A build and what is done with its result.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub struct BuildJob {
+    /// What to build.
+    pub options: BuildOptions,
+    /// Push under every name.
+    pub push: bool,
+    /// Print the image's ID.
+    pub quiet: bool,
+    /// Written when the image is in the store.
+    pub outputs: Vec<Output>,
+    /// Where the image's ID goes.
+    pub iidfile: Option<PathBuf>,
+    /// Where the description of the result goes.
+    pub metadata_file: Option<PathBuf>,
+}
+
+impl BuildArgs {
+    /// The wanted progress: `--progress`, else `BUILDKIT_PROGRESS`; `--quiet` above both.
+    pub fn progress(&self, environment: &Environment) -> Outcome<Choice> {
+        let (name, origin) = match &self.progress {
+            Some(name) => (name.as_str(), "--progress"),
+            None => (environment.text("BUILDKIT_PROGRESS").unwrap_or_default(), "BUILDKIT_PROGRESS"),
+        };
+        Ok(match name {
+            _ if self.quiet => Choice::Quiet,
+            "" | "auto" => Choice::Auto,
+            "plain" => Choice::Plain,
+            "tty" => Choice::Tty,
+            "rawjson" => Choice::RawJson,
+            "quiet" | "none" => Choice::Quiet,
+            _ => return Err(usage(format!("{origin}={name}: expected auto, plain, tty, rawjson or quiet"))),
+        })
+    }
+
+    /// The job, and warnings about flags that are ignored. Reads standard input where `-f -` asks for it.
+    pub fn job(self, environment: &Environment) -> Outcome<(BuildJob, Vec<String>)> {
+        let warnings = self.foreign.judge().map_err(usage)?;
+        self.check_isolation()?;
+        let (mut push, mut outputs, mut names) = (self.push, Vec::new(), self.tag.clone());
+        let mut rewrite_timestamp = self.rewrite_timestamp;
+        let mut format = match self.format {
+            Format::Oci => ImageFormat::Oci,
+            Format::Docker => ImageFormat::Docker,
+        };
+        for text in &self.output {
+            let request = output::parse(text, environment).map_err(|error| usage(error.to_string()))?;
+            push |= request.push;
+            rewrite_timestamp |= request.rewrite_timestamp;
+            format = request.format.unwrap_or(format);
+            names.extend(request.names);
+            outputs.extend(request.output);
+        }
+        let tags = names.iter().map(|name| reference(name)).collect::<Outcome<Vec<_>>>()?;
+        if push && tags.is_empty() {
+            return Err(usage("--push needs a name to push to: -t REGISTRY/REPOSITORY:TAG"));
+        }
+        if outputs.iter().filter(|output| output.dest == Destination::Stdout).count() > 1 {
+            return Err(usage("only one --output can write to standard output"));
+        }
+        let context = context(&self.context, environment)?;
+        let build_args = self.build_arg.iter().map(|arg| build_arg(arg, environment)).collect::<Outcome<Vec<_>>>()?;
+        let source_date_epoch = source_date_epoch(&build_args, environment)?;
+        if rewrite_timestamp && source_date_epoch.is_none() {
+            return Err(usage("--rewrite-timestamp needs SOURCE_DATE_EPOCH in the environment"));
+        }
+        let options = BuildOptions {
+            dockerfile: dockerfile(self.file.as_deref(), &context, environment)?,
+            tags,
+            target: self.target,
+            build_args,
+            labels: self.label.iter().map(|label| split_label(label)).collect(),
+            platform: platform(self.platform.as_deref().or(environment.text("DOCKER_DEFAULT_PLATFORM")))?,
+            build_contexts: named_contexts(&self.build_context, environment)?,
+            no_cache: self.no_cache,
+            pull: self.pull,
+            network: network(self.network)?,
+            add_hosts: self.add_host.iter().map(|host| add_host(host)).collect::<Outcome<Vec<_>>>()?,
+            format,
+            source_date_epoch,
+            rewrite_timestamp,
+            context,
+        };
+        let iidfile = self.iidfile.map(|path| environment.absolute(path));
+        let metadata_file = self.metadata_file.map(|path| environment.absolute(path));
+        Ok((BuildJob { options, push, quiet: self.quiet, outputs, iidfile, metadata_file }, warnings))
+    }
+
+    fn check_isolation(&self) -> Outcome<()> {
+        match self.isolation.as_str() {
+            // `default` is Docker's word for its own choice.
+            "auto" | "namespaces" | "default" | "" => Ok(()),
+            "chroot" | "emulated" => {
+                Err(usage(format!("--isolation={} is not supported yet: expected auto or namespaces", self.isolation)))
+            }
+            other => Err(usage(format!("--isolation={other} is unknown: expected auto or namespaces"))),
+        }
+    }
+}
+
+fn reference(text: &str) -> Outcome<Reference> {
+    let reference: Reference = text.parse().map_err(|error| usage(format!("-t {text}: {error}")))?;
+    if reference.digest().is_some() {
+        return Err(usage(format!("-t {text}: a digest comes from the content, it cannot be chosen")));
+    }
+    Ok(reference)
+}
+
+/// The context directory.
+fn context(text: &OsString, environment: &Environment) -> Outcome<PathBuf> {
+    let shown = text.to_string_lossy();
+    if shown == "-" {
+        return Err(usage("a context from standard input is not supported yet: give a directory"));
+    }
+    if ["http://", "https://", "git://", "git@", "ssh://", "github.com/"].iter().any(|start| shown.starts_with(start)) {
+        return Err(usage(format!("the context '{shown}': remote contexts are not supported yet: give a directory")));
+    }
+    let path = environment.absolute(text);
+    match fs_err::metadata(&path) {
+        Ok(metadata) if metadata.is_dir() => Ok(path),
+        Ok(_) => {
+            let diagnostic = Diagnostic::new(Kind::Context, format!("the context '{shown}' is not a directory"));
+            Err(Box::new(diagnostic.hint("the last argument is the context; a Dockerfile is named with -f")))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(Box::new(Diagnostic::new(Kind::Context, format!("the context '{shown}' does not exist"))))
+        }
+        Err(error) => Err(Box::new(Diagnostic::from_error(Kind::Context, &error))),
+    }
+}
+
+/// The Dockerfile: `-f`, else `Dockerfile` or `Containerfile` in the context.
+fn dockerfile(file: Option<&Path>, context: &Path, environment: &Environment) -> Outcome<DockerfileSource> {
+    let missing = |what: String| Box::new(Diagnostic::new(Kind::Context, what));
+    let Some(file) = file else {
+        let names = ["Dockerfile", "Containerfile"];
+        let found = names.into_iter().find(|name| context.join(name).exists()).ok_or_else(|| {
+            missing(format!("there is no Dockerfile in {}", context.display())).hint("name it with -f FILE").into()
+        });
+        return found.map(|name| DockerfileSource::File { path: context.join(name), name: name.into() });
+    };
+    if file == Path::new("-") {
+        let mut text = Vec::new();
+        io::stdin().read_to_end(&mut text).map_err(|error| {
+            let mut diagnostic = Diagnostic::new(Kind::Context, "cannot read the Dockerfile from standard input");
+            diagnostic.causes.push(error.to_string());
+            diagnostic
+        })?;
+        return Ok(DockerfileSource::Text(text));
+    }
+    let path = environment.absolute(file);
+    if path.is_file() {
+        Ok(DockerfileSource::File { path, name: file.to_string_lossy().into_owned() })
+    } else if path.exists() {
+        Err(missing(format!("the Dockerfile '{}' is not a file", file.display())))
+    } else {
+        Err(missing(format!("the Dockerfile '{}' does not exist", file.display())))
+    }
+}
+
+fn build_arg(text: &str, environment: &Environment) -> Outcome<(String, Option<String>)> {
+    let (name, value) = match text.split_once('=') {
+        Some((name, value)) => (name, Some(value.to_string())),
+        None => (text, environment.text(text).map(str::to_string)),
+    };
+    if name.is_empty() {
+        return Err(usage(format!("--build-arg '{text}' has no name: expected NAME=VALUE or NAME")));
+    }
+    Ok((name.to_string(), value))
+}
+
+fn split_label(text: &str) -> (String, String) {
+    let (name, value) = text.split_once('=').unwrap_or((text, ""));
+    (name.to_string(), value.to_string())
+}
+
+/// `SOURCE_DATE_EPOCH`: the build-arg, else the environment (reproducible-builds.org/specs/source-date-epoch).
+fn source_date_epoch(args: &[(String, Option<String>)], environment: &Environment) -> Outcome<Option<i64>> {
+    let arg = args.iter().rev().find(|(name, _)| name == "SOURCE_DATE_EPOCH").and_then(|(_, value)| value.as_deref());
+    let text = arg.or(environment.text("SOURCE_DATE_EPOCH")).filter(|text| !text.is_empty());
+    let wrong = |text| usage(format!("SOURCE_DATE_EPOCH={text}: expected seconds since 1970"));
+    text.map(|text| text.parse().ok().filter(|seconds: &i64| *seconds >= 0).ok_or_else(|| wrong(text))).transpose()
+}
+
+fn platform(text: Option<&str>) -> Outcome<Option<Platform>> {
+    let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
+    if text.contains(',') {
+        return Err(usage(format!("--platform={text}: several platforms in one build are not supported yet")));
+    }
+    text.parse().map(Some).map_err(|error| usage(format!("--platform={text}: {error}")))
+}
+
+pub(super) fn network(mode: Option<String>) -> Outcome<Option<String>> {
+    match mode.as_deref() {
+        None | Some("default" | "none" | "host") => Ok(mode),
+        Some(other) => Err(usage(format!("--network={other} is not supported: expected default, none or host"))),
+    }
+}
+
+/// `name:ip` or `name=ip`, an IPv6 address in brackets or not.
+pub(super) fn add_host(text: &str) -> Outcome<(String, String)> {
+    let wrong = || usage(format!("--add-host '{text}': expected NAME:IP"));
+    let (name, ip) = text.split_once('=').or_else(|| text.split_once(':')).ok_or_else(wrong)?;
+    let ip = ip.strip_prefix('[').and_then(|ip| ip.strip_suffix(']')).unwrap_or(ip);
+    if ip == "host-gateway" {
+        return Err(usage(format!(
+            "--add-host '{text}': RUN steps share the host's network, which has no gateway name"
+        )));
+    }
+    let address: std::net::IpAddr = ip.parse().map_err(|_| wrong())?;
+    if name.is_empty() || name.contains(char::is_whitespace) {
+        return Err(wrong());
+    }
+    Ok((name.to_string(), address.to_string()))
+}
+
+fn named_contexts(texts: &[String], environment: &Environment) -> Outcome<Vec<(String, PathBuf)>> {
+    texts
+        .iter()
+        .map(|text| {
+            let (name, place) = text
+                .split_once('=')
+                .filter(|(name, place)| !name.is_empty() && !place.is_empty())
+                .ok_or_else(|| usage(format!("--build-context '{text}': expected NAME=DIR")))?;
+            if place.contains("://") || place.starts_with("git@") {
+                return Err(usage(format!("--build-context '{text}': only directories are supported yet")));
+            }
+            Ok((name.to_string(), context(&OsString::from(place), environment)?))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

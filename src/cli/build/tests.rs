@@ -1,0 +1,97 @@
+use super::*;
+use clap::Parser;
+
+#[derive(Parser, Debug)]
+struct Alone {
+    #[command(flatten)]
+    build: BuildArgs,
+}
+
+/// The job of a command line in a context directory that has a Dockerfile; `CTX` stands for the context.
+fn job(vars: &[(&str, &str)], line: &str) -> Result<(BuildJob, Vec<String>), String> {
+    let temp = tempfile::tempdir().unwrap();
+    std::fs::write(temp.path().join("Dockerfile"), "FROM scratch\n").unwrap();
+    let environment = Environment::of(vars, temp.path());
+    let words = line.split(' ').map(|word| if word == "CTX" { "." } else { word });
+    let args = Alone::try_parse_from(std::iter::once("build").chain(words)).map_err(|error| error.to_string())?;
+    args.build.job(&environment).map_err(|diagnostic| diagnostic.message)
+}
+
+#[test]
+fn flags_become_options() {
+    let line = "-t app:1 --tag other --build-arg A=1=2 --build-arg=B --build-arg C --label x=y --label bare \
+                --target stage --platform linux/arm64 --network none --add-host db:10.0.0.1 --add-host six=[::1] \
+                --no-cache --pull --push --format docker CTX";
+    let (job, warnings) = job(&[("B", "from env"), ("SOURCE_DATE_EPOCH", "12")], line).unwrap();
+    let options = job.options;
+    assert_eq!(options.tags.iter().map(Reference::familiar).collect::<Vec<_>>(), ["app:1", "other:latest"]);
+    let args = [("A", Some("1=2")), ("B", Some("from env")), ("C", None)];
+    let args = args.map(|(name, value)| (name.to_string(), value.map(str::to_string)));
+    assert_eq!(options.build_args, args);
+    assert_eq!(options.labels, [("x".to_string(), "y".to_string()), ("bare".to_string(), String::new())]);
+    assert_eq!(options.target.as_deref(), Some("stage"));
+    assert_eq!(options.platform.unwrap().to_string(), "linux/arm64");
+    assert_eq!(options.network.as_deref(), Some("none"));
+    let hosts = [("db".to_string(), "10.0.0.1".to_string()), ("six".to_string(), "::1".to_string())];
+    assert_eq!(options.add_hosts, hosts);
+    assert_eq!((options.no_cache, options.pull, job.push), (true, true, true));
+    assert_eq!((options.format, options.source_date_epoch), (ImageFormat::Docker, Some(12)));
+    assert!(warnings.is_empty());
+}
+
+#[test]
+fn foreign_flags_are_ignored_with_a_warning() {
+    let line = "--rm --force-rm=true --memory 2g -m 1g --cache-from a --provenance=false --sbom true CTX";
+    let (_, warnings) = job(&[], line).unwrap();
+    let names: Vec<&str> = warnings.iter().filter_map(|text| text.split(' ').nth(1)).collect();
+    assert_eq!(names, ["--cache-from", "--force-rm", "--memory", "--rm", "--sbom"]);
+    assert_eq!(warnings[0], "flag --cache-from is ignored: only the local store is asked for cached steps yet");
+}
+
+#[test]
+fn wrong_values_say_what_was_expected() {
+    let cases = [
+        ("--push CTX", "--push needs a name to push to: -t REGISTRY/REPOSITORY:TAG"),
+        ("--squash CTX", "flag --squash is not supported yet: every step is a layer of its own"),
+        ("--secret id=x CTX", "flag --secret is not supported yet: RUN --mount=type=secret is not there yet"),
+        (
+            "--platform linux/a,linux/b CTX",
+            "--platform=linux/a,linux/b: several platforms in one build are not supported yet",
+        ),
+        ("--network bridge CTX", "--network=bridge is not supported: expected default, none or host"),
+        ("--add-host db CTX", "--add-host 'db': expected NAME:IP"),
+        ("--add-host db:ten CTX", "--add-host 'db:ten': expected NAME:IP"),
+        ("--build-arg =x CTX", "--build-arg '=x' has no name: expected NAME=VALUE or NAME"),
+        ("--isolation chroot CTX", "--isolation=chroot is not supported yet: expected auto or namespaces"),
+        ("--isolation jail CTX", "--isolation=jail is unknown: expected auto or namespaces"),
+        ("--build-context a=https://x CTX", "--build-context 'a=https://x': only directories are supported yet"),
+        ("--rewrite-timestamp CTX", "--rewrite-timestamp needs SOURCE_DATE_EPOCH in the environment"),
+        ("-o - -o type=oci,dest=- CTX", "only one --output can write to standard output"),
+        ("-f missing CTX", "the Dockerfile 'missing' does not exist"),
+        ("-f . CTX", "the Dockerfile '.' is not a file"),
+        ("nowhere", "the context 'nowhere' does not exist"),
+        ("Dockerfile", "the context 'Dockerfile' is not a directory"),
+        ("-", "a context from standard input is not supported yet: give a directory"),
+        ("https://x/y.git", "the context 'https://x/y.git': remote contexts are not supported yet: give a directory"),
+    ];
+    for (line, expected) in cases {
+        assert_eq!(job(&[], line).unwrap_err(), expected, "{line}");
+    }
+    let wrong = job(&[("SOURCE_DATE_EPOCH", "now")], "CTX").unwrap_err();
+    assert_eq!(wrong, "SOURCE_DATE_EPOCH=now: expected seconds since 1970");
+}
+
+#[test]
+fn outputs_add_names_and_push() {
+    let (job, _) = job(&[], "-o type=registry,name=r:5000/a -o type=oci,dest=/x.tar CTX").unwrap();
+    assert!(job.push);
+    assert_eq!(job.options.tags[0].familiar(), "r:5000/a:latest");
+    assert_eq!(job.outputs.len(), 1);
+}
+
+#[test]
+fn a_job_travels_as_json() {
+    let (job, _) = job(&[], "-t a -o out CTX").unwrap();
+    let text = serde_json::to_string(&job).unwrap();
+    assert_eq!(serde_json::from_str::<BuildJob>(&text).unwrap(), job);
+}

@@ -1,0 +1,170 @@
+//! Flags of other tools that dockless does not carry out: each is refused by name, or ignored with a warning where what
+//! it asks for has no bearing on the image. None is dropped in silence.
+
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
+
+/// What happens when the flag is given.
+#[derive(Debug, Clone, Copy)]
+pub enum Treatment {
+    /// The command fails; the text says what is missing.
+    Refused(&'static str),
+    /// A warning with the text, and the command goes on.
+    Ignored(&'static str),
+}
+use Treatment::{Ignored, Refused};
+
+/// One flag. `value` is whether it takes one; a flag without may still be given as `--flag=false`, which asks for nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct Flag {
+    name: &'static str,
+    short: Option<char>,
+    value: bool,
+    treatment: Treatment,
+}
+
+const fn flag(name: &'static str, value: bool, treatment: Treatment) -> Flag {
+    Flag { name, short: None, value, treatment }
+}
+
+const fn short(name: &'static str, short: char, value: bool, treatment: Treatment) -> Flag {
+    Flag { name, short: Some(short), value, treatment }
+}
+
+const RESOURCES: Treatment = Ignored("dockless sets no resource limits: the job's own hold");
+const ATTESTATION: Treatment = Ignored("no attestation is made yet");
+const ONE_PROCESS: Treatment = Ignored("there is no intermediate container to keep, compress or remove");
+
+/// Flags of `docker build` and `docker buildx build`.
+pub const BUILD: &[Flag] = &[
+    flag("allow", true, Ignored("dockless grants no entitlements; what needs one fails by itself")),
+    flag("annotation", true, Refused("annotations are not written yet")),
+    flag("attest", true, ATTESTATION),
+    flag("builder", true, Ignored("there is one builder: this process")),
+    flag("cache-from", true, Ignored("only the local store is asked for cached steps yet")),
+    flag("cache-to", true, Refused("the cache cannot be exported yet")),
+    flag("call", true, Refused("only building is there yet")),
+    flag("cgroup-parent", true, RESOURCES),
+    flag("check", false, Refused("only building is there yet")),
+    flag("compress", false, ONE_PROCESS),
+    flag("cpu-period", true, RESOURCES),
+    flag("cpu-quota", true, RESOURCES),
+    short("cpu-shares", 'c', true, RESOURCES),
+    flag("cpuset-cpus", true, RESOURCES),
+    flag("cpuset-mems", true, RESOURCES),
+    short("debug", 'D', false, Ignored("it has no meaning here")),
+    flag("disable-content-trust", false, Ignored("content trust is not checked")),
+    flag("force-rm", false, ONE_PROCESS),
+    short("memory", 'm', true, RESOURCES),
+    flag("memory-swap", true, RESOURCES),
+    flag("no-cache-filter", true, Refused("use --no-cache for the whole build")),
+    flag("policy", true, Refused("policies are not evaluated")),
+    flag("provenance", true, ATTESTATION),
+    flag("resource", true, RESOURCES),
+    flag("rm", false, ONE_PROCESS),
+    flag("sbom", true, ATTESTATION),
+    flag("secret", true, Refused("RUN --mount=type=secret is not there yet")),
+    flag("security-opt", true, Ignored("it is a daemon's option")),
+    flag("shm-size", true, Refused("the size of /dev/shm is the job's own")),
+    flag("squash", false, Refused("every step is a layer of its own")),
+    flag("ssh", true, Refused("RUN --mount=type=ssh is not there yet")),
+    flag("ulimit", true, Refused("limits are the job's own")),
+];
+
+/// Flags of `docker run`.
+pub const RUN: &[Flag] = &[
+    flag("cap-add", true, Refused("capabilities are those of the sandbox")),
+    flag("cap-drop", true, Refused("capabilities are those of the sandbox")),
+    short("detach", 'd', false, Refused("containers run in the foreground")),
+    flag("device", true, Refused("devices are those of the sandbox")),
+    flag("env-file", true, Refused("use -e")),
+    flag("hostname", true, Refused("the name is the machine's own")),
+    flag("init", false, Refused("the command is the container's first process")),
+    flag("ipc", true, Refused("the namespace is chosen by the sandbox")),
+    flag("mount", true, Refused("nothing can be mounted yet")),
+    short("memory", 'm', true, RESOURCES),
+    flag("name", true, Ignored("containers have no name")),
+    flag("pid", true, Refused("the namespace is chosen by the sandbox")),
+    flag("platform", true, Refused("the image's own platform is taken")),
+    flag("privileged", false, Refused("a container never has more than the process that starts it")),
+    short("publish", 'p', true, Ignored("the container shares the network of the machine: its ports are open there")),
+    flag("pull", true, Refused("the image must be in the local store")),
+    flag("read-only", false, Refused("the tree can always be written; it is thrown away")),
+    flag("security-opt", true, Refused("it is a daemon's option")),
+    flag("shm-size", true, Refused("the size of /dev/shm is the machine's own")),
+    flag("ulimit", true, Refused("limits are the job's own")),
+    short("volume", 'v', true, Refused("nothing can be mounted yet")),
+];
+
+/// Which table a command has.
+pub trait Table {
+    /// The flags.
+    const FLAGS: &'static [Flag];
+}
+
+/// `docker build`'s.
+#[derive(Debug)]
+pub struct OfBuild;
+impl Table for OfBuild {
+    const FLAGS: &'static [Flag] = BUILD;
+}
+
+/// `docker run`'s.
+#[derive(Debug)]
+pub struct OfRun;
+impl Table for OfRun {
+    const FLAGS: &'static [Flag] = RUN;
+}
+
+/// The foreign flags that were given.
+#[derive(Debug)]
+pub struct Foreign<T> {
+    given: Vec<Flag>,
+    table: std::marker::PhantomData<T>,
+}
+
+impl<T> Foreign<T> {
+    /// The warnings, or the message of the first flag that is refused.
+    pub fn judge(&self) -> Result<Vec<String>, String> {
+        self.given
+            .iter()
+            .map(|flag| match flag.treatment {
+                Refused(why) => Err(format!("flag --{} is not supported yet: {why}", flag.name)),
+                Ignored(why) => Ok(format!("flag --{} is ignored: {why}", flag.name)),
+            })
+            .collect()
+    }
+}
+
+impl<T: Table> FromArgMatches for Foreign<T> {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
+        let asks = |flag: &&Flag| {
+            let mut values = matches.get_many::<String>(flag.name).into_iter().flatten();
+            values.next_back().is_some_and(|last| last != "false")
+        };
+        Ok(Foreign { given: T::FLAGS.iter().filter(asks).copied().collect(), table: std::marker::PhantomData })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl<T: Table> Args for Foreign<T> {
+    fn augment_args(command: Command) -> Command {
+        T::FLAGS.iter().fold(command, |command, flag| {
+            let mut arg = Arg::new(flag.name).long(flag.name).hide(true).action(ArgAction::Append);
+            if let Some(short) = flag.short {
+                arg = arg.short(short);
+            }
+            if !flag.value {
+                arg = arg.num_args(0..=1).require_equals(true).default_missing_value("true");
+            }
+            command.arg(arg)
+        })
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}

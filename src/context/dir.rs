@@ -1,0 +1,354 @@
+//! A directory of the user's as a [`SourceTree`].
+//!
+//! The tree is reached from one directory handle, component by component, with no symbolic link followed on the way: a
+//! path cannot leave the directory, whatever is swapped under it meanwhile. Files arrive as `0:0` whoever owns them.
+
+use super::ignore::{IgnoreFile, Patterns, Verdict};
+use super::{Exclusion, SourceTree};
+use crate::oci::layer::{Kind, Metadata};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A context directory, filtered by an ignore file.
+#[derive(Debug)]
+pub struct ContextDir {
+    path: PathBuf,
+    root: Arc<OwnedFd>,
+    ignore: Option<IgnoreFile>,
+    cache: Mutex<Cache>,
+}
+
+/// What a walk asks for again and again.
+#[derive(Debug, Default)]
+struct Cache {
+    /// Handles of the directories on the way to the one used last, from the root's entry down.
+    chain: Vec<(Vec<u8>, Arc<OwnedFd>)>,
+    /// Verdicts on directories.
+    verdicts: HashMap<Vec<u8>, Verdict>,
+}
+
+impl ContextDir {
+    /// Opens the directory `path`; what `ignore` leaves out is not in the tree.
+    pub fn open(path: &Path, ignore: Option<IgnoreFile>) -> io::Result<ContextDir> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| named(path, e))?;
+        Ok(ContextDir { path: path.to_path_buf(), root: Arc::new(root), ignore, cache: Mutex::default() })
+    }
+
+    fn error(&self, path: &[u8], errno: Errno) -> io::Error {
+        named(&self.path.join(OsStr::from_bytes(path)), errno)
+    }
+
+    /// The handle of the directory `path`, or `None` where there is no such directory (a symbolic link is none).
+    fn directory(&self, path: &[u8]) -> io::Result<Option<Arc<OwnedFd>>> {
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let names = path.split(|b| *b == b'/').filter(|name| !name.is_empty());
+        let known = names.clone().zip(&cache.chain).take_while(|(name, (known, _))| name == known).count();
+        cache.chain.truncate(known);
+        for name in names.skip(known) {
+            if name == b".." {
+                return Ok(None);
+            }
+            let parent = cache.chain.last().map_or(&self.root, |(_, fd)| fd);
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            match rustix::fs::openat(parent, name, flags, Mode::empty()) {
+                Ok(fd) => cache.chain.push((name.to_vec(), Arc::new(fd))),
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+                Err(e) => return Err(self.error(path, e)),
+            }
+        }
+        Ok(Some(cache.chain.last().map_or(&self.root, |(_, fd)| fd).clone()))
+    }
+
+    /// The handle of the directory that holds `path`, and the name in it (`.` for the root itself).
+    fn locate<'a>(&self, path: &'a [u8]) -> io::Result<Option<(Arc<OwnedFd>, &'a [u8])>> {
+        let (parent, name) = split(path);
+        let name = if name.is_empty() { b"." } else { name };
+        if name == b".." {
+            return Ok(None);
+        }
+        Ok(self.directory(parent)?.map(|fd| (fd, name)))
+    }
+
+    fn stat(&self, path: &[u8]) -> io::Result<Option<(Arc<OwnedFd>, Stat)>> {
+        let Some((parent, name)) = self.locate(path)? else { return Ok(None) };
+        match rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some((parent, stat))),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(e) => Err(self.error(path, e)),
+        }
+    }
+
+    fn patterns(&self) -> Option<&Patterns> {
+        self.ignore.as_ref().map(|file| &file.patterns).filter(|patterns| !patterns.is_empty())
+    }
+
+    /// The verdict on the directory `path`, remembered; `None` for the root, which nothing judges.
+    fn directory_verdict(&self, patterns: &Patterns, path: &[u8]) -> Option<Verdict> {
+        if path.is_empty() {
+            return None;
+        }
+        let known = self.cache.lock().unwrap_or_else(PoisonError::into_inner).verdicts.get(path).cloned();
+        known.or_else(|| {
+            let verdict = patterns.judge(path, self.directory_verdict(patterns, split(path).0).as_ref());
+            let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+            cache.verdicts.insert(path.to_vec(), verdict.clone());
+            Some(verdict)
+        })
+    }
+
+    /// Whether `path` is in the tree: not left out, or a directory with something below it that is not.
+    fn visible(&self, path: &[u8], kind: FileType) -> io::Result<bool> {
+        let Some(patterns) = self.patterns().filter(|_| !path.is_empty()) else { return Ok(true) };
+        let parent = self.directory_verdict(patterns, split(path).0);
+        if !patterns.judge(path, parent.as_ref()).matched {
+            return Ok(true);
+        }
+        if !patterns.may_hold_exception(path) || !self.is_dir(path, kind)? {
+            return Ok(false);
+        }
+        for (name, kind) in self.list(path)? {
+            let child = join(path, &name);
+            if self.visible(&child, kind)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn is_dir(&self, path: &[u8], kind: FileType) -> io::Result<bool> {
+        match kind {
+            FileType::Directory => Ok(true),
+            // Not every filesystem tells kinds in its listings.
+            FileType::Unknown => {
+                let stat = self.stat(path)?;
+                Ok(stat.is_some_and(|(_, stat)| FileType::from_raw_mode(stat.st_mode) == FileType::Directory))
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// All entries of the directory `path`, in the order of the disk.
+    fn list(&self, path: &[u8]) -> io::Result<Vec<(Vec<u8>, FileType)>> {
+        let fd = self.directory(path)?.ok_or_else(|| self.error(path, Errno::NOTDIR))?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let readable = rustix::fs::openat(&fd, ".", flags, Mode::empty()).map_err(|e| self.error(path, e))?;
+        let mut out = Vec::new();
+        for entry in Dir::new(readable).map_err(|e| self.error(path, e))? {
+            let entry = entry.map_err(|e| self.error(path, e))?;
+            let name = entry.file_name().to_bytes();
+            if name != b"." && name != b".." {
+                out.push((name.to_vec(), entry.file_type()));
+            }
+        }
+        Ok(out)
+    }
+
+    fn present(&self, path: &[u8]) -> io::Result<Option<(Arc<OwnedFd>, Stat)>> {
+        let Some((parent, stat)) = self.stat(path)? else { return Ok(None) };
+        Ok(self.visible(path, FileType::from_raw_mode(stat.st_mode))?.then_some((parent, stat)))
+    }
+}
+
+impl SourceTree for ContextDir {
+    fn metadata(&self, path: &[u8]) -> io::Result<Option<Metadata>> {
+        let Some((parent, stat)) = self.present(path)? else { return Ok(None) };
+        let (_, name) = split(path);
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Kind::File { size: stat.st_size as u64 },
+            FileType::Directory => Kind::Dir,
+            FileType::Symlink => {
+                let target = rustix::fs::readlinkat(&parent, name, Vec::new()).map_err(|e| self.error(path, e))?;
+                Kind::Symlink { target: target.into_bytes() }
+            }
+            FileType::Fifo => Kind::Fifo,
+            FileType::Socket => Kind::Socket,
+            FileType::CharacterDevice | FileType::BlockDevice | FileType::Unknown => device(&stat),
+        };
+        let xattrs = match kind {
+            Kind::File { .. } | Kind::Dir => xattrs(&parent, name).map_err(|e| self.error(path, e))?,
+            _ => BTreeMap::new(),
+        };
+        Ok(Some(Metadata { kind, mode: stat.st_mode & 0o7777, uid: 0, gid: 0, mtime: stat.st_mtime, xattrs }))
+    }
+
+    fn read_dir(&self, path: &[u8]) -> io::Result<Vec<Vec<u8>>> {
+        let mut out = Vec::new();
+        for (name, kind) in self.list(path)? {
+            let child = join(path, &name);
+            if self.visible(&child, kind)? {
+                out.push(name);
+            }
+        }
+        out.sort_unstable();
+        Ok(out)
+    }
+
+    fn open(&self, path: &[u8]) -> io::Result<Box<dyn Read + Send>> {
+        let missing = || self.error(path, Errno::NOENT);
+        let (parent, stat) = self.present(path)?.ok_or_else(missing)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(self.error(path, Errno::INVAL));
+        }
+        // Should a pipe take the file's place meanwhile, opening it must not wait for a writer.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&parent, split(path).1, flags, Mode::empty()).map_err(|e| self.error(path, e))?;
+        Ok(Box::new(File::from(fd)))
+    }
+
+    fn link_identity(&self, path: &[u8]) -> io::Result<Option<(u64, u64)>> {
+        let stat = self.present(path)?.map(|(_, stat)| stat).filter(|stat| stat.st_nlink > 1);
+        Ok(stat.map(|stat| (stat.st_dev, stat.st_ino)))
+    }
+
+    fn excluded(&self, path: &[u8]) -> io::Result<Option<Exclusion>> {
+        let Some(file) = &self.ignore else { return Ok(None) };
+        if self.stat(path)?.is_none() || self.present(path)?.is_some() {
+            return Ok(None);
+        }
+        Ok(file.patterns.decisive(path).map(|pattern| Exclusion { pattern, file: file.path.clone() }))
+    }
+}
+
+fn named(path: &Path, errno: Errno) -> io::Error {
+    let error = io::Error::from(errno);
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|b| *b == b'/') {
+        Some(at) => (&path[..at], &path[at + 1..]),
+        None => (b"", path),
+    }
+}
+
+fn join(parent: &[u8], name: &[u8]) -> Vec<u8> {
+    if parent.is_empty() { name.to_vec() } else { [parent, b"/", name].concat() }
+}
+
+fn device(stat: &Stat) -> Kind {
+    let (major, minor) = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::BlockDevice => Kind::BlockDevice { major, minor },
+        _ => Kind::CharDevice { major, minor },
+    }
+}
+
+/// The attributes of a file that belong into an image: the user's own and file capabilities. Labels, access control lists
+/// and the marks of overlay filesystems belong to this machine.
+fn xattrs(parent: &OwnedFd, name: &[u8]) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Errno> {
+    // There is no `*at` call for attributes before kernel 6.13, and handles opened with O_PATH are refused.
+    let mut path = format!("/proc/self/fd/{}/", parent.as_raw_fd()).into_bytes();
+    path.extend(if name.is_empty() { b"." } else { name });
+    let read = |get: &dyn Fn(&mut [u8]) -> Result<usize, Errno>| loop {
+        let mut buffer = vec![0; get(&mut [])?];
+        match get(&mut buffer) {
+            Ok(len) => return Ok(buffer[..len].to_vec()),
+            // It grew meanwhile.
+            Err(Errno::RANGE) => {}
+            Err(e) => return Err(e),
+        }
+    };
+    let names = match read(&|buffer: &mut [u8]| rustix::fs::llistxattr(&path[..], buffer)) {
+        Ok(names) => names,
+        // The filesystem has none; without /proc they cannot be read, and nothing can depend on them there.
+        Err(Errno::OPNOTSUPP | Errno::NOENT | Errno::NOTDIR) => return Ok(BTreeMap::new()),
+        Err(e) => return Err(e),
+    };
+    let mut out = BTreeMap::new();
+    for name in names.split(|b| *b == 0).filter(|name| belongs_to_image(name)) {
+        match read(&|buffer: &mut [u8]| rustix::fs::lgetxattr(&path[..], name, buffer)) {
+            Ok(value) => drop(out.insert(name.to_vec(), value)),
+            Err(Errno::NODATA) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(out)
+}
+
+fn belongs_to_image(name: &[u8]) -> bool {
+    let user =
+        name.starts_with(b"user.") && !name.starts_with(b"user.overlay.") && !name.starts_with(b"user.dockless.");
+    user || name == b"security.capability"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    fn tree(ignore: &str) -> (tempfile::TempDir, ContextDir) {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("a/b/c")).unwrap();
+        for file in ["top", "a/x", "a/b/y", "a/b/c/z"] {
+            fs::write(dir.path().join(file), file).unwrap();
+        }
+        symlink("/etc", dir.path().join("out")).unwrap();
+        symlink("a", dir.path().join("in")).unwrap();
+        fs::write(dir.path().join(".dockerignore"), ignore).unwrap();
+        let ignore = IgnoreFile::find(dir.path(), None).unwrap();
+        let context = ContextDir::open(dir.path(), ignore).unwrap();
+        (dir, context)
+    }
+
+    fn names(context: &ContextDir, path: &str) -> Vec<String> {
+        let names = context.read_dir(path.as_bytes()).unwrap();
+        names.into_iter().map(|name| String::from_utf8(name).unwrap()).collect()
+    }
+
+    #[test]
+    fn links_are_never_followed() {
+        let (_dir, context) = tree("");
+        assert!(
+            matches!(context.metadata(b"out").unwrap().unwrap().kind, Kind::Symlink { target } if target == b"/etc")
+        );
+        assert_eq!(context.metadata(b"out/passwd").unwrap(), None);
+        assert_eq!(context.metadata(b"in/x").unwrap(), None);
+        assert_eq!(context.metadata(b"top/x").unwrap(), None);
+        assert!(context.open(b"out/passwd").is_err());
+        assert!(context.read_dir(b"out").is_err());
+        assert!(context.metadata(b"a/../../x").unwrap().is_none(), "no `..` leads out");
+        assert!(context.metadata(b"..").unwrap().is_none());
+    }
+
+    #[test]
+    fn files_arrive_as_root_with_their_bytes() {
+        let (dir, context) = tree("");
+        let name = OsStr::from_bytes(b"n\xff");
+        fs::write(dir.path().join(name), "bytes").unwrap();
+        fs::hard_link(dir.path().join(name), dir.path().join("second")).unwrap();
+        let meta = context.metadata(b"n\xff").unwrap().unwrap();
+        assert_eq!((meta.uid, meta.gid, &meta.kind), (0, 0, &Kind::File { size: 5 }));
+        let mut text = String::new();
+        context.open(b"n\xff").unwrap().read_to_string(&mut text).unwrap();
+        assert_eq!(text, "bytes");
+        assert_eq!(context.link_identity(b"n\xff").unwrap(), context.link_identity(b"second").unwrap());
+        assert!(context.link_identity(b"second").unwrap().is_some());
+        assert_eq!(context.link_identity(b"top").unwrap(), None);
+    }
+
+    #[test]
+    fn an_excluded_directory_stays_for_what_is_taken_back() {
+        let (_dir, context) = tree("*\n!a/b/c/z\n");
+        assert_eq!(names(&context, ""), ["a"]);
+        assert_eq!(names(&context, "a"), ["b"]);
+        assert_eq!(names(&context, "a/b/c"), ["z"]);
+        assert!(context.metadata(b"a/x").unwrap().is_none());
+        let (_dir, context) = tree("a\n!a/nothing\n");
+        assert_eq!(context.metadata(b"a").unwrap(), None, "nothing below it is taken back");
+        let why = context.excluded(b"a/b/y").unwrap().unwrap();
+        assert_eq!(why.pattern, "a");
+        assert!(why.file.ends_with(".dockerignore"));
+        assert_eq!(context.excluded(b"a/missing").unwrap(), None);
+        assert_eq!(context.excluded(b"top").unwrap(), None);
+    }
+}
