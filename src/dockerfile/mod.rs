@@ -66,9 +66,8 @@ pub fn parse_bytes(bytes: &[u8]) -> Result<Dockerfile, ParseError> {
         let bad = (1..).zip(bytes.split(|byte| *byte == b'\n')).filter(|(_, line)| std::str::from_utf8(line).is_err());
         for (number, line) in bad {
             let comment = line.trim_ascii_start().starts_with(b"#");
-            let inside = |node: &Node| {
-                (node.first()..=node.last).contains(&number) && !(comment && node.heredocs.is_empty())
-            };
+            let inside =
+                |node: &Node| (node.first()..=node.last).contains(&number) && !(comment && node.heredocs.is_empty());
             if nodes.iter().any(inside) {
                 return Err(ParseError::new(ParseErrorKind::NotUtf8, Span::lines(number, number)));
             }

@@ -2,10 +2,10 @@
 
 use dockless::context::SourceTree;
 use dockless::oci::layer::{Kind, Metadata};
-use dockless::rootfs::LayerView;
 use dockless::rootfs::diff::{LeftOut, diff};
 use dockless::rootfs::gzip::Compression;
 use dockless::rootfs::layer::{LayerOptions, LayerWriter};
+use dockless::rootfs::{LayerView, unpack};
 use proptest::prelude::*;
 use rustix::fs::{FileType, Mode, XattrFlags};
 use rustix::mount::{MountFlags, UnmountFlags};
@@ -204,6 +204,7 @@ fn what_a_layer_lists() {
         assert_eq!(overlay.listed(), *expected, "{what}");
         let (tar, _) = overlay.layer(&[]);
         assert_eq!(snapshot(&apply(&overlay, &tar)), snapshot(&overlay.path("merged")), "{what}");
+        assert_eq!(stacked(&overlay, &tar), snapshot(&overlay.path("merged")), "{what}");
     }
 }
 
@@ -344,11 +345,24 @@ fn apply(overlay: &Overlay, tar: &[u8]) -> PathBuf {
     out
 }
 
-/// What is compared: metadata without the times of directories, content, and which path is the first name of the inode.
+/// What is compared: metadata without the times of directories, and content.
 type Seen = (Metadata, Vec<u8>);
 
 fn snapshot(root: &Path) -> BTreeMap<Vec<u8>, Seen> {
-    let (tree, mut found, mut todo) = (Plain(root.to_path_buf()), BTreeMap::new(), vec![Vec::new()]);
+    snapshot_of(&Plain(root.to_path_buf()))
+}
+
+/// The layer unpacked by ourselves on top of the lower directory.
+fn stacked(overlay: &Overlay, tar: &[u8]) -> BTreeMap<Vec<u8>, Seen> {
+    let (lower, top) = (overlay.path("lower"), overlay.path("unpacked/tree"));
+    let _ = fs::remove_dir_all(overlay.path("unpacked"));
+    fs::create_dir_all(&top).unwrap();
+    unpack(tar, &LayerView::new(std::slice::from_ref(&lower)).unwrap(), &top, None).unwrap();
+    snapshot_of(&LayerView::new(&[top, lower]).unwrap())
+}
+
+fn snapshot_of(tree: &dyn SourceTree) -> BTreeMap<Vec<u8>, Seen> {
+    let (mut found, mut todo) = (BTreeMap::new(), vec![Vec::new()]);
     while let Some(dir) = todo.pop() {
         for name in tree.read_dir(&dir).unwrap() {
             let path = if dir.is_empty() { name } else { [&dir[..], b"/", &name].concat() };
@@ -359,7 +373,7 @@ fn snapshot(root: &Path) -> BTreeMap<Vec<u8>, Seen> {
                     meta.mtime = 0;
                     todo.push(path.clone());
                 }
-                Kind::File { .. } => content = fs::read(root.join(OsStr::from_bytes(&path))).unwrap(),
+                Kind::File { .. } => assert!(tree.open(&path).unwrap().read_to_end(&mut content).is_ok()),
                 _ => {}
             }
             found.insert(path, (meta, content));
@@ -467,6 +481,7 @@ proptest! {
         prop_assert_eq!(&tar, &overlay.layer(&[]).0);
         let (wanted, before) = (snapshot(&merged), snapshot(&overlay.path("lower")));
         prop_assert_eq!(&snapshot(&apply(&overlay, &tar)), &wanted);
+        prop_assert_eq!(&stacked(&overlay, &tar), &wanted);
         if wanted == before && !names(&tar).iter().any(|name| name.contains(" => ")) {
             prop_assert_eq!(names(&tar), Vec::<String>::new());
         }

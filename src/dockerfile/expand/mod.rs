@@ -384,11 +384,8 @@ impl<'a, E: Env + ?Sized> Run<'a, E> {
                 let text = if longest { &word[1..] } else { &word };
                 let pattern = Pattern::parse(text).map_err(|source| invalid(text, source))?;
                 let value = value.unwrap_or_default();
-                let trimmed = if side == '#' {
-                    pattern.trim_start(value, longest)
-                } else {
-                    pattern.trim_end(value, longest)
-                };
+                let trimmed =
+                    if side == '#' { pattern.trim_start(value, longest) } else { pattern.trim_end(value, longest) };
                 trimmed.map_err(|source| invalid(text, source))
             }
             _ => Err(ExpandErrorKind::Modifier { modifier }),
