@@ -209,6 +209,13 @@ fn what_a_layer_lists() {
 }
 
 #[test]
+fn whiteouts_of_nothing_are_dropped() {
+    let overlay = Overlay::new(|lower| sh(lower, "mkdir d; echo > d/f; echo > file"));
+    sh(&overlay.path("upper"), "mknod w c 0 0; mkdir d n; ln w d/f; ln w d/g; ln w n/h; rm w; mknod x c 0 0");
+    assert_eq!(overlay.listed(), ["d/", "d/.wh.f", "n/"]);
+}
+
+#[test]
 fn mount_points_are_left_out() {
     let overlay = Overlay::new(|lower| sh(lower, "mkdir etc; echo > etc/hosts; mkdir dev"));
     sh(
