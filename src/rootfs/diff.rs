@@ -192,7 +192,7 @@ impl<W: Write> Differ<'_, W> {
     }
 
     fn enter(&mut self, fd: OwnedFd, dir: Directory) -> Result<(), DiffError> {
-        let mut names = list(&fd).map_err(self.walk.error())?;
+        let mut names = list(&fd).map_err(|error| self.walk.error(error))?;
         if dir.below && dir.hidden {
             self.add_hidden(&mut names)?;
         }
@@ -250,7 +250,7 @@ impl<W: Write> Differ<'_, W> {
         let mut old = self.parent.open(path).map_err(parent)?;
         let (mut a, mut b) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
         let same = loop {
-            let got = fill(file, &mut a).map_err(self.walk.error())?;
+            let got = fill(file, &mut a).map_err(|error| self.walk.error(error))?;
             let had = fill(&mut old, &mut b).map_err(parent)?;
             if a[..got] != b[..had] {
                 break false;
@@ -259,7 +259,7 @@ impl<W: Write> Differ<'_, W> {
                 break true;
             }
         };
-        file.rewind().map_err(self.walk.error())?;
+        file.rewind().map_err(|error| self.walk.error(error))?;
         Ok(same)
     }
 
@@ -313,14 +313,14 @@ fn link_groups(upper: &Path) -> Result<LinkGroups, DiffError> {
     let mut groups = LinkGroups::new();
     let mut walk = Walk::new();
     let root = open_root(upper)?;
-    let names = list(&root).map_err(walk.error())?;
+    let names = list(&root).map_err(|error| walk.error(error))?;
     walk.enter(root, names)?;
     while let Some(step) = walk.next()? {
         let Step::Entry(Name { name, whiteout: false }) = step else { continue };
         let stat = walk.stat(&name)?;
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
             let fd = walk.open(&name)?;
-            let names = list(&fd).map_err(walk.error())?;
+            let names = list(&fd).map_err(|error| walk.error(error))?;
             walk.enter(fd, names)?;
         } else if stat.st_nlink > 1 {
             groups.entry(id(&stat)).or_default().push(walk.path().to_vec());

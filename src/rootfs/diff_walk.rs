@@ -59,7 +59,7 @@ impl Walk {
 
     /// Goes into the current entry (or the root, at the start), whose descriptor and names are given.
     pub fn enter(&mut self, fd: OwnedFd, names: Vec<Name>) -> Result<(), DiffError> {
-        let stat = rustix::fs::fstat(&fd).map_err(self.error())?;
+        let stat = rustix::fs::fstat(&fd).map_err(|error| self.error(error))?;
         self.frames.push(Frame { fd: Some(fd), id: id(&stat), names: names.into_iter(), len: self.path.len() });
         if let Some(far) = self.frames.len().checked_sub(OPEN_DIRECTORIES + 1) {
             self.frames[far].fd = None;
@@ -95,24 +95,25 @@ impl Walk {
 
     /// `lstat` of `name` in the directory that the walk is in.
     pub fn stat(&self, name: &[u8]) -> Result<Stat, DiffError> {
-        rustix::fs::statat(self.dir()?, OsStr::from_bytes(name), AtFlags::SYMLINK_NOFOLLOW).map_err(self.error())
+        rustix::fs::statat(self.dir()?, OsStr::from_bytes(name), AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|error| self.error(error))
     }
 
     /// Opens the file or directory `name` for reading, in the directory that the walk is in.
     pub fn open(&self, name: &[u8]) -> Result<OwnedFd, DiffError> {
-        open(self.dir()?, name, OFlags::empty()).map_err(self.error())
+        open(self.dir()?, name, OFlags::empty()).map_err(|error| self.error(error))
     }
 
     /// Text of the symbolic link `name` in the directory that the walk is in.
     pub fn read_link(&self, name: &[u8]) -> Result<Vec<u8>, DiffError> {
-        let target = rustix::fs::readlinkat(self.dir()?, OsStr::from_bytes(name), Vec::new()).map_err(self.error())?;
+        let target = rustix::fs::readlinkat(self.dir()?, OsStr::from_bytes(name), Vec::new())
+            .map_err(|error| self.error(error))?;
         Ok(target.into_bytes())
     }
 
     /// An error about the current path.
-    pub fn error<E: Into<std::io::Error>>(&self) -> impl Fn(E) -> DiffError + use<E> {
-        let path = self.path.clone();
-        move |error| DiffError::Io { path: path.clone(), source: error.into() }
+    pub fn error(&self, error: impl Into<std::io::Error>) -> DiffError {
+        DiffError::Io { path: self.path.clone(), source: error.into() }
     }
 
     fn dir(&self) -> Result<BorrowedFd<'_>, DiffError> {
@@ -178,7 +179,7 @@ pub(super) fn look(walk: &Walk, name: &[u8], owners: &Owners) -> Result<Node, Di
     if matches!(FileType::from_raw_mode(stat.st_mode), FileType::RegularFile | FileType::Directory) {
         let opened = File::from(walk.open(name)?);
         // What is open is what will be read.
-        stat = rustix::fs::fstat(&opened).map_err(walk.error())?;
+        stat = rustix::fs::fstat(&opened).map_err(|error| walk.error(error))?;
         file = Some(opened);
     }
     let kind = match FileType::from_raw_mode(stat.st_mode) {
@@ -189,10 +190,10 @@ pub(super) fn look(walk: &Walk, name: &[u8], owners: &Owners) -> Result<Node, Di
         FileType::CharacterDevice => Kind::CharDevice { major: major(&stat), minor: minor(&stat) },
         FileType::BlockDevice => Kind::BlockDevice { major: major(&stat), minor: minor(&stat) },
         FileType::Socket => Kind::Socket,
-        FileType::Unknown => return Err(walk.error()(Errno::INVAL)),
+        FileType::Unknown => return Err(walk.error(Errno::INVAL)),
     };
     let is_dir = kind == Kind::Dir;
-    let found = xattrs::read(dir, name).map_err(walk.error())?;
+    let found = xattrs::read(dir, name).map_err(|error| walk.error(error))?;
     let mut meta = Metadata {
         kind,
         mode: stat.st_mode & 0o7777,
@@ -206,7 +207,7 @@ pub(super) fn look(walk: &Walk, name: &[u8], owners: &Owners) -> Result<Node, Di
     }
     // A stand-in's own bytes are nothing.
     let file = file.filter(|_| matches!(meta.kind, Kind::File { .. } | Kind::Dir));
-    let opaque = is_dir && xattrs::is_opaque(dir, name).map_err(walk.error())?;
+    let opaque = is_dir && xattrs::is_opaque(dir, name).map_err(|error| walk.error(error))?;
     let links = (!is_dir && stat.st_nlink > 1).then(|| id(&stat));
     Ok(Node { meta, links, file, opaque })
 }

@@ -2,10 +2,10 @@
 
 use dockless::context::SourceTree;
 use dockless::oci::layer::{Kind, Metadata};
-use dockless::rootfs::LayerView;
 use dockless::rootfs::diff::{LeftOut, diff};
 use dockless::rootfs::gzip::Compression;
 use dockless::rootfs::layer::{LayerOptions, LayerWriter};
+use dockless::rootfs::{LayerView, unpack};
 use proptest::prelude::*;
 use rustix::fs::{FileType, Mode, XattrFlags};
 use rustix::mount::{MountFlags, UnmountFlags};
@@ -204,7 +204,15 @@ fn what_a_layer_lists() {
         assert_eq!(overlay.listed(), *expected, "{what}");
         let (tar, _) = overlay.layer(&[]);
         assert_eq!(snapshot(&apply(&overlay, &tar)), snapshot(&overlay.path("merged")), "{what}");
+        assert_eq!(stacked(&overlay, &tar), snapshot(&overlay.path("merged")), "{what}");
     }
+}
+
+#[test]
+fn whiteouts_of_nothing_are_dropped() {
+    let overlay = Overlay::new(|lower| sh(lower, "mkdir d; echo > d/f; echo > file"));
+    sh(&overlay.path("upper"), "mknod w c 0 0; mkdir d n; ln w d/f; ln w d/g; ln w n/h; rm w; mknod x c 0 0");
+    assert_eq!(overlay.listed(), ["d/", "d/.wh.f", "n/"]);
 }
 
 #[test]
@@ -257,6 +265,26 @@ fn overrides_are_honoured_and_stripped() {
     let mut layer = LayerWriter::new(Vec::new(), LayerOptions::default());
     let error = diff(&upper, &Plain(overlay.path("lower")), &[], &mut layer).unwrap_err();
     assert!(format!("{error:?}").contains("'7:8'"), "{error:?}");
+}
+
+#[test]
+fn file_capabilities_are_carried() {
+    // Version 2, CAP_NET_RAW permitted and effective.
+    let value = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let set = |path: PathBuf| rustix::fs::setxattr(path, "security.capability", &value, XattrFlags::empty()).unwrap();
+    let overlay = Overlay::new(|lower| {
+        sh(lower, "echo > kept; echo > lost; echo > same");
+        ["kept", "lost", "same"].iter().for_each(|name| set(lower.join(name)));
+    });
+    let merged = overlay.path("merged");
+    sh(&merged, "chmod 700 kept; echo 2 > lost; chmod 644 same; echo > new");
+    set(merged.join("new"));
+    let (tar, _) = overlay.layer(&[]);
+    assert_eq!(names(&tar), ["kept", "lost", "new"]);
+    let applied = snapshot(&apply(&overlay, &tar));
+    assert_eq!(applied, snapshot(&merged));
+    let has = |name: &[u8]| applied[name].0.xattrs.contains_key(&b"security.capability"[..]);
+    assert_eq!((has(b"kept"), has(b"lost"), has(b"same"), has(b"new")), (true, false, true, true));
 }
 
 #[test]
@@ -324,11 +352,24 @@ fn apply(overlay: &Overlay, tar: &[u8]) -> PathBuf {
     out
 }
 
-/// What is compared: metadata without the times of directories, content, and which path is the first name of the inode.
+/// What is compared: metadata without the times of directories, and content.
 type Seen = (Metadata, Vec<u8>);
 
 fn snapshot(root: &Path) -> BTreeMap<Vec<u8>, Seen> {
-    let (tree, mut found, mut todo) = (Plain(root.to_path_buf()), BTreeMap::new(), vec![Vec::new()]);
+    snapshot_of(&Plain(root.to_path_buf()))
+}
+
+/// The layer unpacked by ourselves on top of the lower directory.
+fn stacked(overlay: &Overlay, tar: &[u8]) -> BTreeMap<Vec<u8>, Seen> {
+    let (lower, top) = (overlay.path("lower"), overlay.path("unpacked/tree"));
+    let _ = fs::remove_dir_all(overlay.path("unpacked"));
+    fs::create_dir_all(&top).unwrap();
+    unpack(tar, &LayerView::new(std::slice::from_ref(&lower)).unwrap(), &top, None).unwrap();
+    snapshot_of(&LayerView::new(&[top, lower]).unwrap())
+}
+
+fn snapshot_of(tree: &dyn SourceTree) -> BTreeMap<Vec<u8>, Seen> {
+    let (mut found, mut todo) = (BTreeMap::new(), vec![Vec::new()]);
     while let Some(dir) = todo.pop() {
         for name in tree.read_dir(&dir).unwrap() {
             let path = if dir.is_empty() { name } else { [&dir[..], b"/", &name].concat() };
@@ -339,7 +380,7 @@ fn snapshot(root: &Path) -> BTreeMap<Vec<u8>, Seen> {
                     meta.mtime = 0;
                     todo.push(path.clone());
                 }
-                Kind::File { .. } => content = fs::read(root.join(OsStr::from_bytes(&path))).unwrap(),
+                Kind::File { .. } => assert!(tree.open(&path).unwrap().read_to_end(&mut content).is_ok()),
                 _ => {}
             }
             found.insert(path, (meta, content));
@@ -447,6 +488,7 @@ proptest! {
         prop_assert_eq!(&tar, &overlay.layer(&[]).0);
         let (wanted, before) = (snapshot(&merged), snapshot(&overlay.path("lower")));
         prop_assert_eq!(&snapshot(&apply(&overlay, &tar)), &wanted);
+        prop_assert_eq!(&stacked(&overlay, &tar), &wanted);
         if wanted == before && !names(&tar).iter().any(|name| name.contains(" => ")) {
             prop_assert_eq!(names(&tar), Vec::<String>::new());
         }
