@@ -47,7 +47,7 @@ pub struct Ended {
 /// for it. Standard input, output and error are the caller's; `payload` is what [`entered`] gives there.
 ///
 /// SIGINT, SIGTERM, SIGHUP and SIGQUIT that a process sends to the caller meanwhile are passed on; those of a terminal reach
-/// the role by themselves. The role is killed when the calling thread ends.
+/// the role by themselves. That takes a caller without other threads, which would get them. The role is killed when the calling thread ends.
 pub fn enter(exe: &Path, role: Role, payload: &[u8]) -> Result<Ended, SandboxError> {
     let signals = child::block_forwarded(&[]).map_err(|source| SandboxError::Control { role: role.name(), source })?;
     let result = enter_blocked(exe, role, payload, &signals);

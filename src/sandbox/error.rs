@@ -187,6 +187,7 @@ pub enum Step {
     Signals,
     Wait,
     ReplaceDirectory,
+    Unmount,
 }
 
 /// Which namespaces.
@@ -226,6 +227,7 @@ impl fmt::Display for Step {
             Step::Capabilities => "drop capabilities",
             Step::Signals => "block signals",
             Step::Wait => "wait for the command",
+            Step::Unmount => "clear away",
             Step::ReplaceDirectory => "remove and make again the directory of a lower layer in",
         })
     }

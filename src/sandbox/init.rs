@@ -81,16 +81,18 @@ fn run_job(control: &Control) -> Result<(), Failure> {
     mounts::write_own_files(&root, spec)?;
     let tree = root.open()?;
     let mut stubs = Stubs::default();
+    let place = Place { root, ids };
     let done = Targets::prepare(&mut stubs, tree.as_fd(), spec)
-        .and_then(|targets| run_inner(control, &job, &Place { root, targets, ids }, fds, &signals));
+        .and_then(|targets| run_inner(control, &job, &place, &targets, fds, &signals));
     stubs.remove(tree.as_fd())?;
+    drop(tree);
+    place.root.unmount(&job.spec.root)?;
     done
 }
 
 /// What the first process prepared for the second.
 struct Place {
     root: MountedRoot,
-    targets: Targets,
     ids: Ids,
 }
 
@@ -99,6 +101,7 @@ fn run_inner(
     control: &Control,
     job: &Job,
     place: &Place,
+    targets: &Targets,
     fds: Vec<OwnedFd>,
     signals: &SignalSet,
 ) -> Result<(), Failure> {
@@ -116,7 +119,7 @@ fn run_inner(
         }
         Fork::Child => {
             drop(ours);
-            let told = match pid_one(&alive, control, job, place, fds) {
+            let told = match pid_one(&alive, control, job, place, targets, fds) {
                 Ok(exit) => FromInit::Ended(exit),
                 Err(failure) => FromInit::Failed(failure),
             };
@@ -126,7 +129,14 @@ fn run_inner(
     }
 }
 
-fn pid_one(alive: &Control, control: &Control, job: &Job, place: &Place, fds: Vec<OwnedFd>) -> Result<Exit, Failure> {
+fn pid_one(
+    alive: &Control,
+    control: &Control,
+    job: &Job,
+    place: &Place,
+    targets: &Targets,
+    fds: Vec<OwnedFd>,
+) -> Result<Exit, Failure> {
     die_with_parent(alive)?;
     let signals = block_forwarded(&[Signal::CHILD]).during(Step::Signals)?;
     let proc = if job.own_pids { Some(mounts::new_proc()?) } else { None };
@@ -134,7 +144,7 @@ fn pid_one(alive: &Control, control: &Control, job: &Job, place: &Place, fds: Ve
         set_child_subreaper(Some(rustix::process::getpid())).during(Step::Fork)?;
     }
     sys::unshare(UnshareFlags::NEWNS).during(Step::Unshare(Namespaces::Mount))?;
-    mounts::mount_all(&place.root, &place.targets, proc, &job.spec)?;
+    mounts::mount_all(&place.root, targets, proc, &job.spec)?;
     change_root(&place.root)?;
     let prepared = Prepared::new(&job.spec, &place.ids)?;
     prepared.make_cwd()?;

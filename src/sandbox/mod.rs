@@ -10,7 +10,9 @@
 //! /dev of its own; copies of the host's resolv.conf and hosts; exactly the given environment; no descriptor but 0, 1, 2.
 //! It has Docker's fourteen capabilities, inside the user namespace. Nothing that is mounted or running stays afterwards.
 //!
-//! What it may do that a container under Docker may not: there is no seccomp filter and no cgroup limit.
+//! What it may do that a container under Docker may not: there is no seccomp filter and no cgroup limit. Where the /proc
+//! outside has masked parts (in most containers) there is no pid namespace either: the command sees the processes of the
+//! container, cannot read or trace those of the build, but can end them.
 
 mod child;
 mod enter;

@@ -115,6 +115,19 @@ impl MountedRoot {
         Ok(MountedRoot { scratch, path })
     }
 
+    /// Takes the root away again, once nothing uses it, and makes the work directory of an overlay as empty as it was: what
+    /// a volatile overlay leaves there forbids a second mount.
+    pub(super) fn unmount(&self, root: &Root) -> Result<(), Failure> {
+        rustix::mount::unmount(&self.path, rustix::mount::UnmountFlags::DETACH).during_at(Step::Unmount, &self.path)?;
+        match root {
+            Root::Overlay { work, .. } => {
+                let left = work.join("work");
+                sys::remove_tree(&left).during_at(Step::Unmount, &left)
+            }
+            Root::Dir(_) => Ok(()),
+        }
+    }
+
     /// The root as a place in the mount namespace that this process is in now.
     pub(super) fn open(&self) -> Result<OwnedFd, Failure> {
         place(&self.path)

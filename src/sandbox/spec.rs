@@ -1,14 +1,14 @@
 //! What is to be run, and where.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 /// The root file system of a command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Root {
-    /// An overlay. It is mounted `volatile`, so `upper` and `work` serve one run: a second one needs another, empty `work`.
+    /// An overlay, mounted `volatile`: nothing of it is safe on disk before the caller has synced what it keeps.
     Overlay {
         /// Unpacked layers, the top one first; may be empty.
         #[serde(with = "paths")]
@@ -16,8 +16,8 @@ pub enum Root {
         /// Where changes go. Its mode and owner are those of the root directory.
         #[serde(with = "path")]
         upper: PathBuf,
-        /// An empty directory on the file system of `upper`. What is left there afterwards goes with
-        /// [`crate::sys::remove_tree`].
+        /// An empty directory on the file system of `upper`; empty again afterwards, unless the run was killed
+        /// ([`crate::sys::remove_tree`] removes what is left then).
         #[serde(with = "path")]
         work: PathBuf,
     },
@@ -113,7 +113,7 @@ mod path {
     use super::*;
     use serde::{Deserializer, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(path: &PathBuf, to: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
         path.as_os_str().serialize(to)
     }
 

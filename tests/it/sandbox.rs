@@ -1,12 +1,14 @@
 //! Tests of `sandbox`, with the real binary and a busybox root.
 
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use dockless::sandbox::{
     Exit, IdMapKind, Mount, MountSource, Network, OverlayProbe, Root, RunSpec, TrialResult, probe, trial,
 };
+use rustix::process::{Pid, Signal, kill_process};
 
 const EXE: &str = env!("CARGO_BIN_EXE_dockless");
 
@@ -98,38 +100,60 @@ fn stdout(spec: RunSpec) -> String {
     result.stdout
 }
 
+/// Whether a process with this command line runs anywhere.
+fn running(command: &str) -> bool {
+    let line = format!("{}\0", command.replace(' ', "\0")).into_bytes();
+    let processes = fs_err::read_dir("/proc").unwrap();
+    processes
+        .into_iter()
+        .any(|entry| fs_err::read(entry.unwrap().path().join("cmdline")).is_ok_and(|text| text == line))
+}
+
 /// An ordinary user that no machine has.
 const USER: u32 = 61234;
 
-/// Runs this test binary again as [`USER`], who runs `specs`; `ranges` gives that user subordinate ids. The mount
-/// namespace lets the user and the grants exist for this process alone.
-fn run_as_user(tree: &Tree, specs: &[RunSpec], ranges: bool) -> Result<Vec<TrialResult>, String> {
+/// How to become [`USER`], a shell prefix.
+const AS_USER: &str = "setpriv --reuid 61234 --regid 61234 --clear-groups";
+
+/// Starts this test binary again to run `specs`, by the shell command `prefix`, after `setup`, in a mount namespace of its
+/// own where [`USER`] exists and has the subordinate ids `ranges`.
+fn start_elsewhere(tree: &Tree, specs: &[RunSpec], ranges: &str, setup: &str, prefix: &str) -> Child {
     let passwd = fs_err::read_to_string("/etc/passwd").unwrap() + &format!("dltest:x:{USER}:{USER}::/:/bin/sh\n");
     fs_err::write(tree.path("passwd"), passwd).unwrap();
-    fs_err::write(tree.path("subid"), if ranges { format!("{USER}:700000:65536\n") } else { String::new() }).unwrap();
+    fs_err::write(tree.path("subid"), ranges).unwrap();
     fs_err::write(tree.path("specs"), serde_json::to_vec(specs).unwrap()).unwrap();
     fs_err::write(tree.path("results"), "").unwrap();
-    let owned = Command::new("chown").args(["-R", &format!("{USER}:{USER}")]).arg(tree.dir.path()).status().unwrap();
-    assert!(owned.success());
-    let script = "mount --bind \"$1/passwd\" /etc/passwd && mount --bind \"$1/subid\" /etc/subuid &&
-        mount --bind \"$1/subid\" /etc/subgid && exec setpriv --reuid \"$2\" --regid \"$2\" --clear-groups \
-        \"$3\" --exact sandbox::acts_as_an_ordinary_user --ignored --nocapture";
-    let output = Command::new("unshare")
-        .args(["--mount", "sh", "-c", script, "sh"])
+    let script = format!(
+        "mount --bind $1/passwd /etc/passwd && mount --bind $1/subid /etc/subuid && mount --bind $1/subid /etc/subgid &&
+         {setup} exec {prefix} $2 --exact sandbox::acts_elsewhere --ignored --nocapture"
+    );
+    Command::new("unshare")
+        .args(["--mount", "sh", "-c", &script, "sh"])
         .arg(tree.dir.path())
-        .arg(USER.to_string())
         .arg(std::env::current_exe().unwrap())
         .env("DOCKLESS_TEST_TREE", tree.dir.path())
-        .output()
-        .unwrap();
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn results_of(tree: &Tree, child: Child) -> Result<Vec<TrialResult>, String> {
+    let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{output:?}");
     serde_json::from_slice(&fs_err::read(tree.path("results")).unwrap()).unwrap()
 }
 
-/// Not a test by itself: the process that `run_as_user` starts.
+fn run_as_user(tree: &Tree, specs: &[RunSpec], ranges: &str) -> Result<Vec<TrialResult>, String> {
+    let owned = Command::new("chown").args(["-R", &format!("{USER}:{USER}")]).arg(tree.dir.path()).status().unwrap();
+    assert!(owned.success());
+    let setup = "chown 61234:61234 $1/results &&";
+    results_of(tree, start_elsewhere(tree, specs, ranges, setup, AS_USER))
+}
+
+/// Not a test by itself: the process that `start_elsewhere` starts.
 #[test]
 #[ignore = "started by other tests"]
-fn acts_as_an_ordinary_user() {
+fn acts_elsewhere() {
     let tree = PathBuf::from(std::env::var_os("DOCKLESS_TEST_TREE").expect("started by another test"));
     let specs: Vec<RunSpec> = serde_json::from_slice(&fs_err::read(tree.join("specs")).unwrap()).unwrap();
     let results = trial(Path::new(EXE), &specs).map_err(|error| error.to_string());
@@ -222,8 +246,7 @@ fn ends_what_the_command_leaves_running() {
     let tree = Tree::new();
     let started = "sleep 54321 & (sleep 54321 &) ; echo started";
     assert_eq!(stdout(tree.sh("a", started)), "started\n");
-    let left = Command::new("pgrep").args(["-fx", "sleep 54321"]).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&left.stdout), "");
+    assert!(!running("sleep 54321"));
     // Orphans go to pid 1, which reaps them: no zombie is left when the command looks.
     let reaped = "(sleep 0 & exec true); sleep 1; for s in /proc/[0-9]*/stat; do read a b c d < $s; [ $c = Z ] && echo zombie $b; done; true";
     assert_eq!(stdout(tree.sh("b", reaped)), "");
@@ -392,8 +415,7 @@ fn leaves_no_mount_and_no_process() {
     run(tree.sh("b", "kill -KILL $$"));
     assert_eq!(fs_err::read_to_string("/proc/self/mountinfo").unwrap(), before);
     run(tree.sh("c", "sleep 54322 & sleep 54322 & kill -KILL $$"));
-    let left = Command::new("pgrep").args(["-fx", "sleep 54322"]).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&left.stdout), "");
+    assert!(!running("sleep 54322"));
 }
 
 #[test]
@@ -405,7 +427,7 @@ fn runs_for_an_ordinary_user_with_ranges() {
         tree.sh("a", "id -u; echo x > /new; chown 1000:33 /new; stat -c %u:%g /new; rm -r /root; mkdir /root"),
         as_app,
     ];
-    let results = run_as_user(&tree, &specs, true).unwrap();
+    let results = run_as_user(&tree, &specs, "61234:700000:65536\n").unwrap();
     assert_eq!((results[0].stdout.as_str(), results[0].stderr.as_str()), ("0\n1000:33\n", ""), "{results:?}");
     assert_eq!(results[1].stdout.lines().take(2).collect::<Vec<_>>(), ["1000", "1001 33"], "{results:?}");
     let new = fs_err::metadata(tree.path("a/new")).unwrap();
@@ -418,7 +440,7 @@ fn runs_for_an_ordinary_user_with_one_id() {
     let mut as_app = tree.sh("b", "true");
     as_app.user = "app".into();
     let results =
-        run_as_user(&tree, &[tree.sh("a", "id -u; id -g; echo x > /new; rm -r /root; mkdir /root"), as_app], false);
+        run_as_user(&tree, &[tree.sh("a", "id -u; id -g; echo x > /new; rm -r /root; mkdir /root"), as_app], "");
     let results = results.unwrap();
     assert_eq!((results[0].stdout.as_str(), results[0].exit.clone()), ("0\n0\n", Ok(Exit::Code(0))), "{results:?}");
     assert_eq!(fs_err::metadata(tree.path("a/new")).unwrap().uid(), USER);
@@ -438,4 +460,76 @@ fn probes_what_the_machine_allows() {
     };
     assert!(failure.to_string().contains("/proc"), "{failure}");
     assert_eq!(fs_err::read_dir(tree.dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn runs_where_proc_is_masked() {
+    let tree = Tree::new();
+    let specs = [
+        tree.sh("a", "echo $$ > /tmp/x; read pid rest < /proc/self/stat; [ -d /proc/$pid ] && echo proc; sleep 54324 & (sleep 54324 &)"),
+        tree.sh("b", "cat /proc/version; kill -TERM $$"),
+    ];
+    // As container engines do: what lies on top of a part of /proc is locked for user namespaces.
+    let setup = "mount --bind /dev/null /proc/version && mount --make-rprivate / &&";
+    let results = results_of(&tree, start_elsewhere(&tree, &specs, "", setup, "")).unwrap();
+    assert_eq!((results[0].stdout.as_str(), results[0].exit.clone()), ("proc\n", Ok(Exit::Code(0))), "{results:?}");
+    assert_eq!((results[1].stdout.as_str(), results[1].exit.clone()), ("", Ok(Exit::Signal(15))), "{results:?}");
+    assert!(!running("sleep 54324"));
+    assert_eq!(tree.upper("a"), ["tmp", "tmp/x"]);
+}
+
+/// Blocks the signal in every thread of the test harness, so that it meets the thread that waits for it.
+const BLOCKED: &str = "env --block-signal=TERM";
+
+/// A command that tells through a fifo that it runs, and holds it open as long as anything of it does.
+fn long_running(tree: &Tree, script: &str) -> RunSpec {
+    fs_err::create_dir(tree.path("fifo")).unwrap();
+    assert!(Command::new("mkfifo").arg(tree.path("fifo/f")).status().unwrap().success());
+    let mut spec = tree.sh("a", &format!("{script}; exec 9> /fifo/f; echo up >&9; sleep 54325 & wait; exit 1"));
+    spec.mounts = vec![Mount { source: MountSource::Bind(tree.path("fifo")), target: "/fifo".into(), readonly: false }];
+    spec
+}
+
+/// Sends `signal` to the process that waits for the command once that runs; returns when nothing of it runs any more.
+fn signal_when_up(tree: &Tree, child: &Child, signal: Signal) {
+    let mut fifo = BufReader::new(fs_err::File::open(tree.path("fifo/f")).unwrap());
+    let mut line = String::new();
+    fifo.read_line(&mut line).unwrap();
+    assert_eq!(line, "up\n");
+    kill_process(Pid::from_child(child), signal).unwrap();
+    fifo.read_to_string(&mut line).unwrap();
+}
+
+#[test]
+fn dies_with_the_process_that_waits() {
+    for signal in [Signal::KILL, Signal::TERM] {
+        let tree = Tree::new();
+        let mut child = start_elsewhere(&tree, &[long_running(&tree, "true")], "", "", BLOCKED);
+        signal_when_up(&tree, &child, signal);
+        if signal == Signal::KILL {
+            assert!(!child.wait().unwrap().success());
+        } else {
+            let error = results_of(&tree, child).unwrap_err();
+            assert_eq!(error, "the sandbox's trial process ended early: killed by signal 15");
+        }
+    }
+}
+
+#[test]
+fn passes_signals_on_to_a_command_that_inherits() {
+    let tree = Tree::new();
+    let mut spec = long_running(&tree, "trap 'exit 9' TERM");
+    spec.stdio = dockless::sandbox::Stdio::Inherit;
+    let child = start_elsewhere(&tree, &[spec], "", "", BLOCKED);
+    signal_when_up(&tree, &child, Signal::TERM);
+    assert_eq!(results_of(&tree, child).unwrap()[0].exit, Ok(Exit::Code(9)));
+}
+
+#[test]
+fn runs_twice_in_one_upper_directory() {
+    let tree = Tree::new();
+    let spec = tree.sh("a", "[ -e /x ] && echo again; echo > /x");
+    let results = trial(Path::new(EXE), &[spec.clone(), spec]).unwrap();
+    assert_eq!((results[0].stdout.as_str(), results[1].stdout.as_str()), ("", "again\n"), "{results:?}");
+    assert_eq!(fs_err::read_dir(tree.path("a.work")).unwrap().count(), 0);
 }
