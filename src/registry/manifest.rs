@@ -104,9 +104,15 @@ impl RegistryClient {
             let media_type = format!("{} of {} bytes", descriptor.media_type(), descriptor.size());
             return Err(RegistryError::MediaType { origin: resolved.origin.to_string(), media_type });
         }
-        let mut bytes = Vec::new();
-        self.fetch_blob(&resolved.origin, descriptor, &mut bytes)?;
-        Ok(bytes)
+        let fetch = || {
+            let mut bytes = Vec::new();
+            self.fetch_blob(&resolved.origin, descriptor, &mut bytes).map(|()| bytes)
+        };
+        // As with manifests, a wrong digest is asked for once more.
+        match fetch() {
+            Err(RegistryError::Digest { .. }) => fetch(),
+            result => result,
+        }
     }
 
     /// Pulls manifest and config of `reference` into the store and remembers where the layers are; they come when

@@ -1,4 +1,5 @@
 //! What the tests share: registries, bases, temporary stores.
 
 pub mod bases;
+pub mod faulty;
 pub mod registry;

@@ -1,6 +1,8 @@
 //! Tests of `registry`: against Debian's docker-registry, and against one that misbehaves on purpose.
 
-use super::support::registry::{Options, Registry};
+mod faults;
+
+use crate::support::registry::{Options, Registry};
 use dockless::http::{Http, RetryPolicy, Secret, Settings, TlsSettings};
 use dockless::oci::{Platform, Reference};
 use dockless::progress::{Event, Outcome, Progress};
@@ -229,7 +231,7 @@ fn mirrors_are_asked_first_and_then_the_registry() {
     let mirror = Registry::start();
     mirror.put_base("busybox");
     let registry = Registry::start();
-    registry.put(&super::support::bases::layout("busybox"), "library/only-here:1");
+    registry.put(&crate::support::bases::layout("busybox"), "library/only-here:1");
     let mirrors = [(registry.host().to_string(), vec![mirror.host().to_string()])].into();
     let settings = dockless::registry::Settings { mirrors, ..Default::default() };
     let client = RegistryClient::new(Arc::new(Http::new(impatient())), Keychain::anonymous(), settings);

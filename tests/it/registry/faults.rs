@@ -1,0 +1,353 @@
+//! Every request of a pull and of a push, with everything that can go wrong with it.
+
+use super::{Quiet, client, impatient, linux, store, told};
+use crate::support::faulty::{Fault, Faulty, Habits, SECRET, Seen};
+use dockless::http::{Secret, Settings, Timeouts};
+use dockless::oci::manifest::{OCI_CONFIG, OCI_INDEX, OCI_LAYER_GZIP, OCI_MANIFEST};
+use dockless::oci::{Descriptor, Digest, Reference, manifest};
+use dockless::registry::{Keychain, RegistryClient, RegistryError};
+use dockless::store::Store;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+const TAG: &str = "1";
+/// More requests than any operation here may need, whatever goes wrong.
+const BOUND: usize = 120;
+
+/// The image's parts. The layers are larger than what one read or one packet takes.
+struct Image {
+    layers: Vec<Vec<u8>>,
+    config: Vec<u8>,
+    manifest: Vec<u8>,
+    index: Vec<u8>,
+}
+
+fn image() -> Image {
+    let noise = |seed: u32, len: usize| -> Vec<u8> {
+        (0..len as u32).map(|i| (i.wrapping_mul(2_654_435_761).wrapping_add(seed) >> 13) as u8).collect()
+    };
+    let layers = vec![noise(1, 700_000), noise(2, 5)];
+    let config = format!(
+        r#"{{"architecture":"{}","os":"linux","rootfs":{{"type":"layers","diff_ids":["{}","{}"]}}}}"#,
+        linux().architecture,
+        Digest::sha256("a"),
+        Digest::sha256("b")
+    );
+    let config = config.into_bytes();
+    let part = |kind: &str, bytes: &[u8]| {
+        format!(r#"{{"mediaType":"{kind}","digest":"{}","size":{}}}"#, Digest::sha256(bytes), bytes.len())
+    };
+    let parts: Vec<String> = layers.iter().map(|layer| part(OCI_LAYER_GZIP, layer)).collect();
+    let manifest = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{OCI_MANIFEST}","config":{},"layers":[{}]}}"#,
+        part(OCI_CONFIG, &config),
+        parts.join(",")
+    );
+    let manifest = manifest.into_bytes();
+    let platform = format!(r#","platform":{{"os":"linux","architecture":"{}"}}}}"#, linux().architecture);
+    let entry = part(OCI_MANIFEST, &manifest).replacen('}', &platform, 1);
+    let index = format!(r#"{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":[{entry}]}}"#);
+    Image { layers, config, manifest, index: index.into_bytes() }
+}
+
+impl Image {
+    fn put_into(&self, registry: &Faulty) {
+        for blob in self.layers.iter().chain([&self.config]) {
+            registry.put_blob(blob);
+        }
+        registry.put_manifest(OCI_MANIFEST, &self.manifest, None);
+        registry.put_manifest(OCI_INDEX, &self.index, Some(TAG));
+    }
+
+    fn put_into_store(&self, store: &Store) -> Descriptor {
+        for blob in self.layers.iter().chain([&self.config, &self.manifest]) {
+            store.put_blob(blob).unwrap();
+        }
+        manifest::descriptor(OCI_MANIFEST, &Digest::sha256(&self.manifest), self.manifest.len() as u64)
+    }
+
+    /// What is in the store is right; whether all of it is there.
+    fn is_in_store(&self, store: &Store) -> bool {
+        let parts = self.layers.iter().chain([&self.config, &self.manifest, &self.index]);
+        let mut there = true;
+        for part in parts {
+            let digest = Digest::sha256(part);
+            match store.has_blob(&digest).unwrap() {
+                Some(_) => assert_eq!(store.read_blob(&digest, 1 << 20).unwrap(), *part),
+                None => there = false,
+            }
+        }
+        there
+    }
+
+    /// A registry that knows the tag has everything, as it was sent.
+    fn is_in(&self, registry: &Faulty) -> bool {
+        let Some(found) = registry.manifest(TAG) else { return false };
+        assert_eq!(found, self.manifest);
+        for blob in self.layers.iter().chain([&self.config]) {
+            assert_eq!(registry.blob(&Digest::sha256(blob)).as_ref(), Some(blob));
+        }
+        true
+    }
+}
+
+/// One transfer at a time, so that requests come in the same order in every run.
+fn orderly(registry: &Faulty, settings: Settings) -> RegistryClient {
+    let keychain = Keychain::anonymous().with(&registry.host(), "me", Secret::new(SECRET), "--creds");
+    let one = dockless::registry::Settings { parallel: 1, ..Default::default() };
+    RegistryClient::new(Arc::new(dockless::http::Http::new(settings)), keychain, one)
+}
+
+fn brisk() -> Settings {
+    let short = Duration::from_millis(300);
+    Settings { timeouts: Timeouts { connect: short, idle: short, commit: short }, ..impatient() }
+}
+
+fn reference(registry: &Faulty) -> Reference {
+    format!("{}/team/app:{TAG}", registry.host()).parse().unwrap()
+}
+
+fn pull(registry: &Faulty, store: &Store) -> Result<(), RegistryError> {
+    let client = orderly(registry, brisk());
+    let (resolved, _) = client.pull_image(store, &reference(registry), &linux(), &Quiet)?;
+    client.ensure_blobs(store, &resolved.origin, resolved.manifest.layers(), &Quiet)
+}
+
+fn push(registry: &Faulty, store: &Store) -> Result<(), RegistryError> {
+    let what = image().put_into_store(store);
+    orderly(registry, brisk()).push_image(store, &what, &reference(registry), &Quiet).map(drop)
+}
+
+/// The requests of an operation that nothing disturbs.
+fn undisturbed(push: bool) -> Vec<Seen> {
+    let registry = Faulty::start();
+    run(&registry, push).unwrap();
+    registry.seen()
+}
+
+/// Runs the operation and holds what must hold whatever happens.
+fn run(registry: &Faulty, pushes: bool) -> Result<(), RegistryError> {
+    let (image, (_dir, store)) = (image(), store());
+    let result = if pushes {
+        push(registry, &store)
+    } else {
+        image.put_into(registry);
+        pull(registry, &store)
+    };
+    match (&result, pushes) {
+        (Ok(()), false) => assert!(image.is_in_store(&store)),
+        (Ok(()), true) => assert!(image.is_in(registry)),
+        (Err(error), _) => {
+            image.is_in_store(&store);
+            let text = format!("{} {error:?}", told(error));
+            assert!(text.contains(&registry.host()) && !text.contains(SECRET), "{text}");
+        }
+    }
+    assert!(registry.seen().len() <= BOUND, "{} requests", registry.seen().len());
+    result
+}
+
+fn faults() -> Vec<Fault> {
+    let statuses = [400, 401, 403, 404, 405, 408, 413, 416, 429, 499, 500, 502, 503, 504];
+    let others = [
+        Fault::Reset,
+        Fault::LostAnswer,
+        Fault::ResetInBody,
+        Fault::Short,
+        Fault::Corrupt,
+        Fault::Long,
+        Fault::Hang,
+        Fault::Garbage,
+        Fault::Loop,
+        Fault::Redirect("http://169.254.169.254".into()),
+        Fault::Code(400, "DIGEST_INVALID"),
+        Fault::Code(400, "MANIFEST_BLOB_UNKNOWN"),
+    ];
+    statuses.into_iter().map(Fault::Status).chain(others).collect()
+}
+
+/// Whether `fault`, happening once to `request`, must not be noticed at all.
+fn passes(fault: &Fault, request: &Seen) -> bool {
+    let kind = request.kind();
+    match fault {
+        Fault::Status(401) => !kind.contains("token"),
+        Fault::Status(404 | 416) => kind == "PUT blobs/uploads/" || kind == "POST blobs/uploads/",
+        Fault::Status(status) => matches!(status, 408 | 429 | 499 | 500 | 502..=504),
+        Fault::Reset | Fault::LostAnswer | Fault::Hang | Fault::Garbage => true,
+        Fault::ResetInBody => true,
+        Fault::Short | Fault::Corrupt => kind == "GET blobs" || kind == "GET manifests",
+        Fault::Code(_, "DIGEST_INVALID") => kind == "PUT blobs/uploads/",
+        Fault::Code(_, "MANIFEST_BLOB_UNKNOWN") => kind == "PUT manifests",
+        _ => false,
+    }
+}
+
+/// For every request and every fault, once and for ever: it succeeds, or ends with a clear error.
+fn disturb(pushes: bool) {
+    let mut wrong = Vec::new();
+    for (number, request) in undisturbed(pushes).into_iter().enumerate() {
+        for fault in faults() {
+            let (once, kind) = (fault.clone(), request.kind());
+            let registry = Faulty::start_with(Habits::default(), move |n, _| (n == number).then(|| once.clone()));
+            if let Err(error) = run(&registry, pushes)
+                && passes(&fault, &request)
+            {
+                wrong.push(format!("{kind} with {fault:?} once: {}", told(&error)));
+            }
+            // A hang for ever takes five timeouts for each request; once shows the same path.
+            if fault == Fault::Hang {
+                continue;
+            }
+            let always = fault.clone();
+            let registry = Faulty::start_with(Habits::default(), move |n, seen| {
+                (n >= number && seen.kind() == kind).then(|| always.clone())
+            });
+            // What must hold is held in `run`; that it fails is not asked for, since some faults harm no request of a kind.
+            let _ = run(&registry, pushes);
+        }
+    }
+    assert!(wrong.is_empty(), "{} must pass unnoticed:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn a_pull_survives_or_fails_clearly() {
+    disturb(false);
+}
+
+#[test]
+fn a_push_survives_or_fails_clearly() {
+    disturb(true);
+}
+
+/// The undisturbed operations take no request that is not needed.
+#[test]
+fn requests_are_few() {
+    let kinds = |push| undisturbed(push).iter().map(Seen::kind).collect::<Vec<_>>();
+    let pulled = ["GET ping", "GET token", "GET manifests", "GET manifests", "GET blobs", "GET blobs", "GET blobs"];
+    assert_eq!(kinds(false), pulled);
+    let blob = ["HEAD blobs", "POST blobs/uploads/", "PUT blobs/uploads/"];
+    let head = ["GET ping", "GET token", "HEAD manifests"];
+    let pushed: Vec<_> = head.into_iter().chain(blob).chain(blob).chain(blob).chain(["PUT manifests"]).collect();
+    assert_eq!(kinds(true), pushed);
+}
+
+#[test]
+fn habits_of_registries() {
+    for habits in [
+        Habits { relative: true, ..Habits::default() },
+        Habits { no_monolithic: true, ..Habits::default() },
+        Habits { no_monolithic: true, patch_created: true, relative: true, ..Habits::default() },
+        Habits { no_head: true, ..Habits::default() },
+        Habits { no_ranges: true, ..Habits::default() },
+        Habits { token_uses: Some(1), ..Habits::default() },
+        Habits { token_uses: Some(3), ..Habits::default() },
+    ] {
+        for pushes in [false, true] {
+            let registry = Faulty::start_with(habits.clone(), |_, _| None);
+            run(&registry, pushes).unwrap_or_else(|error| panic!("{habits:?}: {}", told(&error)));
+        }
+    }
+}
+
+#[test]
+fn a_broken_download_goes_on_where_it_stopped() {
+    for no_ranges in [false, true] {
+        let habits = Habits { no_ranges, ..Habits::default() };
+        let breaks = AtomicUsize::new(0);
+        let large = Digest::sha256(&image().layers[0]).to_string();
+        let registry = Faulty::start_with(habits, move |_, seen| {
+            let again = seen.target.ends_with(&large) && breaks.fetch_add(1, Ordering::SeqCst) < 3;
+            again.then_some(Fault::ResetInBody)
+        });
+        run(&registry, false).unwrap();
+        let ranges: Vec<_> = registry.seen().into_iter().filter_map(|seen| seen.range).collect();
+        assert_eq!(ranges.len(), 3, "{ranges:?}");
+        assert!(no_ranges || ranges[0] < ranges[1], "{ranges:?}");
+    }
+}
+
+#[test]
+fn storage_elsewhere_is_told_no_credentials() {
+    // Another name for this machine, hence another host.
+    let storage = Faulty::start_with(Habits { open: true, ..Habits::default() }, |_, _| None);
+    let elsewhere = storage.url().replace("127.0.0.1", "localhost");
+    let image = image();
+    image.put_into(&storage);
+
+    let habits = Habits { blobs_at: Some(elsewhere.clone()), ..Habits::default() };
+    let registry = Faulty::start_with(habits, |_, _| None);
+    run(&registry, false).unwrap();
+    let reads = storage.seen();
+    assert_eq!(reads.iter().filter(|seen| seen.kind() == "GET blobs").count(), 3);
+    assert!(reads.iter().all(|seen| !seen.authorized), "{reads:?}");
+
+    // Uploads end up in the storage, so the registry then misses the blobs: what counts is who was told what.
+    let habits = Habits { upload_at: Some(elsewhere), ..Habits::default() };
+    let registry = Faulty::start_with(habits, |_, _| None);
+    let (_dir, store) = store();
+    let error = push(&registry, &store).unwrap_err();
+    assert!(told(&error).contains("MANIFEST_BLOB_UNKNOWN"), "{}", told(&error));
+    let writes = storage.seen().split_off(reads.len());
+    assert!(writes.iter().any(|seen| seen.method == "PUT") && writes.iter().all(|seen| !seen.authorized), "{writes:?}");
+}
+
+#[test]
+fn a_mount_that_becomes_an_upload_goes_on() {
+    for no_mount in [false, true] {
+        let registry = Faulty::start_with(Habits { no_mount, ..Habits::default() }, |_, _| None);
+        image().put_into(&registry);
+        let (_dir, store) = store();
+        let client = orderly(&registry, brisk());
+        let from: Reference = format!("{}/team/base:{TAG}", registry.host()).parse().unwrap();
+        let (resolved, _) = client.pull_image(&store, &from, &linux(), &Quiet).unwrap();
+        // The registry has one set of blobs for all repositories, so it must be made to believe that this one has none.
+        let to: Reference = format!("{}/team/app:2", registry.host()).parse().unwrap();
+        client.push_image(&store, &resolved.descriptor, &to, &Quiet).unwrap();
+        assert_eq!(registry.manifest("2").unwrap(), image().manifest);
+    }
+}
+
+#[test]
+fn corruption_is_an_error_and_nothing_is_stored() {
+    for (fault, words) in [(Fault::Corrupt, "expected sha256:"), (Fault::Short, "bytes"), (Fault::Long, "bytes")] {
+        let always = fault.clone();
+        let registry =
+            Faulty::start_with(Habits::default(), move |_, seen| (seen.kind() == "GET blobs").then(|| always.clone()));
+        let image = image();
+        image.put_into(&registry);
+        let (_dir, store) = store();
+        let layer = manifest::descriptor(OCI_LAYER_GZIP, &Digest::sha256(&image.layers[0]), 700_000);
+        let client = orderly(&registry, brisk());
+        let error = client.ensure_blob(&store, &reference(&registry), &layer, &Quiet).unwrap_err();
+        let text = told(&error);
+        assert!(text.contains(words) && text.contains("team/app"), "{fault:?}: {text}");
+        assert_eq!(store.has_blob(&Digest::sha256(&image.layers[0])).unwrap(), None);
+    }
+}
+
+#[test]
+fn docker_hubs_limit_is_not_waited_for() {
+    let limit = "toomanyrequests: You have reached your pull rate limit";
+    let registry = Faulty::start_with(Habits::default(), move |_, seen| {
+        (seen.kind() == "GET manifests").then_some(Fault::Code(429, limit))
+    });
+    let error = run(&registry, false).unwrap_err();
+    assert!(error.hint().is_some_and(|hint| hint.contains("--registry-mirror")), "{}", told(&error));
+    assert_eq!(registry.seen().iter().filter(|seen| seen.kind() == "GET manifests").count(), 1);
+}
+
+#[test]
+fn a_refused_push_names_account_and_reason() {
+    let registry =
+        Faulty::start_with(Habits::default(), |_, seen| (seen.method == "POST").then_some(Fault::Code(403, "DENIED")));
+    let text = told(&run(&registry, true).unwrap_err());
+    for part in ["user 'me' from --creds", "403", "DENIED: as scripted", "team/app"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let stranger = client(brisk(), Keychain::anonymous());
+    let (_dir, store) = store();
+    let what = image().put_into_store(&store);
+    let text = told(&stranger.push_image(&store, &what, &reference(&registry), &Quiet).unwrap_err());
+    assert!(text.contains("no credentials found") && text.contains("401"), "{text}");
+}
