@@ -28,7 +28,7 @@ pub(super) fn node<'a>(planner: &mut Planner<'a>, stage: &'a Stage) -> Result<No
         (None, None) if base.word == "scratch" => NodeBase::Scratch,
         (None, None) => NodeBase::Named(base.word),
     };
-    Ok(Node { stage, base, platform, replaced: replaced.is_some(), commands: Vec::new(), fired: false })
+    Ok(Node::new(stage, base, platform, replaced.is_some()))
 }
 
 /// Expands `--platform`.
@@ -37,7 +37,7 @@ fn platform(planner: &mut Planner<'_>, stage: &Stage, text: &str) -> Result<Plat
     let word = planner.words.expand(text, &planner.globals.env).map_err(|error| at(error.into()))?;
     warn_undefined(planner, &word.unmatched, stage.span);
     let env = &planner.globals.env;
-    let automatic = env.get("TARGETPLATFORM") == Some(&word.word);
+    let automatic = env.value("TARGETPLATFORM") == Some(word.word.as_str());
     if word.matched == ["TARGETPLATFORM"] && word.unmatched.is_empty() && automatic {
         planner.warnings.push(lint::redundant_target_platform(text, stage.span));
     }

@@ -21,6 +21,7 @@ mod planner;
 mod ports;
 mod run;
 mod signal;
+mod state;
 mod text;
 mod words;
 

@@ -1,6 +1,6 @@
 //! EXPOSE: `[[ip:]host:]port[-port][/protocol]`, of which only the container's side matters.
 
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 /// A port that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

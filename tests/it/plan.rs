@@ -53,7 +53,10 @@ fn options() -> PlanOptions {
 /// Plans, answering every request with the stand-in.
 fn plan_with(text: &str, options: &PlanOptions, base: impl Fn(&Platform) -> BaseImage) -> Result<BuildPlan, String> {
     let file = dockerfile::parse(text).map_err(|error| error.to_string())?;
-    let mut planner = Planner::new(&file, options).map_err(|error| error.to_string())?;
+    finish(Planner::new(&file, options).map_err(|error| error.to_string())?, base)
+}
+
+fn finish(mut planner: Planner<'_>, base: impl Fn(&Platform) -> BaseImage) -> Result<BuildPlan, String> {
     loop {
         let wanted = planner.wanted();
         if wanted.is_empty() {
@@ -195,6 +198,35 @@ fn plans_what_buildkit_builds() {
     failed.sort();
     assert!(failed.is_empty(), "plan: {passed} passed, {} failed\n{}", failed.len(), failed.join("\n"));
     assert!(passed > 700, "only {passed} cases");
+}
+
+/// The recorded checks, as far as their rules are the planner's.
+#[test]
+fn warns_as_buildkits_check_does() {
+    for case in lines("lint.jsonl") {
+        let mut options = options();
+        for (name, value) in case["input"]["opts"].as_object().into_iter().flatten() {
+            let value = value.as_str().map(str::to_string);
+            match name.split_once(':') {
+                Some(("build-arg", name)) => options.build_args.push((name.to_string(), value)),
+                _ if name == "target" => options.target = value,
+                _ => {}
+            }
+        }
+        let Ok(file) = dockerfile::parse(case["input"]["dockerfile"].as_str().expect("text")) else { continue };
+        if file.directives.check.is_some() {
+            continue;
+        }
+        let planned = Planner::for_check(&file, &options).map_err(|error| error.to_string());
+        let Ok(plan) = planned.and_then(|planner| finish(planner, stand_in)) else { continue };
+        let text = |w: &Value| {
+            let (rule, detail) = (w["rule"].as_str()?, w["detail"].as_str()?);
+            Some(json!({"text": format!("{rule}: {detail} (line {})", w["line"])}))
+        };
+        let warnings = case["expect"]["warnings"].as_array().into_iter().flatten();
+        let warnings: Vec<Value> = warnings.filter_map(text).collect();
+        assert_eq!(compare_warnings(&json!({"warnings": warnings}), &plan), Ok(()), "{}", case["id"]);
+    }
 }
 
 fn lines(file: &str) -> Vec<Value> {
