@@ -10,7 +10,7 @@ use super::span::Span;
 #[error("{kind}{}", suggestion.as_ref().map(|name| format!(" (did you mean {name}?)")).unwrap_or_default())]
 pub struct ParseError {
     /// What is wrong.
-    pub kind: ParseErrorKind,
+    pub kind: Box<ParseErrorKind>,
     /// The words that are wrong.
     pub span: Span,
     /// The nearest name that would be right.
@@ -19,7 +19,7 @@ pub struct ParseError {
 
 impl ParseError {
     pub(super) fn new(kind: ParseErrorKind, span: Span) -> Self {
-        ParseError { kind, span, suggestion: None }
+        ParseError { kind: Box::new(kind), span, suggestion: None }
     }
 
     pub(super) fn suggest(self, suggestion: Option<String>) -> Self {

@@ -40,9 +40,13 @@ fn known(instruction: &str) -> &'static [(&'static str, Kind)] {
             ("keep-git-dir", Switch),
             ("unpack", Switch),
         ],
-        "HEALTHCHECK" => {
-            &[("interval", Text), ("timeout", Text), ("start-period", Text), ("start-interval", Text), ("retries", Text)]
-        }
+        "HEALTHCHECK" => &[
+            ("interval", Text),
+            ("timeout", Text),
+            ("start-period", Text),
+            ("start-interval", Text),
+            ("retries", Text),
+        ],
         _ => &[],
     }
 }
@@ -62,7 +66,8 @@ impl Flags {
             let (name, value) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
             let owned = || name.to_string();
             let Some((name, kind)) = known.iter().find(|(known, _)| *known == name) else {
-                let near = suggest::nearest(name, known.iter().map(|(known, _)| *known)).map(|near| format!("--{near}"));
+                let near =
+                    suggest::nearest(name, known.iter().map(|(known, _)| *known)).map(|near| format!("--{near}"));
                 return Err(error(ParseErrorKind::UnknownFlag { name: owned(), instruction }).suggest(near));
             };
             if *kind != List && given.get(name).is_some() {

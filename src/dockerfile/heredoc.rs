@@ -55,11 +55,7 @@ pub(super) fn opened_by(line: &Logical) -> Result<Vec<Heredoc>, ParseError> {
 }
 
 /// Reads the bodies of `heredocs`, which `line` opened, each up to its terminator.
-pub(super) fn read_bodies(
-    heredocs: &mut [Heredoc],
-    line: &Logical,
-    source: &mut Source<'_>,
-) -> Result<(), ParseError> {
+pub(super) fn read_bodies(heredocs: &mut [Heredoc], line: &Logical, source: &mut Source<'_>) -> Result<(), ParseError> {
     for heredoc in heredocs {
         loop {
             let Some(next) = source.next()? else {

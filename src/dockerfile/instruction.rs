@@ -4,6 +4,9 @@
 //! Dockerfile's line. Words that are subject to expansion are kept unexpanded, quotes and escapes included; `plan`
 //! expands them. Field names follow the Dockerfile reference.
 
+use std::collections::BTreeMap;
+
+use super::lint::{Options, Warning};
 use super::span::Span;
 
 /// A parsed Dockerfile: directives, global arguments and stages in source order.
@@ -15,8 +18,18 @@ pub struct Dockerfile {
     pub global_args: Vec<Located<ArgInstruction>>,
     /// Stages in source order; never empty in a Dockerfile that parsed.
     pub stages: Vec<Stage>,
-    /// Warnings that only the text layer can see (`NoEmptyContinuation`, casing, legacy ENV form).
-    pub warnings: Vec<super::lint::Warning>,
+    /// What `# check=…` comments directly above instructions say, by the instruction's first line.
+    pub lint_options: BTreeMap<u32, Options>,
+    /// Warnings that the text alone shows, by line, those left out that a comment above turns off; which of the rest
+    /// are wanted is for `# check=` and the caller to say.
+    pub warnings: Vec<Warning>,
+}
+
+impl Dockerfile {
+    /// Whether a comment above the instruction at `line` turns `rule` off for it.
+    pub fn skips(&self, line: u32, rule: &str) -> bool {
+        self.lint_options.get(&line).is_some_and(|options| options.skip.has(rule))
+    }
 }
 
 /// Parser directives.

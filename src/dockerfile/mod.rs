@@ -16,11 +16,14 @@
 //! lines. Here-documents, flags, the JSON form and escapes are beyond its grammar, and most instructions come back as
 //! unparsed text. It serves as an independent opinion in the tests, on the classic part of the language.
 
+mod check;
 pub mod directive;
 pub mod duration;
 mod error;
 pub mod expand;
+pub mod expose;
 mod flags;
+pub mod git_ref;
 pub mod heredoc;
 pub mod instruction;
 mod lines;
@@ -66,9 +69,8 @@ pub fn parse_bytes(bytes: &[u8]) -> Result<Dockerfile, ParseError> {
         let bad = (1..).zip(bytes.split(|byte| *byte == b'\n')).filter(|(_, line)| std::str::from_utf8(line).is_err());
         for (number, line) in bad {
             let comment = line.trim_ascii_start().starts_with(b"#");
-            let inside = |node: &Node| {
-                (node.first()..=node.last).contains(&number) && !(comment && node.heredocs.is_empty())
-            };
+            let inside =
+                |node: &Node| (node.first()..=node.last).contains(&number) && !(comment && node.heredocs.is_empty());
             if nodes.iter().any(inside) {
                 return Err(ParseError::new(ParseErrorKind::NotUtf8, Span::lines(number, number)));
             }
@@ -114,5 +116,8 @@ fn build(text: &str, syntax: &Syntax) -> Result<Dockerfile, ParseError> {
             (None, _) => return Err(ParseError::new(ParseErrorKind::NoStage, node.text_span())),
         }
     }
-    Ok(Dockerfile { directives, global_args, stages, warnings: Vec::new() })
+    let lint_options = check::local_options(&syntax.nodes);
+    let mut file = Dockerfile { directives, global_args, stages, lint_options, warnings: Vec::new() };
+    file.warnings = check::run(&file, &syntax.nodes);
+    Ok(file)
 }

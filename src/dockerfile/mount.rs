@@ -192,10 +192,7 @@ impl Mount {
     ///
     /// # Errors
     /// [`MountError`]; a key that belongs to a type must stand behind `type=`.
-    pub fn parse(
-        value: &str,
-        mut expand: impl FnMut(&str) -> Result<String, ExpandError>,
-    ) -> Result<Self, MountError> {
+    pub fn parse(value: &str, mut expand: impl FnMut(&str) -> Result<String, ExpandError>) -> Result<Self, MountError> {
         check_before_expansion(value)?;
         let mut mount = Mount {
             kind: MountKind::Bind,
@@ -255,8 +252,25 @@ impl Mount {
             "gid" => self.gid = Some(number(&value, 10).ok_or_else(|| bad(key, &value))?),
             _ => {
                 const KEYS: [&str; 19] = [
-                    "type", "from", "source", "target", "readonly", "id", "sharing", "required", "size", "mode", "uid",
-                    "gid", "src", "dst", "destination", "ro", "rw", "readwrite", "env",
+                    "type",
+                    "from",
+                    "source",
+                    "target",
+                    "readonly",
+                    "id",
+                    "sharing",
+                    "required",
+                    "size",
+                    "mode",
+                    "uid",
+                    "gid",
+                    "src",
+                    "dst",
+                    "destination",
+                    "ro",
+                    "rw",
+                    "readwrite",
+                    "env",
                 ];
                 let near = suggest::nearest(key, KEYS).map(str::to_string);
                 return Err(MountError::Key { key: key.to_string(), field: field.to_string(), near });

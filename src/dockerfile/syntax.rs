@@ -92,6 +92,16 @@ impl Node {
         self.line.span(range.start, range.end)
     }
 
+    /// The arguments as plain words; none where they are pairs or a trigger.
+    pub fn words(&self) -> Vec<String> {
+        match &self.args {
+            Args::Words(words) => words.iter().map(|word| word.text.clone()).collect(),
+            Args::Json(strings, _) => strings.clone(),
+            Args::Typed(kind, _) => vec![kind.text.clone()],
+            Args::Pairs(_) | Args::Trigger(_) => Vec::new(),
+        }
+    }
+
     /// Last line before the here-documents, where there was an empty line inside the logical line.
     pub fn empty_continuation(&self) -> Option<u32> {
         self.line.empty_continuation.then_some(self.line.last)
@@ -163,8 +173,8 @@ pub(super) fn read_trigger(text: &str, escape: char, span: Span) -> Result<Node,
 }
 
 fn comment(line: &str, comments: &mut Vec<String>) {
-    let text = line.trim_start();
-    let text = text.strip_prefix('#').unwrap_or(text).trim();
+    // The mark of an indented comment stays in it, so that it describes nothing.
+    let text = line.strip_prefix('#').unwrap_or(line).trim();
     if text.is_empty() {
         comments.clear();
     } else {

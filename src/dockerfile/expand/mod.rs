@@ -138,7 +138,7 @@ impl Expander {
     /// [`ExpandError`] with the word and what is wrong with it.
     pub fn expand_word<E: Env + ?Sized>(&self, word: &str, env: &E) -> Result<Expanded, ExpandError> {
         let mut run = Run::new(self, word, env);
-        match run.until(None, self.raw_escapes, &mut None) {
+        match run.text(None) {
             Ok(text) => Ok(Expanded {
                 word: text,
                 unmatched: run.unmatched.into_iter().collect(),
@@ -153,9 +153,9 @@ impl Expander {
     /// # Errors
     /// As [`Expander::expand_word`].
     pub fn expand_words<E: Env + ?Sized>(&self, word: &str, env: &E) -> Result<Vec<String>, ExpandError> {
-        let mut words = Some(Words::default());
-        match Run::new(self, word, env).until(None, self.raw_escapes, &mut words) {
-            Ok(_) => Ok(words.unwrap_or_default().finish()),
+        let mut run = Run::new(self, word, env);
+        match run.text(None) {
+            Ok(_) => Ok(run.words.finish()),
             Err(kind) => Err(ExpandError { word: word.to_string(), kind }),
         }
     }
@@ -194,6 +194,7 @@ struct Run<'a, E: Env + ?Sized> {
     rest: Peekable<Chars<'a>>,
     raw_escapes: bool,
     depth: usize,
+    words: Words,
     matched: BTreeSet<String>,
     unmatched: BTreeSet<String>,
 }
@@ -204,40 +205,48 @@ impl<'a, E: Env + ?Sized> Run<'a, E> {
     fn new(rules: &'a Expander, word: &'a str, env: &'a E) -> Self {
         let rest = word.chars().peekable();
         let (matched, unmatched) = (BTreeSet::new(), BTreeSet::new());
-        Run { rules, env, rest, raw_escapes: rules.raw_escapes, depth: 0, matched, unmatched }
+        let words = Words::default();
+        Run { rules, env, rest, raw_escapes: rules.raw_escapes, depth: 0, words, matched, unmatched }
     }
 
-    /// Expands up to `stop`, which is consumed, or to the end of the word.
-    fn until(&mut self, stop: Option<char>, raw_escapes: bool, words: &mut Option<Words>) -> Outcome {
-        let before = std::mem::replace(&mut self.raw_escapes, raw_escapes);
-        let outcome = self.until_inner(stop, words);
-        self.raw_escapes = before;
+    /// Expands up to `stop`, which is consumed, inside a substitution.
+    ///
+    /// What the current word held before the substitution is lost for [`Expander::expand_words`]: `80${x:-81}` is one
+    /// word, `81`. The front end shares one buffer there, and images depend on what it does.
+    fn until(&mut self, stop: char, raw_escapes: bool) -> Outcome {
+        let escapes = std::mem::replace(&mut self.raw_escapes, raw_escapes);
+        let words = std::mem::take(&mut self.words);
+        let outcome = self.text(Some(stop));
+        self.raw_escapes = escapes;
+        self.words = Words { done: words.done, word: String::new() };
         outcome
     }
 
-    fn until_inner(&mut self, stop: Option<char>, words: &mut Option<Words>) -> Outcome {
+    /// Expands up to `stop`, which is consumed, or to the end.
+    fn text(&mut self, stop: Option<char>) -> Outcome {
         let mut text = String::new();
         while let Some(&c) = self.rest.peek() {
             if stop == Some(c) {
                 self.rest.next();
                 return Ok(text);
             }
+            let quotes = !self.rules.skip_process_quotes;
             match c {
                 '$' => {
                     let value = self.dollar()?;
                     extend(&mut text, &value)?;
-                    if let Some(words) = words {
-                        value.chars().for_each(|c| words.push(c));
-                    }
+                    value.chars().for_each(|c| self.words.push(c));
                 }
-                '\'' | '"' if !self.rules.skip_process_quotes => {
-                    let quoted = if c == '"' { self.double_quotes()? } else { self.single_quotes()? };
-                    extend(&mut text, &quoted)?;
-                    if let Some(words) = words {
-                        words.word.push_str(&quoted);
-                    }
+                '\'' | '"' | '<' if quotes => {
+                    let kept = match c {
+                        '"' => self.double_quotes()?,
+                        '<' => self.less_than(),
+                        _ => self.single_quotes()?,
+                    };
+                    extend(&mut text, &kept)?;
+                    self.words.word.push_str(&kept);
                 }
-                _ => self.plain(&mut text, words),
+                _ => self.plain(&mut text),
             }
         }
         match stop {
@@ -247,22 +256,30 @@ impl<'a, E: Env + ?Sized> Run<'a, E> {
     }
 
     /// One character without meaning, or an escape and what it protects.
-    fn plain(&mut self, text: &mut String, words: &mut Option<Words>) {
+    fn plain(&mut self, text: &mut String) {
         let Some(c) = self.rest.next() else { return };
         if c != self.rules.escape {
             text.push(c);
-            if let Some(words) = words {
-                words.push(c);
-            }
+            self.words.push(c);
             return;
         }
         let kept = self.raw_escapes.then_some(c);
         for c in kept.into_iter().chain(self.rest.next()) {
             text.push(c);
-            if let Some(words) = words {
-                words.word.push(c);
+            self.words.word.push(c);
+        }
+    }
+
+    /// `<`, or `<<` and the blanks behind it, which do not split: `<< EOF` is one word.
+    fn less_than(&mut self) -> String {
+        let mut text: String = self.rest.next().into_iter().collect();
+        if let Some(second) = self.rest.next_if_eq(&'<') {
+            text.push(second);
+            while let Some(blank) = self.rest.next_if(|c| c.is_whitespace()) {
+                text.push(blank);
             }
         }
+        text
     }
 
     fn single_quotes(&mut self) -> Outcome {
@@ -364,7 +381,7 @@ impl<'a, E: Env + ?Sized> Run<'a, E> {
     /// `${name-w}` and its like; `colon` makes an empty value count as none.
     fn operator(&mut self, name: &str, colon: bool, operator: Option<char>) -> Outcome {
         let raw = matches!(operator, Some('#' | '%'));
-        let word = self.until(Some('}'), raw, &mut None).map_err(|kind| self.unclosed(kind, '}'))?;
+        let word = self.until('}', raw).map_err(|kind| self.unclosed(kind, '}'))?;
         let modifier = format!("{}{}", if colon { ":" } else { "" }, operator.unwrap_or('\u{fffd}'));
         let value = self.value(name);
         if value.is_none() && self.rules.skip_unset_env {
@@ -384,11 +401,8 @@ impl<'a, E: Env + ?Sized> Run<'a, E> {
                 let text = if longest { &word[1..] } else { &word };
                 let pattern = Pattern::parse(text).map_err(|source| invalid(text, source))?;
                 let value = value.unwrap_or_default();
-                let trimmed = if side == '#' {
-                    pattern.trim_start(value, longest)
-                } else {
-                    pattern.trim_end(value, longest)
-                };
+                let trimmed =
+                    if side == '#' { pattern.trim_start(value, longest) } else { pattern.trim_end(value, longest) };
                 trimmed.map_err(|source| invalid(text, source))
             }
             _ => Err(ExpandErrorKind::Modifier { modifier }),
@@ -398,8 +412,8 @@ impl<'a, E: Env + ?Sized> Run<'a, E> {
     /// `${name/p/r}` and `${name//p/r}`, after the first slash.
     fn replace(&mut self, name: &str) -> Outcome {
         let all = self.rest.next_if_eq(&'/').is_some();
-        let pattern = self.until(Some('/'), true, &mut None).map_err(|kind| self.unclosed(kind, '/'))?;
-        let replacement = self.until(Some('}'), true, &mut None).map_err(|kind| self.unclosed(kind, '}'))?;
+        let pattern = self.until('/', true).map_err(|kind| self.unclosed(kind, '/'))?;
+        let replacement = self.until('}', true).map_err(|kind| self.unclosed(kind, '}'))?;
         let value = self.value(name);
         if value.is_none() && self.rules.skip_unset_env {
             return Ok(format!("${{{name}/{pattern}/{replacement}}}"));

@@ -3,7 +3,7 @@
 use dockless::dockerfile::expand::Expander;
 use dockless::dockerfile::mount::{Device, Mount, MountKind, Sharing};
 use dockless::dockerfile::syntax::{self, Args, Node};
-use dockless::dockerfile::{self, ParseErrorKind, directive, heredoc, instruction::*};
+use dockless::dockerfile::{self, ParseErrorKind, directive, expose, git_ref, heredoc, instruction::*, lint};
 use serde_json::{Map, Value, json};
 
 use super::{Case, difference, run};
@@ -16,6 +16,9 @@ fn text_layers_do_as_buildkit_does() {
         ("shell-lex", shell_lex),
         ("heredoc-word", heredoc_word),
         ("directive", directive_case),
+        ("expose-port", expose_port),
+        ("git-ref", git_ref),
+        ("lint-secret-key", lint_secret_key),
     ]);
 }
 
@@ -45,12 +48,53 @@ fn parse_ok(case: &Case) -> Result<(), String> {
     let ast = json!({ "nodes": nodes, "escape": syntax.escape.to_string(), "dump": dump.join("\n") });
     difference(&case.expect["ast"], &ast, "ast")?;
     let file = dockerfile::parse_bytes(&bytes).map_err(|error| format!("refused: {error}"))?;
-    difference(&case.expect["program"], &program(&file), "program")?;
+    let mut expected = case.expect["program"].clone();
+    strip_scripts(&mut expected);
+    difference(&expected, &program(&file), "program")?;
     let check = file.directives.check.as_ref().map(|(value, _)| json!(value)).unwrap_or_default();
     difference(&case.expect["check"], &check, "check")?;
     let syntax = directive::detect(&text, "syntax", true)
         .map(|found| json!({ "ref": found.value, "cmdline": found.line_value, "line": found.line }));
-    difference(&case.expect["syntax"], &syntax.unwrap_or_default(), "syntax")
+    difference(&case.expect["syntax"], &syntax.unwrap_or_default(), "syntax")?;
+    lints(case, &file)
+}
+
+/// The lints that BuildKit's parser gives; those of its later steps come with the kind `lint`.
+fn lints(case: &Case, file: &Dockerfile) -> Result<(), String> {
+    const EARLY: [&str; 3] = ["FromAsCasing", "MaintainerDeprecated", "StageNameCasing"];
+    let line = |warning: &lint::Warning| json!({ "line": warning.span.line });
+    let empty = file.warnings.iter().filter(|warning| warning.rule == "NoEmptyContinuation");
+    let strip = |warning: &Value| json!({ "line": warning["line"] });
+    let expected = case.expect["parse_warnings"].as_array().into_iter().flatten().map(strip);
+    difference(&expected.collect(), &empty.map(line).collect(), "parse_warnings")?;
+    let check = file.directives.check.as_ref().map_or("", |(value, _)| value);
+    let options = lint::Options::parse(check).map_err(|error| error.to_string())?;
+    let early = file.warnings.iter().filter(|warning| EARLY.contains(&warning.rule) && options.wants(warning.rule));
+    let triple = |rule: &str, line: u64, text: &str| (line, rule.to_string(), text.to_string());
+    let mut actual: Vec<_> = early.map(|w| triple(w.rule, w.span.line.into(), &w.detail)).collect();
+    let expected = case.expect["parse_lints"].as_array().into_iter().flatten();
+    let mut expected: Vec<_> = expected
+        .map(|lint| triple(text(&lint["rule"]), lint["line"].as_u64().unwrap_or_default(), text(&lint["msg"])))
+        .collect();
+    actual.sort();
+    expected.sort();
+    difference(&json!(expected), &json!(actual), "parse_lints")
+}
+
+/// Strips the tabs of RUN's `<<-` where it is the whole command; BuildKit does so one step later.
+fn strip_scripts(program: &mut Value) {
+    for stage in program["stages"].as_array_mut().into_iter().flatten() {
+        for command in stage["commands"].as_array_mut().into_iter().flatten() {
+            let line = text(&command["cmd_line"][0]).to_string();
+            let whole = truth(&command["prepend_shell"]) && heredoc::parse_word(&line).is_ok_and(|word| word.is_some());
+            match command["files"].as_array_mut() {
+                Some(files) if whole && files.len() == 1 && truth(&files[0]["chomp"]) => {
+                    files[0]["data"] = json!(heredoc::strip_tabs(text(&files[0]["data"])));
+                }
+                _ => {}
+            }
+        }
+    }
 }
 
 fn node_json(node: &Node) -> Value {
@@ -67,9 +111,7 @@ fn node_json(node: &Node) -> Value {
         out.insert("prev_comment".into(), json!(node.comments));
     }
     if !node.heredocs.is_empty() {
-        let heredoc = |h: &Heredoc| {
-            json!({ "chomp": h.strip_tabs, "content": h.body, "expand": h.expand, "fd": h.fd, "name": h.name })
-        };
+        let heredoc = |h: &Heredoc| json!({ "chomp": h.strip_tabs, "content": h.body, "expand": h.expand, "fd": h.fd, "name": h.name });
         out.insert("heredocs".into(), node.heredocs.iter().map(heredoc).collect());
     }
     Value::Object(out)
@@ -84,6 +126,9 @@ fn args_json(args: &Args, original: &str, out: &mut Map<String, Value>) {
             inner.insert("start".into(), json!(0));
             inner.insert("end".into(), json!(0));
             args_json(&part.args, original, &mut inner);
+            if !known(&part.command.text) {
+                inner.insert("args".into(), json!([""]));
+            }
             if !part.flags.is_empty() {
                 inner.insert("flags".into(), part.flags.iter().map(|flag| flag.text.clone()).collect());
             }
@@ -117,6 +162,10 @@ fn flat(args: &Args) -> Vec<String> {
     }
 }
 
+fn known(command: &str) -> bool {
+    dockerfile::INSTRUCTIONS.contains(&command.to_uppercase().as_str())
+}
+
 /// BuildKit's s-expression.
 fn dump(node: &Node) -> String {
     let flags: Vec<String> = node.flags.iter().map(|flag| flag.text.clone()).collect();
@@ -133,7 +182,8 @@ fn dump_parts(command: &str, flags: &[String], args: &Args) -> String {
         let flags: Vec<String> = part.flags.iter().map(|flag| flag.text.clone()).collect();
         out.push_str(&format!(" ({})", dump_parts(&part.command.text, &flags, &part.args)));
     }
-    for arg in flat(args) {
+    let args = if known(command) { flat(args) } else { vec![String::new()] };
+    for arg in args {
         out.push(' ');
         out.push_str(&go_quote(&arg));
     }
@@ -487,7 +537,7 @@ fn parse_error(case: &Case) -> Result<(), String> {
     }
     // BuildKit counts these from the line before; ours name the line itself.
     let early = matches!(
-        error.kind,
+        *error.kind,
         ParseErrorKind::DuplicateDirective { .. } | ParseErrorKind::InvalidEscape { .. } | ParseErrorKind::LineTooLong
     );
     let line = error.span.line - u32::from(early);
@@ -543,4 +593,51 @@ fn directive_case(case: &Case) -> Result<(), String> {
         None => json!({ "found": false }),
     };
     difference(&case.expect, &actual, "directive")
+}
+
+fn expose_port(case: &Case) -> Result<(), String> {
+    let actual = match expose::parse(text(&case.input["port"])) {
+        Ok(exposed) => json!({ "ports": exposed.ports }),
+        Err(error) => json!({ "error": error.to_string() }),
+    };
+    difference(&case.expect, &actual, "expose")
+}
+
+fn git_ref(case: &Case) -> Result<(), String> {
+    match git_ref::parse(text(&case.input["ref"])) {
+        Ok(found) => {
+            let mut out = Map::new();
+            set(&mut out, "remote", Some(&found.remote));
+            set(&mut out, "short_name", Some(&found.short_name));
+            set(&mut out, "ref", found.reference.as_deref());
+            set(&mut out, "checksum", found.checksum.as_deref());
+            set(&mut out, "sub_dir", found.subdir.as_deref());
+            set(&mut out, "mtime", found.mtime.map(git_ref::Mtime::name));
+            set_true(&mut out, "indistinguishable_from_local", found.indistinguishable_from_local);
+            set_true(&mut out, "unencrypted_tcp", found.unencrypted);
+            set_true(&mut out, "fetch_by_commit", found.fetch_by_commit);
+            for (key, value) in [("keep_git_dir", found.keep_git_dir), ("submodules", found.submodules)] {
+                if let Some(value) = value {
+                    out.insert(key.into(), json!(value));
+                }
+            }
+            difference(&case.expect, &json!({ "gitref": out, "is_git": true }), "git-ref")
+        }
+        Err(error) => {
+            difference(&case.expect["is_git"], &json!(error.is_git()), "is_git")?;
+            let (expected, actual) = (text(&case.expect["error"]), error.to_string());
+            // Which of two wishes comes first is BuildKit's order of reading.
+            let same = |what: &str| expected.starts_with(what) && actual.starts_with(what);
+            if actual.starts_with(expected) && !expected.is_empty() || same("ref conflicts") || same("subdir conflicts")
+            {
+                return Ok(());
+            }
+            Err(format!("expected {expected:?}, got {actual:?}"))
+        }
+    }
+}
+
+fn lint_secret_key(case: &Case) -> Result<(), String> {
+    let warn = lint::is_secret_key(text(&case.input["key"]));
+    difference(&case.expect, &json!({ "warn": warn }), "secret")
 }

@@ -1,0 +1,272 @@
+//! The lints that the text alone shows.
+//!
+//! Words with a `$` in them are left to the plan, which knows what they expand to; so are rules about variables,
+//! platforms and the ignore file.
+
+use std::collections::BTreeMap;
+
+use super::expose;
+use super::instruction::{ArgInstruction, CommandLine, Dockerfile, Instruction, Located, Stage};
+use super::lint::{self, Options, Rule, Warning, detail};
+use super::span::Span;
+use super::syntax::Node;
+
+/// What `# check=…` comments directly above instructions say, by the instruction's first line.
+pub(super) fn local_options(nodes: &[Node]) -> BTreeMap<u32, Options> {
+    let mut found = BTreeMap::new();
+    for node in nodes {
+        for comment in &node.comments {
+            let options = comment.split_once('=').filter(|(key, _)| key.trim().eq_ignore_ascii_case("check"));
+            let value = options.map(|(_, value)| super::directive::first_word(value.trim()));
+            // One that cannot be read is a comment like any other.
+            if let Some(options) = value.and_then(|value| Options::parse(value).ok()) {
+                found.insert(node.first(), options);
+            }
+        }
+    }
+    found
+}
+
+/// Finds everything; `nodes` are what `file` was read from.
+pub(super) fn run(file: &Dockerfile, nodes: &[Node]) -> Vec<Warning> {
+    let mut check = Check { file, nodes: nodes.iter().map(|node| (node.first(), node)).collect(), found: Vec::new() };
+    check.casing();
+    check.comments();
+    check.stages();
+    for stage in &file.stages {
+        check.instructions(stage);
+    }
+    check.found.sort_by_key(|warning| warning.span.line);
+    check.found
+}
+
+struct Check<'a> {
+    file: &'a Dockerfile,
+    nodes: BTreeMap<u32, &'a Node>,
+    found: Vec<Warning>,
+}
+
+/// What a stage hands on to those that are made from it.
+#[derive(Clone, Copy, Default)]
+struct Inherited {
+    shell: bool,
+    workdir: bool,
+}
+
+impl<'a> Check<'a> {
+    /// Adds a warning about the instruction at line `about`, shown at `span`, unless a comment above turns it off.
+    fn warn_at(&mut self, rule: &Rule, detail: String, about: u32, span: Span) {
+        if !self.file.skips(about, rule.name) {
+            self.found.push(Warning::new(rule, detail, span));
+        }
+    }
+
+    fn warn(&mut self, rule: &Rule, detail: String, span: Span) {
+        self.warn_at(rule, detail, span.line, span);
+    }
+
+    /// The instruction's word as written.
+    fn word(&self, line: u32) -> &'a str {
+        self.nodes.get(&line).map_or("", |node| node.command.text.as_str())
+    }
+
+    /// The span of the instruction's text, or of its word alone.
+    fn command_span(&self, line: u32) -> Span {
+        self.nodes.get(&line).map_or(Span::lines(line, line), |node| node.span_of(&node.command.range))
+    }
+
+    /// Instructions that are written in another case than most; ARGs above the first FROM are not looked at.
+    fn casing(&mut self) {
+        let lines: Vec<u32> = self.file.stages.iter().flat_map(lines_of).collect();
+        let is_lower = |word: &str| word == word.to_lowercase();
+        let is_upper = |word: &str| word == word.to_uppercase();
+        let lower = lines.iter().filter(|line| is_lower(self.word(**line))).count();
+        let upper = lines.iter().filter(|line| is_upper(self.word(**line))).count();
+        for line in lines {
+            let word = self.word(line);
+            let (right, casing) =
+                if lower > upper { (is_lower(word), "lowercase") } else { (is_upper(word), "uppercase") };
+            if !right {
+                let detail = detail::consistent_instruction_casing(word, casing);
+                self.warn(&lint::CONSISTENT_INSTRUCTION_CASING, detail, self.command_span(line));
+            }
+        }
+    }
+
+    /// Empty lines in instructions, and comments that describe nothing.
+    fn comments(&mut self) {
+        let nodes: Vec<&Node> = self.nodes.values().copied().collect();
+        for node in nodes {
+            if let Some(line) = node.empty_continuation() {
+                let detail = detail::no_empty_continuation();
+                self.warn_at(&lint::NO_EMPTY_CONTINUATION, detail, node.first(), Span::lines(line, line));
+            }
+        }
+        let file = self.file;
+        for stage in &file.stages {
+            if let Some(name) = &stage.name {
+                self.description("FROM", &[name], stage.span);
+            }
+            for located in &stage.instructions {
+                if let Instruction::Arg(arg) = &located.value {
+                    self.description("ARG", &names(arg), located.span);
+                }
+            }
+        }
+        for located in &file.global_args {
+            self.description("ARG", &names(&located.value), located.span);
+        }
+    }
+
+    fn description(&mut self, instruction: &str, names: &[&str], span: Span) {
+        let Some(comment) = self.nodes.get(&span.line).and_then(|node| node.comments.last()) else { return };
+        let described = super::directive::first_word(comment);
+        if names.is_empty() || names.contains(&described) {
+            return;
+        }
+        let example = if let [name] = names { name } else { "<arg_key>" };
+        let detail = detail::invalid_definition_description(instruction, example);
+        self.warn(&lint::INVALID_DEFINITION_DESCRIPTION, detail, span);
+    }
+
+    /// FROM lines.
+    fn stages(&mut self) {
+        let file = self.file;
+        let mut names: Vec<&str> = Vec::new();
+        for stage in &file.stages {
+            let span = stage.span;
+            let words: Vec<String> = self.nodes.get(&span.line).map_or(Vec::new(), |node| node.words());
+            let from = self.word(span.line);
+            if let [_, keyword, name] = words.as_slice() {
+                if *name != name.to_lowercase() {
+                    self.warn(&lint::STAGE_NAME_CASING, detail::stage_name_casing(name), span);
+                }
+                let fits = (from == from.to_lowercase() && *keyword == keyword.to_lowercase())
+                    || (from == from.to_uppercase() && *keyword == keyword.to_uppercase());
+                let from_is_mixed = from != from.to_lowercase() && from != from.to_uppercase();
+                if !fits && !from_is_mixed {
+                    self.warn(&lint::FROM_AS_CASING, detail::from_as_casing(from, keyword), span);
+                }
+            }
+            if let Some(name) = stage.name.as_deref() {
+                if matches!(name, "scratch" | "context") {
+                    self.warn(&lint::RESERVED_STAGE_NAME, detail::reserved_stage_name(name), span);
+                }
+                if names.contains(&name) {
+                    self.warn(&lint::DUPLICATE_STAGE_NAME, detail::duplicate_stage_name(name), span);
+                }
+                names.push(name);
+            }
+            if let Some(platform) = stage.platform.as_deref().filter(|platform| is_wrongly_constant(platform, stage)) {
+                let detail = detail::from_platform_flag_const_disallowed(platform);
+                self.warn(&lint::FROM_PLATFORM_FLAG_CONST_DISALLOWED, detail, span);
+            }
+        }
+    }
+
+    /// What a stage has at its start from the stages that it is made from.
+    fn inherited(&self, stage: &Stage) -> Inherited {
+        let mut inherited = Inherited::default();
+        let mut stage = stage;
+        // Each step goes up in the file, so this ends.
+        while let Some(parent) = self.parent(stage) {
+            for located in &parent.instructions {
+                inherited.shell |= matches!(located.value, Instruction::Shell(_));
+                inherited.workdir |= matches!(located.value, Instruction::Workdir(_));
+            }
+            stage = parent;
+        }
+        inherited
+    }
+
+    fn parent(&self, stage: &Stage) -> Option<&'a Stage> {
+        let before = self.file.stages.iter().take_while(|other| other.span.line < stage.span.line);
+        before.filter(|other| other.name.as_ref() == Some(&stage.base)).last()
+    }
+
+    fn instructions(&mut self, stage: &'a Stage) {
+        let mut state = self.inherited(stage);
+        let mut used: BTreeMap<&'static str, u32> = BTreeMap::new();
+        for located in &stage.instructions {
+            let (span, word) = (located.span, self.word(located.span.line));
+            let once = match &located.value {
+                Instruction::Cmd(_) => Some("CMD"),
+                Instruction::Entrypoint(_) => Some("ENTRYPOINT"),
+                Instruction::Healthcheck(_) => Some("HEALTHCHECK"),
+                _ => None,
+            };
+            if let Some(earlier) = once.and_then(|name| used.insert(name, span.line)) {
+                // Shown at the one that has no effect.
+                let earlier = self.nodes.get(&earlier).map_or(span, |node| node.span());
+                let detail = detail::multiple_instructions_disallowed(word);
+                self.warn_at(&lint::MULTIPLE_INSTRUCTIONS_DISALLOWED, detail, span.line, earlier);
+            }
+            self.instruction(located, word, &mut state);
+        }
+    }
+
+    fn instruction(&mut self, located: &Located<Instruction>, word: &str, state: &mut Inherited) {
+        let span = located.span;
+        match &located.value {
+            Instruction::Cmd(CommandLine::Shell(_)) | Instruction::Entrypoint(CommandLine::Shell(_))
+                if !state.shell =>
+            {
+                self.warn(&lint::JSON_ARGS_RECOMMENDED, detail::json_args_recommended(word), span);
+            }
+            Instruction::Shell(_) => state.shell = true,
+            Instruction::Maintainer(_) => {
+                self.warn(&lint::MAINTAINER_DEPRECATED, detail::maintainer_deprecated(), span);
+            }
+            Instruction::Workdir(path) => {
+                if !state.workdir && !path.contains('$') && !path.trim_start_matches(['"', '\'']).starts_with('/') {
+                    self.warn(&lint::WORKDIR_RELATIVE_PATH, detail::workdir_relative_path(path), span);
+                }
+                state.workdir = true;
+            }
+            Instruction::Env(pairs) | Instruction::Label(pairs) => {
+                let env = matches!(located.value, Instruction::Env(_));
+                for pair in pairs {
+                    if pair.legacy {
+                        self.warn(&lint::LEGACY_KEY_VALUE_FORMAT, detail::legacy_key_value_format(word), span);
+                    }
+                    if env {
+                        self.secret("ENV", &pair.key, span);
+                    }
+                }
+            }
+            Instruction::Arg(arg) => arg.args.iter().for_each(|arg| self.secret("ARG", &arg.name, span)),
+            Instruction::Expose(words) => {
+                for (word, exposed) in words.iter().filter_map(|word| Some((word, expose::parse(word).ok()?))) {
+                    if exposed.protocol_cased {
+                        self.warn(&lint::EXPOSE_PROTO_CASING, detail::expose_proto_casing(word), span);
+                    }
+                    if exposed.host_side {
+                        self.warn(&lint::EXPOSE_INVALID_FORMAT, detail::expose_invalid_format(word), span);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn secret(&mut self, instruction: &str, name: &str, span: Span) {
+        if !name.contains('$') && lint::is_secret_key(name) {
+            let detail = detail::secrets_used_in_arg_or_env(instruction, name);
+            self.warn(&lint::SECRETS_USED_IN_ARG_OR_ENV, detail, span);
+        }
+    }
+}
+
+fn lines_of(stage: &Stage) -> impl Iterator<Item = u32> {
+    std::iter::once(stage.span.line).chain(stage.instructions.iter().map(|located| located.span.line))
+}
+
+fn names(arg: &ArgInstruction) -> Vec<&str> {
+    arg.args.iter().map(|arg| arg.name.as_str()).collect()
+}
+
+/// A platform without a variable, in a stage whose name does not say that it is for that platform.
+fn is_wrongly_constant(platform: &str, stage: &Stage) -> bool {
+    let name = stage.name.as_deref().unwrap_or_default();
+    !platform.contains('$') && !platform.split('/').take(2).any(|part| !part.is_empty() && name.contains(part))
+}
