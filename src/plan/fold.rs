@@ -1,18 +1,17 @@
 //! A stage's instructions, one after the other, folded into steps and a config.
 
 use super::error::{PlanError, PlanErrorKind};
-use super::lint;
 use super::model::{
     Base, ImageSource, PlannedImage, PlannedStage, StageIndex, Step, StepKind, TreeSource, WorkdirStep,
 };
 use super::planner::{Command, Found, Planner, Source};
-use super::ports;
 use super::signal::is_signal;
 use super::state::{State, start};
 use super::text::{absolute, duration, quoted_list};
 use crate::dockerfile::expand::ExpandError;
+use crate::dockerfile::expose;
 use crate::dockerfile::instruction::{ArgInstruction, CommandLine, Healthcheck, Instruction, KeyValue};
-use crate::dockerfile::lint::Warning;
+use crate::dockerfile::lint::{self, Rule, Warning, detail};
 use crate::dockerfile::span::Span;
 use crate::dockerfile::suggest::nearest;
 use crate::oci::{Empty, HealthConfig, History, ImageConfig, Platform};
@@ -199,13 +198,17 @@ impl Fold<'_, '_> {
         Ok(word.word)
     }
 
+    fn warn(&mut self, rule: &Rule, detail: String, span: Span) {
+        self.warnings.push(Warning::new(rule, detail, span));
+    }
+
     pub(super) fn warn_unmatched(&mut self, span: Span, unmatched: &[String]) {
         for name in unmatched {
             if self.state.args.get(name).is_none() && !NOT_ENVIRONMENT.contains(&name.as_str()) {
                 // Nobody reads hundreds of them, and looking for each name among all is not free.
                 let few = self.warnings.len() < 100;
                 let suggestion = few.then(|| nearest(name, self.state.env.names())).flatten();
-                self.warnings.push(lint::undefined_var(name, suggestion, span));
+                self.warn(&lint::UNDEFINED_VAR, detail::undefined_var(name, suggestion), span);
             }
         }
     }
@@ -317,12 +320,21 @@ impl Fold<'_, '_> {
     fn expose(&mut self, command: &Command<'_>, words: &[String]) -> Result<(), PlanErrorKind> {
         let mut expanded = Vec::new();
         for word in words {
-            expanded.extend(self.planner.words.split(word, &self.state.env)?);
+            // Of words without a variable the text's own check warns.
+            let variable = word.contains('$');
+            expanded.extend(self.planner.words.split(word, &self.state.env)?.into_iter().map(|word| (word, variable)));
         }
         expanded.sort();
         let mut exposed = Vec::new();
-        for word in &expanded {
-            exposed.extend(ports::parse(word)?);
+        for (word, variable) in &expanded {
+            let port = expose::parse(word)?;
+            if *variable && port.protocol_cased {
+                self.warn(&lint::EXPOSE_PROTO_CASING, detail::expose_proto_casing(word), command.instruction.span);
+            }
+            if *variable && port.host_side {
+                self.warn(&lint::EXPOSE_INVALID_FORMAT, detail::expose_invalid_format(word), command.instruction.span);
+            }
+            exposed.extend(port.ports);
         }
         self.metadata(command, format!("EXPOSE [{}]", exposed.join(" ")));
         let set = self.state.config.config.exposed_ports.get_or_insert_default();
@@ -343,7 +355,13 @@ impl Fold<'_, '_> {
 
     /// An absolute path stays as written in the config; a relative one is joined and cleaned.
     fn workdir(&mut self, command: &Command<'_>, path: &str) -> Result<(), PlanErrorKind> {
+        let variable = path.contains('$');
         let path = self.expand(command, path)?;
+        if variable && !self.state.workdir_set && !path.starts_with('/') {
+            let detail = detail::workdir_relative_path(&path);
+            self.warn(&lint::WORKDIR_RELATIVE_PATH, detail, command.instruction.span);
+        }
+        self.state.workdir_set = true;
         let path = if path.starts_with('/') { path } else { absolute(&self.state.cwd(), &path) };
         self.state.config.config.working_dir = path.clone();
         let kind = match path.as_str() {

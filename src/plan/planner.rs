@@ -177,6 +177,8 @@ impl<'a> Planner<'a> {
             return Err(PlanErrorKind::Unresolved(request.text).at(request.span));
         }
         let (stages, target) = fold::stages(&mut self)?;
+        // A comment above an instruction may turn a rule off for it.
+        self.warnings.retain(|warning| !self.dockerfile.skips(warning.span.line, warning.rule));
         Ok(BuildPlan { stages, target, warnings: self.warnings, source_date_epoch: self.epoch })
     }
 

@@ -2,12 +2,11 @@
 
 use super::env::{Env, Ordered};
 use super::error::PlanErrorKind;
-use super::lint;
 use super::model::{Base, PlannedImage, StageIndex};
 use super::planner::{Found, Node, NodeBase, Planner};
 use super::text::absolute;
 use crate::dockerfile::instruction::CommandLine;
-use crate::dockerfile::lint::Warning;
+use crate::dockerfile::lint::{self, Warning, detail};
 use crate::oci::{ImageConfig, Platform};
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -23,6 +22,8 @@ pub(super) struct State {
     /// Declared arguments, each once.
     pub(super) args: Ordered<Option<String>>,
     pub(super) platform: Platform,
+    /// A WORKDIR was there, in this stage or one that it is built from.
+    pub(super) workdir_set: bool,
 }
 
 /// What a stage begins with.
@@ -57,7 +58,9 @@ pub(super) fn start(
                 let (wanted, actual) = (&platform, image.config.platform());
                 let own = own_platform(planner, node, wanted, &actual);
                 if own.os != actual.os || own.architecture != actual.architecture {
-                    warnings.push(lint::invalid_base_platform(name, &own, &actual.normalised(), node.stage.span));
+                    let (expected, actual) = (own.to_string(), actual.normalised().to_string());
+                    let detail = detail::invalid_base_image_platform(name, &expected, &actual);
+                    warnings.push(Warning::new(&lint::INVALID_BASE_IMAGE_PLATFORM, detail, node.stage.span));
                 }
                 let mut config = image.config.clone();
                 config.created = None;
@@ -102,7 +105,7 @@ impl State {
         if !directory.is_empty() && !directory.starts_with('/') {
             config.config.working_dir = absolute("/", directory);
         }
-        State { config, env: config_env.clone(), config_env, args: Ordered::default(), platform }
+        State { config, env: config_env.clone(), config_env, args: Ordered::default(), platform, workdir_set: false }
     }
 
     /// Working directory, absolute and clean.
