@@ -5,6 +5,7 @@ use super::fold::Fold;
 use super::model::{AddOptions, CopySource, CopyStep, InlineFile, StepKind, TreeSource};
 use super::planner::Command;
 use super::text::destination;
+use crate::dockerfile::git_ref;
 use crate::dockerfile::instruction::{AddInstruction, CopyInstruction, SourcesAndDest};
 
 impl Fold<'_, '_> {
@@ -73,7 +74,7 @@ impl Fold<'_, '_> {
         for source in &paths.sources {
             let source = self.expand(command, source)?;
             created_by.push_str(&format!(" {source}"));
-            step.sources.push(classify(source, step.add.is_some())?);
+            step.sources.push(classify(source, step.add.as_ref())?);
         }
         if let Some(checksum) = step.add.as_ref().and_then(|add| add.checksum.as_deref()) {
             check_checksum(checksum, &step.sources)?;
@@ -95,32 +96,31 @@ impl Fold<'_, '_> {
     }
 }
 
-fn classify(source: String, is_add: bool) -> Result<CopySource, PlanErrorKind> {
-    let is_git = is_git(&source);
-    let is_url = !is_git && (source.starts_with("http://") || source.starts_with("https://"));
-    match (is_git, is_url, is_add) {
-        (true, _, true) => Ok(CopySource::Git(source)),
-        (true, _, false) => Err(PlanErrorKind::GitInCopy(source)),
-        (_, true, true) => Ok(CopySource::Url(source)),
-        (_, true, false) => Err(PlanErrorKind::UrlInCopy(source)),
-        (false, false, _) => Ok(CopySource::Path(source)),
+/// What kind of source it is. What could as well be a local path (`github.com/a/b`) is one.
+fn classify(source: String, add: Option<&AddOptions>) -> Result<CopySource, PlanErrorKind> {
+    let git = match git_ref::parse(&source) {
+        Err(reason) if reason.is_git() => return Err(PlanErrorKind::Git { address: source, reason }),
+        Ok(git) if !git.indistinguishable_from_local => Some(git),
+        _ => None,
+    };
+    let is_url = git.is_none() && (source.starts_with("http://") || source.starts_with("https://"));
+    match (git, is_url, add) {
+        (Some(git), _, Some(add)) => {
+            if add.keep_git_dir.zip(git.keep_git_dir).is_some_and(|(flag, address)| flag != address) {
+                return Err(PlanErrorKind::KeepGitDir);
+            }
+            match (add.checksum.clone(), git.checksum) {
+                (Some(flag), Some(address)) if flag != address => {
+                    Err(PlanErrorKind::ChecksumConflict { flag, address })
+                }
+                _ => Ok(CopySource::Git(source)),
+            }
+        }
+        (Some(_), _, None) => Err(PlanErrorKind::GitInCopy(source)),
+        (None, true, Some(_)) => Ok(CopySource::Url(source)),
+        (None, true, None) => Err(PlanErrorKind::UrlInCopy(source)),
+        (None, false, _) => Ok(CopySource::Path(source)),
     }
-}
-
-/// `git://`, `ssh://`, `user@host:path`, and `http(s)://` where the path ends in `.git`. What could as well be a local path
-/// (`github.com/a/b`) is one.
-pub(super) fn is_git(source: &str) -> bool {
-    if source.starts_with("git://") || source.starts_with("ssh://") {
-        return true;
-    }
-    let address = source.split(['#', '?']).next().unwrap_or_default();
-    if let Some(rest) = address.strip_prefix("https://").or(address.strip_prefix("http://")) {
-        return rest.split_once('/').is_some_and(|(_, path)| path.ends_with(".git"));
-    }
-    let word = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
-    address.split_once('@').is_some_and(|(user, rest)| {
-        word(user) && rest.split_once(':').is_some_and(|(host, path)| word(host) && !path.is_empty())
-    })
 }
 
 /// Octal up to 07777, or symbolic as in chmod(1): `u=rwX,go-w`.

@@ -1,9 +1,10 @@
 //! Why a Dockerfile cannot be planned.
 
-use super::ports::PortError;
 use super::text::did_you_mean;
 use crate::dockerfile::ParseError;
 use crate::dockerfile::expand::ExpandError;
+use crate::dockerfile::expose::ExposeError;
+use crate::dockerfile::git_ref::GitRefError;
 use crate::dockerfile::mount::MountError;
 use crate::dockerfile::span::Span;
 use crate::oci::platform::PlatformError;
@@ -116,7 +117,7 @@ pub enum PlanErrorKind {
     MountTarget(String),
     /// EXPOSE
     #[error(transparent)]
-    Port(#[from] PortError),
+    Port(#[from] ExposeError),
     /// STOPSIGNAL
     #[error("invalid signal: {0}")]
     Signal(String),
@@ -148,6 +149,25 @@ pub enum PlanErrorKind {
     /// A git repository in COPY.
     #[error("source can't be a git ref for COPY: {0}")]
     GitInCopy(String),
+    /// A git repository whose address cannot be read.
+    #[error("{address}: {reason}")]
+    Git {
+        /// The source.
+        address: String,
+        /// Why.
+        reason: GitRefError,
+    },
+    /// `--keep-git-dir` says one thing, the address another.
+    #[error("inconsistent keep-git-dir configuration")]
+    KeepGitDir,
+    /// `--checksum` says one thing, the address another.
+    #[error("checksum mismatch {flag:?} != {address:?}")]
+    ChecksumConflict {
+        /// `--checksum`
+        flag: String,
+        /// `checksum=` in the address.
+        address: String,
+    },
     /// `--checksum` with several sources.
     #[error("checksum can't be specified for multiple sources")]
     ChecksumOfMany,

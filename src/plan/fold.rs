@@ -1,40 +1,25 @@
 //! A stage's instructions, one after the other, folded into steps and a config.
 
-use super::env::Env;
 use super::error::{PlanError, PlanErrorKind};
-use super::lint;
 use super::model::{
     Base, ImageSource, PlannedImage, PlannedStage, StageIndex, Step, StepKind, TreeSource, WorkdirStep,
 };
-use super::planner::{Command, Found, Node, NodeBase, Planner, Source};
-use super::ports;
+use super::planner::{Command, Found, Planner, Source};
 use super::signal::is_signal;
+use super::state::{State, start};
 use super::text::{absolute, duration, quoted_list};
 use crate::dockerfile::expand::ExpandError;
+use crate::dockerfile::expose;
 use crate::dockerfile::instruction::{ArgInstruction, CommandLine, Healthcheck, Instruction, KeyValue};
-use crate::dockerfile::lint::Warning;
+use crate::dockerfile::lint::{self, Rule, Warning, detail};
 use crate::dockerfile::span::Span;
 use crate::dockerfile::suggest::nearest;
 use crate::oci::{Empty, HealthConfig, History, ImageConfig, Platform};
 
 /// What BuildKit writes into every history entry.
 const COMMENT: &str = "buildkit.dockerfile.v0";
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Arguments that steer the build and never reach the environment.
 const NOT_ENVIRONMENT: &[&str] = &["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
-
-/// What a stage hands on to one that is built FROM it.
-#[derive(Clone)]
-pub(super) struct State {
-    /// Everything but ENV, which is in `config_env`.
-    pub(super) config: ImageConfig,
-    config_env: Env,
-    /// ENV and ARG as RUN sees them.
-    pub(super) env: Env,
-    /// Declared arguments, each once.
-    pub(super) args: Vec<(String, Option<String>)>,
-    pub(super) platform: Platform,
-}
 
 /// One stage at work.
 pub(super) struct Fold<'p, 'a> {
@@ -55,7 +40,8 @@ pub(super) fn stages(planner: &mut Planner<'_>) -> Result<(Vec<PlannedStage>, St
     let mut states: Vec<Option<State>> = vec![None; needed.len()];
     let mut out = Vec::new();
     for at in (0..needed.len()).filter(|at| needed[*at]) {
-        let (stage, state, warnings) = fold(planner, at, &places, &states)?;
+        let (mut stage, state, warnings) = fold(planner, at, &places, &states)?;
+        stage.config.history = history(planner, &out, &stage);
         planner.warnings.extend(warnings);
         places[at] = Some(StageIndex(out.len()));
         states[at] = Some(state);
@@ -64,6 +50,17 @@ pub(super) fn stages(planner: &mut Planner<'_>) -> Result<(Vec<PlannedStage>, St
     let target = places[planner.target].unwrap_or(StageIndex(0));
     finish_target(planner, &mut out[target.0].config);
     Ok((out, target))
+}
+
+/// A stage's history: that of its base, then one entry a step.
+fn history(planner: &Planner<'_>, done: &[PlannedStage], stage: &PlannedStage) -> Vec<History> {
+    let base = match &stage.base {
+        Base::Stage(parent) => Some(&done[parent.0].config),
+        Base::Image(image) => planner.image(&image.source, &image.platform).map(|image| &image.config),
+        Base::Scratch | Base::Context(_) => None,
+    };
+    let base = base.into_iter().flat_map(|config| &config.history);
+    base.chain(stage.steps.iter().map(|step| &step.history)).cloned().collect()
 }
 
 /// `--label`, and the platform that was asked for.
@@ -126,106 +123,6 @@ fn fold(
         config,
     };
     Ok((stage, fold.state, fold.warnings))
-}
-
-/// What a stage begins with.
-fn start(
-    planner: &Planner<'_>,
-    node: &Node<'_>,
-    places: &[Option<StageIndex>],
-    states: &[Option<State>],
-    warnings: &mut Vec<Warning>,
-) -> Result<(Base, State), PlanErrorKind> {
-    if let NodeBase::Stage(parent) = node.base {
-        // FROM names stages above it only, and whatever a needed stage is built on is needed.
-        if let (Some(place), Some(state)) = (places[parent], &states[parent]) {
-            let mut state = state.clone();
-            state.config.config.on_build = None;
-            for (name, value) in state.config_env.entries() {
-                state.env.set(name, value);
-            }
-            return Ok((Base::Stage(place), state));
-        }
-    }
-    let platform = match node.base {
-        NodeBase::Named(_) => planner.base_platform(node),
-        _ => planner.options.platform.clone(),
-    };
-    let (base, config, platform) = match &node.base {
-        NodeBase::Named(name) => match planner.find(name, &platform)? {
-            Found::Scratch => (Base::Scratch, empty_config(&platform), platform),
-            Found::Tree(context) => (Base::Context(context), empty_config(&platform), platform),
-            Found::Image(source) => {
-                let image = planner.image(&source, &platform).ok_or_else(|| PlanErrorKind::Unresolved(name.clone()))?;
-                let (wanted, actual) = (&platform, image.config.platform());
-                let own = own_platform(planner, node, wanted, &actual);
-                if own.os != actual.os || own.architecture != actual.architecture {
-                    warnings.push(lint::invalid_base_platform(name, &own, &actual.normalised(), node.stage.span));
-                }
-                let mut config = image.config.clone();
-                config.created = None;
-                config.config.on_build = None;
-                let digest = image.digest.clone();
-                (Base::Image(Box::new(PlannedImage { source, digest, platform: own.clone() })), config, own)
-            }
-        },
-        NodeBase::Scratch | NodeBase::Stage(_) => (Base::Scratch, empty_config(&platform), platform),
-    };
-    Ok((base, State::new(config, platform)))
-}
-
-/// The platform of a stage: a base image for the builder's own platform keeps it where none was asked for.
-fn own_platform(planner: &Planner<'_>, node: &Node<'_>, wanted: &Platform, actual: &Platform) -> Platform {
-    let build = &planner.options.build_platform;
-    let implicit = node.platform.is_none() && !planner.options.platform_is_explicit;
-    let is = |platform: &Platform| platform.os == actual.os && platform.architecture == actual.architecture;
-    if implicit && !is(wanted) && is(build) { build.clone() } else { wanted.clone() }
-}
-
-fn empty_config(platform: &Platform) -> ImageConfig {
-    let mut config = ImageConfig {
-        os: platform.os.clone(),
-        architecture: platform.architecture.clone(),
-        variant: platform.variant.clone(),
-        os_version: platform.os_version.clone(),
-        ..ImageConfig::default()
-    };
-    config.config.working_dir = "/".to_string();
-    config
-}
-
-impl State {
-    fn new(mut config: ImageConfig, platform: Platform) -> Self {
-        let mut config_env = Env::from_list(&config.config.env.take().unwrap_or_default());
-        if config_env.get("PATH").is_none() && platform.os != "windows" {
-            config_env.set("PATH", DEFAULT_PATH);
-        }
-        let directory = &config.config.working_dir;
-        if !directory.is_empty() && !directory.starts_with('/') {
-            config.config.working_dir = absolute("/", directory);
-        }
-        State { config, env: config_env.clone(), config_env, args: Vec::new(), platform }
-    }
-
-    /// Working directory, absolute and clean.
-    pub(super) fn cwd(&self) -> String {
-        absolute("/", &self.config.config.working_dir)
-    }
-
-    /// A command line after SHELL was put before a shell form.
-    pub(super) fn with_shell(&self, command: &CommandLine) -> Vec<String> {
-        let text = match command {
-            CommandLine::Exec(args) => return args.clone(),
-            CommandLine::Shell(text) => text.clone(),
-        };
-        let mut args = match (&self.config.config.shell, self.config.os.as_str()) {
-            (Some(shell), _) if !shell.is_empty() => shell.clone(),
-            (_, "windows") => vec!["cmd".into(), "/S".into(), "/C".into()],
-            _ => vec!["/bin/sh".into(), "-c".into()],
-        };
-        args.push(text);
-        args
-    }
 }
 
 impl Fold<'_, '_> {
@@ -301,12 +198,17 @@ impl Fold<'_, '_> {
         Ok(word.word)
     }
 
+    fn warn(&mut self, rule: &Rule, detail: String, span: Span) {
+        self.warnings.push(Warning::new(rule, detail, span));
+    }
+
     pub(super) fn warn_unmatched(&mut self, span: Span, unmatched: &[String]) {
         for name in unmatched {
-            let declared = self.state.args.iter().any(|(known, _)| known == name);
-            if !declared && !NOT_ENVIRONMENT.contains(&name.as_str()) {
-                let suggestion = nearest(name, self.state.env.names());
-                self.warnings.push(lint::undefined_var(name, suggestion, span));
+            if self.state.args.get(name).is_none() && !NOT_ENVIRONMENT.contains(&name.as_str()) {
+                // Nobody reads hundreds of them, and looking for each name among all is not free.
+                let few = self.warnings.len() < 100;
+                let suggestion = few.then(|| nearest(name, self.state.env.names())).flatten();
+                self.warn(&lint::UNDEFINED_VAR, detail::undefined_var(name, suggestion), span);
             }
         }
     }
@@ -335,7 +237,6 @@ impl Fold<'_, '_> {
             empty_layer,
             ..History::default()
         };
-        self.state.config.history.push(history.clone());
         self.steps.push(Step { span: command.instruction.span, number, text, history, kind });
     }
 
@@ -371,10 +272,10 @@ impl Fold<'_, '_> {
         for definition in &arg.args {
             let name = definition.name.as_str();
             let globals = &self.planner.globals;
-            let value = match (globals.build_args.get(name), &definition.default) {
+            let value = match (globals.build_args.value(name), &definition.default) {
                 (Some(given), _) => Some(given.to_string()),
                 (None, Some(default)) => Some(self.expand(command, default)?),
-                (None, None) => globals.env.get(name).map(str::to_string),
+                (None, None) => globals.env.get(name).cloned(),
             };
             text.push(' ');
             text.push_str(name);
@@ -382,13 +283,10 @@ impl Fold<'_, '_> {
                 text.push('=');
                 text.push_str(value);
                 if !NOT_ENVIRONMENT.contains(&name) {
-                    self.state.env.set(name, value);
+                    self.state.env.set(name, value.clone());
                 }
             }
-            match self.state.args.iter_mut().find(|(known, _)| known == name) {
-                Some(known) => known.1 = value,
-                None => self.state.args.push((name.to_string(), value)),
-            }
+            self.state.args.set(name, value);
         }
         self.metadata(command, text);
         Ok(())
@@ -404,8 +302,8 @@ impl Fold<'_, '_> {
         let mut text = "ENV".to_string();
         for (name, value) in &pairs {
             text.push_str(&format!(" {name}={value}"));
-            self.state.env.set(name, value);
-            self.state.config_env.set(name, value);
+            self.state.env.set(name, value.clone());
+            self.state.config_env.set(name, value.clone());
         }
         self.metadata(command, text);
         Ok(())
@@ -422,12 +320,21 @@ impl Fold<'_, '_> {
     fn expose(&mut self, command: &Command<'_>, words: &[String]) -> Result<(), PlanErrorKind> {
         let mut expanded = Vec::new();
         for word in words {
-            expanded.extend(self.planner.words.split(word, &self.state.env)?);
+            // Of words without a variable the text's own check warns.
+            let variable = word.contains('$');
+            expanded.extend(self.planner.words.split(word, &self.state.env)?.into_iter().map(|word| (word, variable)));
         }
         expanded.sort();
         let mut exposed = Vec::new();
-        for word in &expanded {
-            exposed.extend(ports::parse(word)?);
+        for (word, variable) in &expanded {
+            let port = expose::parse(word)?;
+            if *variable && port.protocol_cased {
+                self.warn(&lint::EXPOSE_PROTO_CASING, detail::expose_proto_casing(word), command.instruction.span);
+            }
+            if *variable && port.host_side {
+                self.warn(&lint::EXPOSE_INVALID_FORMAT, detail::expose_invalid_format(word), command.instruction.span);
+            }
+            exposed.extend(port.ports);
         }
         self.metadata(command, format!("EXPOSE [{}]", exposed.join(" ")));
         let set = self.state.config.config.exposed_ports.get_or_insert_default();
@@ -448,7 +355,13 @@ impl Fold<'_, '_> {
 
     /// An absolute path stays as written in the config; a relative one is joined and cleaned.
     fn workdir(&mut self, command: &Command<'_>, path: &str) -> Result<(), PlanErrorKind> {
+        let variable = path.contains('$');
         let path = self.expand(command, path)?;
+        if variable && !self.state.workdir_set && !path.starts_with('/') {
+            let detail = detail::workdir_relative_path(&path);
+            self.warn(&lint::WORKDIR_RELATIVE_PATH, detail, command.instruction.span);
+        }
+        self.state.workdir_set = true;
         let path = if path.starts_with('/') { path } else { absolute(&self.state.cwd(), &path) };
         self.state.config.config.working_dir = path.clone();
         let kind = match path.as_str() {

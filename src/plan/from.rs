@@ -2,10 +2,10 @@
 
 use super::error::{PlanError, PlanErrorKind};
 use super::globals::Globals;
-use super::lint;
 use super::options::{NamedContext, PlanOptions};
 use super::planner::{Node, NodeBase, Planner};
 use crate::dockerfile::instruction::Stage;
+use crate::dockerfile::lint::{self, Warning, detail};
 use crate::dockerfile::span::Span;
 use crate::dockerfile::suggest::nearest;
 use crate::oci::{Platform, Reference};
@@ -28,7 +28,7 @@ pub(super) fn node<'a>(planner: &mut Planner<'a>, stage: &'a Stage) -> Result<No
         (None, None) if base.word == "scratch" => NodeBase::Scratch,
         (None, None) => NodeBase::Named(base.word),
     };
-    Ok(Node { stage, base, platform, replaced: replaced.is_some(), commands: Vec::new(), fired: false })
+    Ok(Node::new(stage, base, platform, replaced.is_some()))
 }
 
 /// Expands `--platform`.
@@ -37,31 +37,26 @@ fn platform(planner: &mut Planner<'_>, stage: &Stage, text: &str) -> Result<Plat
     let word = planner.words.expand(text, &planner.globals.env).map_err(|error| at(error.into()))?;
     warn_undefined(planner, &word.unmatched, stage.span);
     let env = &planner.globals.env;
-    let automatic = env.get("TARGETPLATFORM") == Some(&word.word);
+    let automatic = env.value("TARGETPLATFORM") == Some(word.word.as_str());
     if word.matched == ["TARGETPLATFORM"] && word.unmatched.is_empty() && automatic {
-        planner.warnings.push(lint::redundant_target_platform(text, stage.span));
+        let detail = detail::redundant_target_platform(text);
+        planner.warnings.push(Warning::new(&lint::REDUNDANT_TARGET_PLATFORM, detail, stage.span));
     }
     let env = &planner.globals.env;
     let suggestion = || word.unmatched.iter().find_map(|name| nearest(name, env.names())).map(str::to_string);
     if word.word.is_empty() {
         return Err(at(PlanErrorKind::EmptyPlatform { expression: text.to_string(), suggestion: suggestion() }));
     }
-    let platform: Platform = word.word.parse().map_err(|reason| {
+    word.word.parse().map_err(|reason| {
         at(PlanErrorKind::BadPlatform { expression: text.to_string(), reason, suggestion: suggestion() })
-    })?;
-    let name = stage.name.as_deref().unwrap_or_default();
-    let constant = word.matched.is_empty() && word.unmatched.is_empty();
-    if constant && !name.contains(&platform.os) && !name.contains(&platform.architecture) {
-        planner.warnings.push(lint::constant_platform(&word.word, stage.span));
-    }
-    Ok(platform)
+    })
 }
 
 fn warn_undefined(planner: &mut Planner<'_>, unmatched: &[String], span: Span) {
     for name in unmatched {
         if !planner.globals.names().any(|known| known == name) {
-            let warning = lint::undefined_arg_in_from(name, nearest(name, planner.globals.names()), span);
-            planner.warnings.push(warning);
+            let detail = detail::undefined_arg_in_from(name, nearest(name, planner.globals.names()));
+            planner.warnings.push(Warning::new(&lint::UNDEFINED_ARG_IN_FROM, detail, span));
         }
     }
 }
@@ -73,7 +68,8 @@ pub(super) fn warn_about_defaults(planner: &mut Planner<'_>) {
     for stage in &planner.dockerfile.stages {
         let Ok(base) = planner.words.expand(&stage.base, &globals.env) else { return };
         if base.word.parse::<Reference>().is_err() {
-            planner.warnings.push(lint::invalid_default_in_from(&stage.base, stage.span));
+            let detail = detail::invalid_default_arg_in_from(&stage.base);
+            planner.warnings.push(Warning::new(&lint::INVALID_DEFAULT_ARG_IN_FROM, detail, stage.span));
         }
     }
 }

@@ -27,7 +27,7 @@ impl Globals {
         let mut build_args = Env::default();
         for (name, value) in &options.build_args {
             if let Some(value) = value {
-                build_args.set(name, value);
+                build_args.set(name, value.clone());
             }
         }
         Globals::with(dockerfile, options, words, build_args)
@@ -43,20 +43,20 @@ impl Globals {
         let target = options.target.as_deref().or(last).unwrap_or("default");
         let mut env = Env::default();
         for (name, value) in platform_variables(options, target) {
-            env.set(name, build_args.get(name).unwrap_or(&value));
+            env.set(name, build_args.get(name).cloned().unwrap_or(value));
         }
         let mut unset = Vec::new();
         for located in &dockerfile.global_args {
             for arg in &located.value.args {
                 let value = match (build_args.get(&arg.name), &arg.default) {
-                    (Some(given), _) => Some(given.to_string()),
+                    (Some(given), _) => Some(given.clone()),
                     (None, Some(default)) => Some(
                         words.expand(default, &env).map_err(|error| PlanErrorKind::from(error).at(located.span))?.word,
                     ),
                     (None, None) => None,
                 };
                 match value {
-                    Some(value) => env.set(&arg.name, &value),
+                    Some(value) => env.set(&arg.name, value),
                     None => unset.push(arg.name.clone()),
                 }
             }
@@ -89,7 +89,7 @@ impl Globals {
         options: &PlanOptions,
     ) -> Result<Option<SourceDateEpoch>, PlanErrorKind> {
         const NAME: &str = "SOURCE_DATE_EPOCH";
-        let Some(value) = self.build_args.get(NAME).or(self.env.get(NAME)).filter(|value| !value.is_empty()) else {
+        let Some(value) = self.build_args.value(NAME).or(self.env.value(NAME)).filter(|value| !value.is_empty()) else {
             return Ok(None);
         };
         if let Ok(seconds) = value.parse() {

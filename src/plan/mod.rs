@@ -18,9 +18,9 @@ mod model;
 mod mount;
 mod options;
 mod planner;
-mod ports;
 mod run;
 mod signal;
+mod state;
 mod text;
 mod words;
 
@@ -30,4 +30,3 @@ pub use model::*;
 pub use mount::{Mount, MountKind};
 pub use options::{BaseImage, ImageRequest, NamedContext, PlanOptions};
 pub use planner::Planner;
-pub use ports::PortError;

@@ -59,8 +59,8 @@ pub struct PlannedStage {
     pub steps: Vec<Step>,
     /// How many numbers progress counts in this stage (a base image counts one, metadata steps none).
     pub total: usize,
-    /// The stage's final config: `config` complete, `history` the base's entries and then one a step, without times.
-    /// `rootfs` and `created` are left for the builder: `rootfs` still holds the base image's layers.
+    /// The stage's final config: `config` complete, `history` the base's entries and then one a step, the steps' without
+    /// times. `rootfs` and `created` are left for the builder: `rootfs` still holds the base image's layers.
     pub config: ImageConfig,
 }
 

@@ -28,6 +28,7 @@ pub struct Planner<'a> {
     pub(super) stages: Vec<Node<'a>>,
     pub(super) names: HashMap<String, usize>,
     pub(super) target: usize,
+    keep_all: bool,
     pub(super) warnings: Vec<Warning>,
     epoch: Option<SourceDateEpoch>,
     images: Vec<Slot>,
@@ -44,8 +45,10 @@ pub(super) struct Node<'a> {
     pub(super) replaced: bool,
     /// Triggers first, once they are known.
     pub(super) commands: Vec<Command<'a>>,
+    /// Its images were asked for.
+    requested: bool,
     /// ONBUILD triggers of the base were taken.
-    pub(super) fired: bool,
+    fired: bool,
 }
 
 /// What FROM names.
@@ -96,9 +99,25 @@ struct Slot {
     answer: Option<BaseImage>,
 }
 
+impl<'a> Node<'a> {
+    /// A stage whose commands are still to be linked.
+    pub(super) fn new(stage: &'a Stage, base: NodeBase, platform: Option<Platform>, replaced: bool) -> Self {
+        Node { stage, base, platform, replaced, commands: Vec::new(), requested: false, fired: false }
+    }
+}
+
 impl<'a> Planner<'a> {
     /// Expands every FROM, links the stages and drops those that the target does not need.
     pub fn new(dockerfile: &'a Dockerfile, options: &'a PlanOptions) -> Result<Self, PlanError> {
+        Planner::with(dockerfile, options, false)
+    }
+
+    /// As [`Planner::new`], but without a target no stage is dropped: for a check, which warns of all of them.
+    pub fn for_check(dockerfile: &'a Dockerfile, options: &'a PlanOptions) -> Result<Self, PlanError> {
+        Planner::with(dockerfile, options, options.target.is_none())
+    }
+
+    fn with(dockerfile: &'a Dockerfile, options: &'a PlanOptions, keep_all: bool) -> Result<Self, PlanError> {
         let words = Words::new(dockerfile.directives.escape);
         let globals = Globals::new(dockerfile, options, &words)?;
         let no_span = |kind| PlanError { span: None, kind: Box::new(kind) };
@@ -111,6 +130,7 @@ impl<'a> Planner<'a> {
             stages: Vec::new(),
             names: HashMap::new(),
             target: 0,
+            keep_all,
             warnings: Vec::new(),
             epoch,
             images: Vec::new(),
@@ -144,10 +164,11 @@ impl<'a> Planner<'a> {
 
     /// Answers one request. Its ONBUILD triggers may ask for more images.
     pub fn supply(&mut self, request: &ImageRequest, image: BaseImage) -> Result<(), PlanError> {
+        let has_triggers = image.config.config.on_build.as_ref().is_some_and(|triggers| !triggers.is_empty());
         if let Some(at) = self.slots.get(&(request.source.clone(), request.platform.clone())) {
             self.images[*at].answer = Some(image);
         }
-        self.advance()
+        if has_triggers { self.advance() } else { Ok(()) }
     }
 
     /// Folds the stages that are left into steps. Fails on the first image that is still wanted.
@@ -156,6 +177,8 @@ impl<'a> Planner<'a> {
             return Err(PlanErrorKind::Unresolved(request.text).at(request.span));
         }
         let (stages, target) = fold::stages(&mut self)?;
+        // A comment above an instruction may turn a rule off for it.
+        self.warnings.retain(|warning| !self.dockerfile.skips(warning.span.line, warning.rule));
         Ok(BuildPlan { stages, target, warnings: self.warnings, source_date_epoch: self.epoch })
     }
 
@@ -262,9 +285,9 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Which stages the target needs, itself included.
+    /// Which stages the target needs, itself included; all of them for a check.
     pub(super) fn needed(&self) -> Vec<bool> {
-        let mut needed = vec![false; self.stages.len()];
+        let mut needed = vec![self.keep_all; self.stages.len()];
         let mut todo = vec![self.target];
         while let Some(at) = todo.pop() {
             if std::mem::replace(&mut needed[at], true) {
@@ -297,6 +320,9 @@ impl<'a> Planner<'a> {
 
     /// Makes a slot for every image that a stage names.
     fn request_images(&mut self, at: usize) -> Result<(), PlanError> {
+        if std::mem::replace(&mut self.stages[at].requested, true) {
+            return Ok(());
+        }
         let node = &self.stages[at];
         let mut names: Vec<(String, Platform, Span)> = Vec::new();
         if let NodeBase::Named(name) = &node.base {
@@ -384,6 +410,7 @@ impl<'a> Planner<'a> {
         }
         let node = &mut self.stages[at];
         node.fired = true;
+        node.requested = commands.is_empty();
         let changed = !commands.is_empty();
         commands.append(&mut node.commands);
         node.commands = commands;

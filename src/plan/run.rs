@@ -30,7 +30,7 @@ impl Fold<'_, '_> {
             network: run.network.as_deref().map(network).transpose()?,
             insecure: run.security.as_deref().map(is_insecure).transpose()?.unwrap_or(false),
             devices: run.devices.clone(),
-            declared_args: self.state.args.clone(),
+            declared_args: self.state.args.entries().to_vec(),
         };
         self.push(command, Some(text), created_by, StepKind::Run(Box::new(step)));
         Ok(())
@@ -41,7 +41,7 @@ impl Fold<'_, '_> {
         for (index, value) in run.mounts.iter().enumerate() {
             let mount = dockerfile::mount::Mount::parse(value, |word| self.expand(command, word))?;
             let from = self.tree(command, index)?;
-            let namespace = self.planner.globals.build_args.get("BUILDKIT_CACHE_MOUNT_NS");
+            let namespace = self.planner.globals.build_args.value("BUILDKIT_CACHE_MOUNT_NS");
             let namespace = namespace.filter(|namespace| !namespace.is_empty());
             mounts.push(mount::resolve(mount, from, &self.state.cwd(), namespace)?);
         }
@@ -51,11 +51,12 @@ impl Fold<'_, '_> {
     /// `|2 A=x B= /bin/sh -c make`: the declared arguments with the values RUN sees, then the command.
     fn run_text(&self, args: &[String]) -> String {
         let mut words = Vec::new();
-        if !self.state.args.is_empty() {
-            words.push(format!("|{}", self.state.args.len()));
+        let args_in_scope = self.state.args.entries();
+        if !args_in_scope.is_empty() {
+            words.push(format!("|{}", args_in_scope.len()));
         }
-        for (name, value) in &self.state.args {
-            let value = self.state.env.get(name).or(value.as_deref()).unwrap_or_default();
+        for (name, value) in args_in_scope {
+            let value = self.state.env.value(name).or(value.as_deref()).unwrap_or_default();
             words.push(format!("{name}={value}"));
         }
         words.extend(args.iter().cloned());

@@ -5,7 +5,7 @@ use crate::dockerfile::expand::{self, ExpandError, Expanded, Expander};
 
 impl expand::Env for Env {
     fn get(&self, name: &str) -> Option<&str> {
-        Env::get(self, name)
+        self.value(name)
     }
 }
 
