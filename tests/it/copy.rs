@@ -540,6 +540,19 @@ fn names_of_one_file_stay_one_file() {
 }
 
 #[test]
+fn the_time_of_a_directory_alone_makes_no_layer() {
+    let (dir, context) = context_of(&[("d/sub/f", "same")]);
+    set_times(dir.path(), b"", &[]);
+    let mut tree = MemTree::default();
+    let request = CopyRequest { sources: &strings(&["."]), ..PLAIN };
+    assert_eq!(step(&request, &context, &mut tree).unwrap(), ["/d", "/d/sub", "/d/sub/f"]);
+    tree.files.get_mut(&b"d/sub"[..]).unwrap().0.mtime = 5;
+    assert_eq!(step(&request, &context, &mut tree).unwrap(), [""; 0]);
+    tree.files.get_mut(&b"d/sub/f"[..]).unwrap().0.mtime = 5;
+    assert_eq!(step(&request, &context, &mut tree).unwrap(), ["/d", "/d/sub", "/d/sub/f"]);
+}
+
+#[test]
 fn here_documents_follow_the_sources() {
     let (_dir, context) = context_of(&[("a", "A")]);
     let heredocs = [Heredoc { name: "run.sh", body: b"hi\n" }, Heredoc { name: "two", body: b"2" }];
