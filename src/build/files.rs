@@ -92,6 +92,8 @@ impl Build<'_> {
                     writer.append(path, meta, Some(&mut *data))?;
                 }
                 copy::Change::Hardlink { to } => writer.hardlink(path, to)?,
+                copy::Change::Whiteout => writer.whiteout(path)?,
+                copy::Change::Opaque => writer.opaque(path)?,
             }
         }
         Ok(writer.finish()?)

@@ -58,6 +58,8 @@ fn changes_digest(changes: &Changes, source: &dyn SourceTree) -> Result<Digest, 
                 field(&mut hasher, to);
             }
             Change::Entry { meta, .. } => metadata(&mut hasher, meta),
+            Change::Whiteout => field(&mut hasher, b"whiteout"),
+            Change::Opaque => field(&mut hasher, b"opaque"),
         }
         field(&mut hasher, content.as_ref().map_or("", |content| content.hex()).as_bytes());
     }

@@ -18,7 +18,6 @@ pub use owner::{ModeChange, Owner};
 use crate::context::ignore::{IgnoreError, Patterns};
 use crate::context::{Exclusion, SourceTree};
 use crate::oci::layer::Metadata;
-use crate::rootfs::layer::order;
 use owner::Ownership;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -185,28 +184,31 @@ pub enum Change {
         /// Its bytes.
         data: Data,
     },
-    /// The path is another name of `to`, which is an entry that sorts before it.
+    /// The path is another name of `to`, which is an entry that comes before it.
     Hardlink {
         /// Path of the entry.
         to: Vec<u8>,
     },
+    /// The path is gone.
+    Whiteout,
+    /// Nothing that the directory held before shows through; comes right after its entry.
+    Opaque,
 }
 
-/// What a COPY or ADD changes, by path: relative to the root, sorted, parents before what they hold.
+/// What a COPY or ADD changes, by path: relative to the root, in the order of a layer (component by component, each by its
+/// bytes, so parents come before what they hold).
 ///
 /// Directories that exist and only hold a change are listed too, as they are.
 #[derive(Debug, Default)]
 pub struct Changes {
-    entries: BTreeMap<Vec<u8>, Change>,
+    entries: Vec<(Vec<u8>, Change)>,
     spool: Option<File>,
 }
 
 impl Changes {
     /// The changes in the order a layer has them.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &Change)> {
-        let mut entries: Vec<_> = self.entries.iter().map(|(path, change)| (&path[..], change)).collect();
-        entries.sort_unstable_by(|(a, _), (b, _)| order(a, b));
-        entries.into_iter()
+        self.entries.iter().map(|(path, change)| (path.as_slice(), change))
     }
 
     /// The bytes of an entry of these changes; `source` and `dest` are the trees that the changes were made from.
@@ -274,7 +276,7 @@ pub fn copy(
     for heredoc in request.heredocs {
         job.heredoc(heredoc)?;
     }
-    let mut changes = Changes { entries: BTreeMap::new(), spool: job.spool.map(|(file, _)| file) };
+    let mut changes = Changes { entries: Vec::new(), spool: job.spool.map(|(file, _)| file) };
     let target = job.target;
     let same = |ours: &Data, path: &[u8]| same_bytes(&mut *changes.open(ours, source, below)?, &mut *below.open(path)?);
     changes.entries = target.finish(same)?;

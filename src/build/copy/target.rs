@@ -2,7 +2,7 @@
 
 use super::{Change, CopyError, Data, shown, source};
 use crate::context::SourceTree;
-use crate::oci::layer::{Kind, Metadata, OPAQUE_WHITEOUT};
+use crate::oci::layer::{Kind, Metadata, OPAQUE_WHITEOUT, WHITEOUT_PREFIX};
 use crate::rootfs::layer::order;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -30,7 +30,7 @@ impl<'a> Target<'a> {
         match self.changes.get(path) {
             Some(Change::Entry { meta, .. }) => return Ok(Some(meta.clone())),
             Some(Change::Hardlink { to }) => return self.metadata(to),
-            None => {}
+            Some(Change::Whiteout | Change::Opaque) | None => {}
         }
         if self.ancestors(path).any(|above| self.is_covered(above)) {
             return Ok(None);
@@ -169,7 +169,7 @@ impl<'a> Target<'a> {
     /// The changes that are left when what the tree has already is dropped, with all directories above them.
     ///
     /// `same` compares the bytes of an entry with those of a path of the tree.
-    pub fn finish(mut self, same: impl Fn(&Data, &[u8]) -> io::Result<bool>) -> io::Result<BTreeMap<Vec<u8>, Change>> {
+    pub fn finish(mut self, same: impl Fn(&Data, &[u8]) -> io::Result<bool>) -> io::Result<Vec<(Vec<u8>, Change)>> {
         self.order_links();
         let mut kept = BTreeMap::new();
         let linked: BTreeSet<Vec<u8>> = self.changes.values().filter_map(link_target).cloned().collect();
@@ -177,15 +177,6 @@ impl<'a> Target<'a> {
             let replaced = self.hidden.contains(path);
             if replaced || linked.contains(path) || !self.is_unchanged(path, change, &same)? {
                 kept.insert(path.clone(), change.clone());
-            }
-        }
-        // A directory made anew where the tree had one must not show what that one held.
-        for path in &self.hidden {
-            if matches!(self.changes.get(path), Some(Change::Entry { meta, .. }) if meta.is_dir()) {
-                let kind = Kind::File { size: 0 };
-                let meta = Metadata { kind, mode: 0o644, uid: 0, gid: 0, mtime: self.now, xattrs: BTreeMap::new() };
-                let data = Data::Bytes([].into());
-                kept.insert(source::join(path, OPAQUE_WHITEOUT.as_bytes()), Change::Entry { meta, data });
             }
         }
         let needed: BTreeSet<Vec<u8>> =
@@ -200,10 +191,35 @@ impl<'a> Target<'a> {
         }
         // The root is no entry of a layer.
         kept.remove(&b""[..]);
-        Ok(kept)
+        Ok(self.in_layer_order(kept))
     }
 
-    /// Of the names of one file the first in the layer's order is the entry.
+    /// Files that are called like deletions become those, and all of it gets the order of a layer.
+    fn in_layer_order(&self, kept: BTreeMap<Vec<u8>, Change>) -> Vec<(Vec<u8>, Change)> {
+        // A directory made anew where the tree had one must not show what that one held.
+        let is_dir = |path: &Vec<u8>| matches!(kept.get(path), Some(Change::Entry { meta, .. }) if meta.is_dir());
+        let mut opaque: BTreeSet<Vec<u8>> = self.hidden.iter().filter(|path| is_dir(path)).cloned().collect();
+        let mut out = Vec::new();
+        for (path, change) in &kept {
+            let (dir, name) = source::split(path);
+            if name == OPAQUE_WHITEOUT.as_bytes() {
+                opaque.insert(dir.to_vec());
+            } else if let Some(gone) = name.strip_prefix(WHITEOUT_PREFIX.as_bytes()) {
+                let gone = source::join(dir, gone);
+                if !kept.contains_key(&gone) {
+                    out.push((gone, Change::Whiteout));
+                }
+            } else {
+                out.push((path.clone(), change.clone()));
+            }
+        }
+        out.extend(opaque.into_iter().map(|dir| (dir, Change::Opaque)));
+        // The sort is stable: a directory comes before its own mark.
+        out.sort_by(|(a, _), (b, _)| order(a, b));
+        out
+    }
+
+    /// Of the names of one file the first is the entry.
     fn order_links(&mut self) {
         let mut names: BTreeMap<Vec<u8>, Vec<Vec<u8>>> = BTreeMap::new();
         for (path, to) in self.changes.iter().filter_map(|(path, change)| Some((path, link_target(change)?))) {
@@ -211,7 +227,8 @@ impl<'a> Target<'a> {
         }
         for (entry, mut others) in names {
             others.sort_by(|a, b| order(a, b));
-            let Some(first) = others.first().filter(|first| order(first, &entry).is_lt()).cloned() else { continue };
+            let first = others.first().filter(|first| order(first, &entry).is_lt());
+            let Some(first) = first.cloned() else { continue };
             let Some(change) = self.changes.remove(&entry) else { continue };
             self.changes.insert(first.clone(), change);
             others[0] = entry;
@@ -243,6 +260,6 @@ impl<'a> Target<'a> {
 fn link_target(change: &Change) -> Option<&Vec<u8>> {
     match change {
         Change::Hardlink { to } => Some(to),
-        Change::Entry { .. } => None,
+        Change::Entry { .. } | Change::Whiteout | Change::Opaque => None,
     }
 }
