@@ -150,7 +150,8 @@ fn compare_warnings(expect: &Value, plan: &BuildPlan) -> Result<(), String> {
     let mut theirs: Vec<String> = own.map(str::to_string).collect();
     let text = |w: &Warning| format!("{}: {} (line {})", w.rule, w.detail, w.span.line);
     let mut ours: Vec<String> = plan.warnings.iter().map(text).collect();
-    (ours.sort(), theirs.sort());
+    ours.sort();
+    theirs.sort();
     if ours == theirs { Ok(()) } else { Err(format!("warnings\n  ours:   {ours:?}\n  theirs: {theirs:?}")) }
 }
 
