@@ -5,6 +5,7 @@
 
 use super::Outcome;
 use super::build::BuildJob;
+use super::network::Variables;
 use super::run::RunJob;
 use crate::sandbox::{self, Exit, Role};
 use crate::ui::{Diagnostic, Kind, Look, Screen};
@@ -12,13 +13,15 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Everything that the inner process needs to know.
-#[derive(Debug, Serialize, Deserialize)]
+/// Everything that the inner process needs to know. Not `Debug`: the variables hold credentials.
+#[derive(Serialize, Deserialize)]
 pub struct Job {
     /// How to draw.
     pub look: Look,
     /// The state directory.
     pub state: PathBuf,
+    /// The variables of the outer process, for registries: never those of a command in a step.
+    pub variables: Variables,
     /// What to do.
     pub task: Task,
 }

@@ -10,6 +10,7 @@ mod foreign;
 mod images;
 mod info;
 mod job;
+mod network;
 mod output;
 mod run;
 mod state;
@@ -48,8 +49,7 @@ enum Verb {
     Build(Box<build::BuildArgs>),
     Run(run::RunArgs),
     Images(images::ImagesArgs),
-    /// Print what dockless found in its surroundings
-    Info,
+    Info(info::InfoArgs),
     /// Print the version
     Version,
 }
@@ -82,7 +82,7 @@ fn perform(arguments: Vec<OsString>, environment: &Environment, look: &mut Look)
     let warn = |look: Look, warnings: Vec<String>| warnings.iter().for_each(|text| ui::notice(look, text));
     match cli.verb {
         Verb::Version => print(&format!("dockless {VERSION}\n")),
-        Verb::Info => print(&info::text(VERSION, &state)),
+        Verb::Info(args) => print(&args.text(VERSION, &state, &environment.variables())?),
         Verb::Images(args) => {
             let (text, warnings) = args.text(&state)?;
             warn(*look, warnings);
@@ -92,13 +92,18 @@ fn perform(arguments: Vec<OsString>, environment: &Environment, look: &mut Look)
             *look = Look::choose(args.progress(environment)?, &environment.terminal());
             let (job, warnings) = args.job(environment)?;
             warn(*look, warnings);
-            job::enter(&Job { look: *look, state, task: Task::Build(Box::new(job)) })
+            job::enter(&Job {
+                look: *look,
+                state,
+                variables: environment.variables(),
+                task: Task::Build(Box::new(job)),
+            })
         }
         Verb::Run(args) => {
             let (job, warnings) = args.job(environment)?;
             warn(*look, warnings);
             *look = Look { mode: ui::Mode::Quiet, ..*look };
-            job::enter(&Job { look: *look, state, task: Task::Run(Box::new(job)) })
+            job::enter(&Job { look: *look, state, variables: environment.variables(), task: Task::Run(Box::new(job)) })
         }
     }
 }

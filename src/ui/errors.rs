@@ -2,6 +2,7 @@
 
 use super::diagnostic::{Diagnostic, Kind};
 use crate::images::ImageError;
+use crate::registry::RegistryError;
 use crate::sandbox::{Failure, SandboxError};
 use crate::store::StoreError;
 
@@ -32,6 +33,19 @@ impl From<&ImageError> for Diagnostic {
     }
 }
 
+impl From<&RegistryError> for Diagnostic {
+    fn from(error: &RegistryError) -> Diagnostic {
+        let diagnostic = Diagnostic::from_error(Kind::Registry, error);
+        match error {
+            RegistryError::Store(error) => error.into(),
+            RegistryError::Denied(_) => diagnostic
+                .hint("credentials are read from DOCKER_AUTH_CONFIG and from Docker's config.json, among others")
+                .hint("'dockless info REGISTRY' says which are found"),
+            _ => diagnostic,
+        }
+    }
+}
+
 impl From<&SandboxError> for Diagnostic {
     fn from(error: &SandboxError) -> Diagnostic {
         match error {
@@ -55,4 +69,4 @@ macro_rules! boxed {
         }
     )*};
 }
-boxed!(StoreError, ImageError, SandboxError);
+boxed!(StoreError, ImageError, RegistryError, SandboxError);
