@@ -1,5 +1,6 @@
 //! What the process was started with: environment variables, current directory, user. Read once, passed down as values.
 
+use super::network::Variables;
 use crate::ui;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -42,10 +43,10 @@ impl Environment {
         self.vars.get(OsStr::new(name)).and_then(|value| value.to_str())
     }
 
-    /// All variables that are UTF-8.
-    pub fn texts(&self) -> Vec<(String, String)> {
+    /// All variables that are text, for the process that works and for credential helpers.
+    pub fn variables(&self) -> Variables {
         let text = |(name, value): (&OsString, &OsString)| Some((name.to_str()?.into(), value.to_str()?.into()));
-        self.vars.iter().filter_map(text).collect()
+        Variables::new(self.vars.iter().filter_map(text))
     }
 
     /// The effective user.

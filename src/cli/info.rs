@@ -1,11 +1,36 @@
 //! `dockless info`: what was found, by trial.
 
+use super::Outcome;
+use super::network::Variables;
+use crate::registry::RegistryError;
 use crate::sandbox::{self, OverlayProbe, SandboxError};
+use clap::Args;
 use std::fmt::Write;
 use std::path::Path;
 
-/// What to print about this machine and the state directory at `state`.
-pub fn text(version: &str, state: &Path) -> String {
+/// Print what dockless found in its surroundings
+#[derive(Args, Debug)]
+pub struct InfoArgs {
+    /// Print which credentials would be shown to this registry or repository, never what they are
+    #[arg(value_name = "REGISTRY")]
+    registry: Option<String>,
+}
+
+impl InfoArgs {
+    /// What to print.
+    pub fn text(&self, version: &str, state: &Path, variables: &Variables) -> Outcome<String> {
+        let mut text = machine(version, state);
+        if let Some(name) = &self.registry {
+            let (registry, repository) = name.split_once('/').unwrap_or((name, ""));
+            let found = variables.client().keychain().lookup(registry, repository).map_err(RegistryError::from)?;
+            let _ = writeln!(text, "Credentials:     {}", found.describe());
+        }
+        Ok(text)
+    }
+}
+
+/// This machine, and the state directory at `state`.
+fn machine(version: &str, state: &Path) -> String {
     let mut text = format!("Version:         {version}\nState directory: {}\n", state.display());
     let exists = state.is_dir();
     let (isolation, snapshots) = match sandbox::probe(Path::new("/proc/self/exe"), exists.then_some(state)) {

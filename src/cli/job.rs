@@ -6,6 +6,7 @@
 use super::Outcome;
 use super::build::BuildJob;
 use super::environment::Environment;
+use super::network::Variables;
 use super::work;
 use crate::run::RunOptions;
 use crate::sandbox::{self, Exit, Role};
@@ -24,8 +25,8 @@ pub struct Job {
     pub look: Look,
     /// The state directory.
     pub state: PathBuf,
-    /// Variables of the environment, for credentials and proxies.
-    pub variables: Vec<(String, String)>,
+    /// The variables of the outer process, for registries: never those of a command in a step.
+    pub variables: Variables,
     /// What to do.
     pub task: Task,
 }
@@ -42,7 +43,7 @@ pub enum Task {
 impl Job {
     /// A job with what the environment has to say.
     pub fn new(look: Look, state: PathBuf, environment: &Environment, task: Task) -> Job {
-        Job { look, state, variables: environment.texts(), task }
+        Job { look, state, variables: environment.variables(), task }
     }
 }
 

@@ -10,6 +10,7 @@ mod foreign;
 mod images;
 mod info;
 mod job;
+mod network;
 mod output;
 mod run;
 mod state;
@@ -49,8 +50,7 @@ enum Verb {
     Build(Box<build::BuildArgs>),
     Run(run::RunArgs),
     Images(images::ImagesArgs),
-    /// Print what dockless found in its surroundings
-    Info,
+    Info(info::InfoArgs),
     /// Print the version
     Version,
 }
@@ -83,7 +83,7 @@ fn perform(arguments: Vec<OsString>, environment: &Environment, look: &mut Look)
     let warn = |look: Look, warnings: Vec<String>| warnings.iter().for_each(|text| ui::notice(look, text));
     match cli.verb {
         Verb::Version => print(&format!("dockless {VERSION}\n")),
-        Verb::Info => print(&info::text(VERSION, &state)),
+        Verb::Info(args) => print(&args.text(VERSION, &state, &environment.variables())?),
         Verb::Images(args) => {
             let (text, warnings) = args.text(&state)?;
             warn(*look, warnings);

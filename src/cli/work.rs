@@ -5,50 +5,29 @@ use super::build::BuildJob;
 use super::job::{Job, SELF, Task};
 use super::output::{Destination, Output, OutputKind};
 use crate::build::{self, BuiltImage, Services};
-use crate::http::{Http, Proxies};
 use crate::images::{self, Target};
 use crate::oci::json::to_canonical;
 use crate::oci::{Layer, Platform};
 use crate::progress::{Event, Progress};
-use crate::registry::{Environment, Keychain, RegistryClient, Settings};
+use crate::registry::RegistryClient;
 use crate::rootfs::Snapshotter;
 use crate::run::{self, RunOptions};
 use crate::sandbox::Sandbox;
 use crate::store::{Image, Store};
 use crate::ui::{self, Diagnostic, Kind, Screen};
 use serde_json::json;
-use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 
 /// Does the job; the exit code of the process comes back.
 pub fn perform(job: Job, screen: &Screen) -> Outcome<u8> {
     let store = Store::open(&job.state)?;
-    let registry = client(job.variables);
+    let registry = job.variables.client();
     let sandbox = Sandbox::new(SELF);
     match &job.task {
         Task::Build(job) => build(job, &store, &registry, &sandbox, screen).map(|()| 0),
         Task::Run(options) => start(options, &store, &registry, &sandbox, screen),
     }
-}
-
-/// A registry client that takes credentials and proxies from `variables`.
-fn client(variables: Vec<(String, String)>) -> RegistryClient {
-    let known: BTreeMap<String, String> = variables.iter().cloned().collect();
-    // curl's rule: an upper-case HTTP_PROXY may come from a CGI request, but nobody builds images in one.
-    let proxy = |name: &str| {
-        let found = known.get(&name.to_lowercase()).or_else(|| known.get(name));
-        found.filter(|value| !value.is_empty()).cloned()
-    };
-    let proxies = Proxies {
-        http: proxy("HTTP_PROXY"),
-        https: proxy("HTTPS_PROXY"),
-        all: proxy("ALL_PROXY"),
-        no_proxy: proxy("NO_PROXY").unwrap_or_default(),
-    };
-    let http = Http::new(crate::http::Settings { proxies, ..Default::default() });
-    RegistryClient::new(Arc::new(http), Keychain::new(Environment::new(variables)), Settings::default())
 }
 
 fn start(

@@ -55,6 +55,9 @@ impl From<&RegistryError> for Diagnostic {
             _ => {
                 let mut diagnostic = Diagnostic::from_error(Kind::Registry, error);
                 diagnostic.hints.extend(error.hint().map(str::to_string));
+                if matches!(error, RegistryError::Denied(_)) {
+                    diagnostic.hints.push("'dockless info REGISTRY' says which credentials are found".into());
+                }
                 diagnostic
             }
         }

@@ -76,6 +76,16 @@ fn info_names_the_state_directory() {
 }
 
 #[test]
+fn info_names_the_source_of_credentials_and_never_the_secret() {
+    let auths = r#"{"auths":{"r.example.com":{"auth":"dXNlcjpodXNoLWh1c2g="}}}"#;
+    let text = Run::new("info r.example.com/team/app").env("DOCKER_AUTH_CONFIG", auths).stdout();
+    let last = text.lines().last().unwrap_or_default();
+    assert_eq!(last, "Credentials:     with the credentials of user 'user' from DOCKER_AUTH_CONFIG");
+    let text = Run::new("info other.example.com").env("DOCKER_AUTH_CONFIG", auths).stdout();
+    assert!(text.lines().last().unwrap_or_default().starts_with("Credentials:     no credentials found"), "{text}");
+}
+
+#[test]
 fn without_a_verb_it_names_the_verbs() {
     let output = Run::new("").command.output().expect("the binary starts");
     assert_eq!(output.status.code(), Some(2));
