@@ -1,6 +1,6 @@
 //! The words of EXPOSE: `[[ip:]host:]port[-port][/protocol]`, of which only the container's ports matter.
 
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 /// A word that names no ports.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
