@@ -3,7 +3,7 @@
 //! Words with a `$` in them are left to the plan, which knows what they expand to; so are rules about variables,
 //! platforms and the ignore file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::expose;
 use super::instruction::{ArgInstruction, CommandLine, Dockerfile, Instruction, Located, Stage};
@@ -33,8 +33,12 @@ pub(super) fn run(file: &Dockerfile, nodes: &[Node]) -> Vec<Warning> {
     check.casing();
     check.comments();
     check.stages();
+    let mut ends = HashMap::new();
     for stage in &file.stages {
-        check.instructions(stage);
+        let end = check.instructions(stage, ends.get(stage.base.as_str()).copied().unwrap_or_default());
+        if let Some(name) = &stage.name {
+            ends.insert(name.as_str(), end);
+        }
     }
     check.found.sort_by_key(|warning| warning.span.line);
     check.found
@@ -132,7 +136,7 @@ impl<'a> Check<'a> {
     /// FROM lines.
     fn stages(&mut self) {
         let file = self.file;
-        let mut names: Vec<&str> = Vec::new();
+        let mut names = HashSet::new();
         for stage in &file.stages {
             let span = stage.span;
             let words: Vec<String> = self.nodes.get(&span.line).map_or(Vec::new(), |node| node.words());
@@ -152,10 +156,9 @@ impl<'a> Check<'a> {
                 if matches!(name, "scratch" | "context") {
                     self.warn(&lint::RESERVED_STAGE_NAME, detail::reserved_stage_name(name), span);
                 }
-                if names.contains(&name) {
+                if !names.insert(name) {
                     self.warn(&lint::DUPLICATE_STAGE_NAME, detail::duplicate_stage_name(name), span);
                 }
-                names.push(name);
             }
             if let Some(platform) = stage.platform.as_deref().filter(|platform| is_wrongly_constant(platform, stage)) {
                 let detail = detail::from_platform_flag_const_disallowed(platform);
@@ -164,28 +167,8 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// What a stage has at its start from the stages that it is made from.
-    fn inherited(&self, stage: &Stage) -> Inherited {
-        let mut inherited = Inherited::default();
-        let mut stage = stage;
-        // Each step goes up in the file, so this ends.
-        while let Some(parent) = self.parent(stage) {
-            for located in &parent.instructions {
-                inherited.shell |= matches!(located.value, Instruction::Shell(_));
-                inherited.workdir |= matches!(located.value, Instruction::Workdir(_));
-            }
-            stage = parent;
-        }
-        inherited
-    }
-
-    fn parent(&self, stage: &Stage) -> Option<&'a Stage> {
-        let before = self.file.stages.iter().take_while(|other| other.span.line < stage.span.line);
-        before.filter(|other| other.name.as_ref() == Some(&stage.base)).last()
-    }
-
-    fn instructions(&mut self, stage: &'a Stage) {
-        let mut state = self.inherited(stage);
+    /// The instructions of a stage that starts as `state`; returns how it ends.
+    fn instructions(&mut self, stage: &'a Stage, mut state: Inherited) -> Inherited {
         let mut used: BTreeMap<&'static str, u32> = BTreeMap::new();
         for located in &stage.instructions {
             let (span, word) = (located.span, self.word(located.span.line));
@@ -203,6 +186,7 @@ impl<'a> Check<'a> {
             }
             self.instruction(located, word, &mut state);
         }
+        state
     }
 
     fn instruction(&mut self, located: &Located<Instruction>, word: &str, state: &mut Inherited) {

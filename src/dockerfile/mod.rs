@@ -43,7 +43,7 @@ pub use words::Word;
 
 use instruction::{Directives, Instruction, Located};
 use span::Span;
-use syntax::{Node, Syntax};
+use syntax::Syntax;
 use typed::Typed;
 
 /// Reads a Dockerfile.
@@ -69,9 +69,8 @@ pub fn parse_bytes(bytes: &[u8]) -> Result<Dockerfile, ParseError> {
         let bad = (1..).zip(bytes.split(|byte| *byte == b'\n')).filter(|(_, line)| std::str::from_utf8(line).is_err());
         for (number, line) in bad {
             let comment = line.trim_ascii_start().starts_with(b"#");
-            let inside =
-                |node: &Node| (node.first()..=node.last).contains(&number) && !(comment && node.heredocs.is_empty());
-            if nodes.iter().any(inside) {
+            let node = nodes.get(nodes.partition_point(|node| node.last < number));
+            if node.is_some_and(|node| node.first() <= number && !(comment && node.heredocs.is_empty())) {
                 return Err(ParseError::new(ParseErrorKind::NotUtf8, Span::lines(number, number)));
             }
         }

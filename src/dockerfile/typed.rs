@@ -1,6 +1,8 @@
 //! From words to typed instructions and stages: arguments are counted, flags typed, values checked that need no
 //! expansion.
 
+use std::collections::HashMap;
+
 use super::duration;
 use super::error::{Arity, ParseError, ParseErrorKind};
 use super::flags::Flags;
@@ -168,6 +170,7 @@ impl Typing<'_> {
         if self.words.is_empty() {
             return Err(self.arity(Arity::AtLeastOne));
         }
+        let descriptions = self.descriptions();
         let mut args = Vec::with_capacity(self.words.len());
         for word in &self.words {
             let (name, default) = match word.text.split_once('=') {
@@ -177,15 +180,16 @@ impl Typing<'_> {
                 Some((name, default)) => (name, Some(default.to_string())),
                 None => (word.text.as_str(), None),
             };
-            args.push(ArgDefinition { name: name.to_string(), default, doc_comment: self.doc_comment(name) });
+            let doc_comment = descriptions.get(name).map(|text| text.to_string());
+            args.push(ArgDefinition { name: name.to_string(), default, doc_comment });
         }
         Ok(ArgInstruction { args })
     }
 
-    /// What a comment directly above says about `name`.
-    fn doc_comment(&self, name: &str) -> Option<String> {
-        let about = |comment: &String| comment.strip_prefix(name)?.strip_prefix(' ').map(str::to_string);
-        self.node.comments.iter().find_map(about)
+    /// What the comments directly above say: a name, a blank, a description.
+    fn descriptions(&self) -> HashMap<&str, &str> {
+        // Of several about one name the first counts.
+        self.node.comments.iter().rev().filter_map(|comment| comment.split_once(' ')).collect()
     }
 
     fn from(&self) -> Result<Stage, ParseError> {
@@ -204,7 +208,7 @@ impl Typing<'_> {
         Ok(Stage {
             base: base.text.clone(),
             base_span: self.node.span_of(&base.range),
-            doc_comment: lower.as_ref().and_then(|name| self.doc_comment(name)),
+            doc_comment: lower.as_ref().and_then(|name| Some(self.descriptions().get(name.as_str())?.to_string())),
             name: lower,
             name_as_written: name.map(|name| name.text.clone()),
             platform: flags.text("platform"),
@@ -291,19 +295,28 @@ impl Typing<'_> {
         if heredoc_word(dest).is_some() {
             return Err(self.error_at(ParseErrorKind::HeredocDestination { instruction: self.name }, dest));
         }
-        let (mut sources, mut heredocs) = (Vec::new(), Vec::new());
+        let bodies: HashMap<&str, &str> =
+            self.node.heredocs.iter().map(|read| (read.name.as_str(), read.body.as_str())).collect();
+        let (mut sources, mut heredocs) = (Vec::new(), Vec::<Heredoc>::new());
+        let mut last: HashMap<String, usize> = HashMap::new();
         for word in words {
-            let Some(mut heredoc) = heredoc_word(word) else {
+            let Some(heredoc) = heredoc_word(word) else {
                 sources.push(word.text.clone());
                 continue;
             };
-            // Of several with one name the last body counts. In JSON form the word has none.
-            let read = self.node.heredocs.iter().rev().find(|read| read.name == heredoc.name);
-            heredoc.body = read.map(|read| read.body.clone()).unwrap_or_default();
-            if heredoc.strip_tabs {
-                heredoc.body = heredoc::strip_tabs(&heredoc.body);
+            // Several with one name are one file with the last body.
+            match last.get(&heredoc.name) {
+                Some(at) => heredocs[*at] = heredoc,
+                None => {
+                    last.insert(heredoc.name.clone(), heredocs.len());
+                    heredocs.push(heredoc);
+                }
             }
-            heredocs.push(heredoc);
+        }
+        for heredoc in &mut heredocs {
+            // In JSON form the word has none.
+            let body = bodies.get(heredoc.name.as_str()).copied().unwrap_or_default();
+            heredoc.body = if heredoc.strip_tabs { heredoc::strip_tabs(body) } else { body.to_string() };
         }
         Ok(SourcesAndDest { sources, heredocs, dest: dest.text.clone() })
     }
