@@ -32,7 +32,7 @@ struct Cache {
     /// Handles of the directories on the way to the one used last, from the root's entry down.
     chain: Vec<(Vec<u8>, Arc<OwnedFd>)>,
     /// Verdicts on directories.
-    verdicts: HashMap<Vec<u8>, Verdict>,
+    verdicts: HashMap<Vec<u8>, Arc<Verdict>>,
 }
 
 impl ContextDir {
@@ -92,13 +92,14 @@ impl ContextDir {
     }
 
     /// The verdict on the directory `path`, remembered; `None` for the root, which nothing judges.
-    fn directory_verdict(&self, patterns: &Patterns, path: &[u8]) -> Option<Verdict> {
+    fn directory_verdict(&self, patterns: &Patterns, path: &[u8]) -> Option<Arc<Verdict>> {
         if path.is_empty() {
             return None;
         }
         let known = self.cache.lock().unwrap_or_else(PoisonError::into_inner).verdicts.get(path).cloned();
         known.or_else(|| {
-            let verdict = patterns.judge(path, self.directory_verdict(patterns, split(path).0).as_ref());
+            let above = self.directory_verdict(patterns, split(path).0);
+            let verdict = Arc::new(patterns.judge(path, above.as_deref()));
             let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
             cache.verdicts.insert(path.to_vec(), verdict.clone());
             Some(verdict)
@@ -109,7 +110,7 @@ impl ContextDir {
     fn visible(&self, path: &[u8], kind: FileType) -> io::Result<bool> {
         let Some(patterns) = self.patterns().filter(|_| !path.is_empty()) else { return Ok(true) };
         let parent = self.directory_verdict(patterns, split(path).0);
-        if !patterns.judge(path, parent.as_ref()).matched {
+        if !patterns.judge(path, parent.as_deref()).matched {
             return Ok(true);
         }
         if !patterns.may_hold_exception(path) || !self.is_dir(path, kind)? {
@@ -250,6 +251,9 @@ fn xattrs(parent: &OwnedFd, name: &[u8]) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, E
     path.extend(if name.is_empty() { b"." } else { name });
     let read = |get: &dyn Fn(&mut [u8]) -> Result<usize, Errno>| loop {
         let mut buffer = vec![0; get(&mut [])?];
+        if buffer.is_empty() {
+            return Ok(buffer);
+        }
         match get(&mut buffer) {
             Ok(len) => return Ok(buffer[..len].to_vec()),
             // It grew meanwhile.

@@ -54,16 +54,30 @@ enum Step {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Machine {
     steps: Vec<Step>,
+    /// Bytes that every match ends with, to tell most misses before anything is allocated.
+    tail: Vec<u8>,
 }
 
 impl Machine {
+    fn new(steps: Vec<Step>) -> Machine {
+        // A character that may be skipped is no part of every match; U+FFFD stands for bytes that are something else.
+        let skippable = steps.iter().rposition(|step| matches!(step, Step::MaySkip(_))).map_or(0, |at| at + 3);
+        let literal = |step: &&Step| matches!(step, Step::Char(c) if *c != char::REPLACEMENT_CHARACTER);
+        let count = steps[skippable..].iter().rev().take_while(literal).count();
+        let tail = steps[steps.len() - count..].iter().filter_map(|step| match step {
+            Step::Char(c) => Some(*c),
+            _ => None,
+        });
+        Machine { tail: tail.collect::<String>().into_bytes(), steps }
+    }
+
     /// Whether the whole of `text` matches. Takes at most (steps x characters) time.
     pub fn matches(&self, text: &[u8]) -> bool {
-        // Most patterns of a list miss at the first letter: say so before allocating anything.
-        if let (Some(Step::Char(c)), Some(first)) = (self.steps.first(), text.first())
-            && c.is_ascii()
-            && *c as u32 != u32::from(*first)
-        {
+        let first = match self.steps.first() {
+            Some(Step::Char(c)) if c.is_ascii() => Some(*c as u8),
+            _ => None,
+        };
+        if !text.ends_with(&self.tail) || first.is_some_and(|first| text.first() != Some(&first)) {
             return false;
         }
         let mut chars = text
@@ -138,7 +152,7 @@ pub fn glob(pattern: &[u8]) -> Result<Machine, PatternError> {
             c => Step::Char(c),
         });
     }
-    Ok(Machine { steps })
+    Ok(Machine::new(steps))
 }
 
 /// One end of a range; nothing where a bare `-` or `]` stands, or the pattern ends.
@@ -286,7 +300,7 @@ fn expression_machine(expression: &str) -> Option<Machine> {
             rest = &rest[c.len_utf8()..];
         }
     }
-    Some(Machine { steps })
+    Some(Machine::new(steps))
 }
 
 /// What follows a backslash.
