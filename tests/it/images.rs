@@ -1,7 +1,7 @@
 //! Images written out of the store, read by skopeo, umoci and GNU tar.
 
 use dockless::context::SourceTree;
-use dockless::images::{Image, ImageError, Target, list, save_docker, save_local, save_oci, save_tar};
+use dockless::images::{Target, list, save_docker, save_local, save_oci, save_tar};
 use dockless::oci::json::to_canonical;
 use dockless::oci::layer::{Kind, Metadata};
 use dockless::oci::manifest::{OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, descriptor};
@@ -9,6 +9,7 @@ use dockless::oci::{Descriptor, ImageConfig, Platform, Reference};
 use dockless::rootfs::gzip::Compression;
 use dockless::rootfs::layer::{LayerOptions, LayerWriter};
 use dockless::store::Store;
+use dockless::store::{Image, ImageError};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read};
