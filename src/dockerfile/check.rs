@@ -1,12 +1,12 @@
 //! The lints that the text alone shows.
 //!
 //! Words with a `$` in them are left to the plan, which knows what they expand to; so are rules about variables,
-//! platforms and the ignore file.
+//! shells, platforms and the ignore file.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::expose;
-use super::instruction::{ArgInstruction, CommandLine, Dockerfile, Instruction, Located, Stage};
+use super::instruction::{ArgInstruction, Dockerfile, Instruction, Located, Stage};
 use super::lint::{self, Options, Rule, Warning, detail};
 use super::span::Span;
 use super::syntax::Node;
@@ -33,11 +33,12 @@ pub(super) fn run(file: &Dockerfile, nodes: &[Node]) -> Vec<Warning> {
     check.casing();
     check.comments();
     check.stages();
-    let mut ends = HashMap::new();
+    // Whether a stage has a WORKDIR, its own or that of the stage it is made from.
+    let mut workdirs = HashMap::new();
     for stage in &file.stages {
-        let end = check.instructions(stage, ends.get(stage.base.as_str()).copied().unwrap_or_default());
+        let end = check.instructions(stage, workdirs.get(stage.base.as_str()).copied().unwrap_or_default());
         if let Some(name) = &stage.name {
-            ends.insert(name.as_str(), end);
+            workdirs.insert(name.as_str(), end);
         }
     }
     check.found.sort_by_key(|warning| warning.span.line);
@@ -48,13 +49,6 @@ struct Check<'a> {
     file: &'a Dockerfile,
     nodes: BTreeMap<u32, &'a Node>,
     found: Vec<Warning>,
-}
-
-/// What a stage hands on to those that are made from it.
-#[derive(Clone, Copy, Default)]
-struct Inherited {
-    shell: bool,
-    workdir: bool,
 }
 
 impl<'a> Check<'a> {
@@ -167,8 +161,8 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// The instructions of a stage that starts as `state`; returns how it ends.
-    fn instructions(&mut self, stage: &'a Stage, mut state: Inherited) -> Inherited {
+    /// The instructions of a stage; `workdir` says whether there was a WORKDIR before, the result whether there is one now.
+    fn instructions(&mut self, stage: &'a Stage, mut workdir: bool) -> bool {
         let mut used: BTreeMap<&'static str, u32> = BTreeMap::new();
         for located in &stage.instructions {
             let (span, word) = (located.span, self.word(located.span.line));
@@ -184,28 +178,22 @@ impl<'a> Check<'a> {
                 let detail = detail::multiple_instructions_disallowed(word);
                 self.warn_at(&lint::MULTIPLE_INSTRUCTIONS_DISALLOWED, detail, span.line, earlier);
             }
-            self.instruction(located, word, &mut state);
+            self.instruction(located, word, &mut workdir);
         }
-        state
+        workdir
     }
 
-    fn instruction(&mut self, located: &Located<Instruction>, word: &str, state: &mut Inherited) {
+    fn instruction(&mut self, located: &Located<Instruction>, word: &str, workdir: &mut bool) {
         let span = located.span;
         match &located.value {
-            Instruction::Cmd(CommandLine::Shell(_)) | Instruction::Entrypoint(CommandLine::Shell(_))
-                if !state.shell =>
-            {
-                self.warn(&lint::JSON_ARGS_RECOMMENDED, detail::json_args_recommended(word), span);
-            }
-            Instruction::Shell(_) => state.shell = true,
             Instruction::Maintainer(_) => {
                 self.warn(&lint::MAINTAINER_DEPRECATED, detail::maintainer_deprecated(), span);
             }
             Instruction::Workdir(path) => {
-                if !state.workdir && !path.contains('$') && !path.trim_start_matches(['"', '\'']).starts_with('/') {
+                if !*workdir && !path.contains('$') && !path.trim_start_matches(['"', '\'']).starts_with('/') {
                     self.warn(&lint::WORKDIR_RELATIVE_PATH, detail::workdir_relative_path(path), span);
                 }
-                state.workdir = true;
+                *workdir = true;
             }
             Instruction::Env(pairs) | Instruction::Label(pairs) => {
                 let env = matches!(located.value, Instruction::Env(_));

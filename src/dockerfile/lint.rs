@@ -37,6 +37,23 @@ pub struct Rule {
     pub built_stages_only: bool,
 }
 
+impl Rule {
+    /// BuildKit's page about it.
+    pub fn url(&self) -> String {
+        let mut kebab = String::with_capacity(self.name.len() + 6);
+        let bytes = self.name.as_bytes();
+        for (at, byte) in bytes.iter().enumerate() {
+            let after_small = at > 0 && bytes[at - 1].is_ascii_lowercase();
+            let ends_acronym = at > 0 && bytes.get(at + 1).is_some_and(u8::is_ascii_lowercase);
+            if byte.is_ascii_uppercase() && (after_small || ends_acronym) {
+                kebab.push('-');
+            }
+            kebab.push(byte.to_ascii_lowercase().into());
+        }
+        format!("https://docs.docker.com/go/dockerfile/rule/{kebab}/")
+    }
+}
+
 /// Everything that a rule is, in one line each.
 macro_rules! rules {
     ($($(#[$doc:meta])* $id:ident = $name:literal, $scope:ident, $experimental:literal, $description:literal;)*) => {
@@ -331,6 +348,15 @@ impl Options {
         Ok(options)
     }
 
+    /// Names in `skip=` and `experimental=` that are no rule's, which BuildKit passes over in silence.
+    pub fn unknown(&self) -> Vec<&str> {
+        let named = [&self.skip, &self.experimental].into_iter().flat_map(|selection| match selection {
+            Selection::Some(names) => names.as_slice(),
+            Selection::All => &[],
+        });
+        named.map(String::as_str).filter(|name| !name.is_empty() && rule(name).is_none()).collect()
+    }
+
     /// Whether warnings of `name` are wanted.
     pub fn wants(&self, name: &str) -> bool {
         if rule(name).is_some_and(|rule| rule.experimental) && self.experimental.has(name) {
@@ -350,6 +376,13 @@ mod tests {
         assert_eq!(RULES.len(), 22);
         assert_eq!(rule("UndefinedVar"), Some(&UNDEFINED_VAR));
         assert_eq!(rule("undefinedvar"), None);
+    }
+
+    #[test]
+    fn a_rule_has_a_page() {
+        let page = |rule: &Rule| rule.url().split('/').rev().nth(1).map(str::to_string);
+        assert_eq!(page(&JSON_ARGS_RECOMMENDED).as_deref(), Some("json-args-recommended"));
+        assert_eq!(page(&FROM_AS_CASING).as_deref(), Some("from-as-casing"));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::dockerfile::ParseError;
 use crate::dockerfile::expand::ExpandError;
 use crate::dockerfile::expose::ExposeError;
 use crate::dockerfile::git_ref::GitRefError;
+use crate::dockerfile::lint::OptionsError;
 use crate::dockerfile::mount::MountError;
 use crate::dockerfile::span::Span;
 use crate::oci::platform::PlatformError;
@@ -65,6 +66,9 @@ pub enum PlanErrorKind {
         /// A variable of nearly that name.
         suggestion: Option<String>,
     },
+    /// `# check=` or `BUILDKIT_DOCKERFILE_CHECK` cannot be read.
+    #[error("failed to parse check options: {0}")]
+    Check(#[from] OptionsError),
     /// A word that cannot be expanded.
     #[error(transparent)]
     Expand(#[from] ExpandError),

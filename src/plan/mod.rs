@@ -26,6 +26,7 @@ mod words;
 
 pub use crate::dockerfile::mount::Sharing;
 pub use error::{PlanError, PlanErrorKind};
+pub use lint::lint_options;
 pub use model::*;
 pub use mount::{Mount, MountKind};
 pub use options::{BaseImage, ImageRequest, NamedContext, PlanOptions};

@@ -57,6 +57,8 @@ pub struct PlannedStage {
     pub platform: Platform,
     /// Steps in order, fired ONBUILD triggers included.
     pub steps: Vec<Step>,
+    /// Arguments that are declared at its end, each once, those of the stages it is made from first.
+    pub args: Vec<(String, Option<String>)>,
     /// How many numbers progress counts in this stage (a base image counts one, metadata steps none).
     pub total: usize,
     /// The stage's final config: `config` complete, `history` the base's entries and then one a step, the steps' without

@@ -144,6 +144,7 @@ fn compare_warnings(expect: &Value, plan: &BuildPlan) -> Result<(), String> {
         "InvalidDefaultArgInFrom: ",
         "RedundantTargetPlatform: ",
         "InvalidBaseImagePlatform: ",
+        "JSONArgsRecommended: ",
     ];
     let texts = expect["warnings"].as_array().into_iter().flatten().filter_map(|warning| warning["text"].as_str());
     let own = texts.filter(|text| RULES.iter().any(|rule| text.starts_with(rule)));

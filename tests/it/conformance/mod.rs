@@ -4,6 +4,7 @@
 //! is printed per failure (case and what differed), and one per kind: `kind: N passed, M failed`. To add kinds, write a
 //! module with checks and a test that calls [`run`].
 
+mod lint;
 mod text;
 
 use std::collections::BTreeMap;
