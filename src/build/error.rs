@@ -3,6 +3,7 @@
 use super::copy::CopyError;
 use crate::context::ignore::IgnoreError;
 use crate::dockerfile::ParseError;
+use crate::dockerfile::lint::Warning;
 use crate::dockerfile::span::Span;
 use crate::oci::Platform;
 use crate::plan::PlanError;
@@ -10,6 +11,7 @@ use crate::registry::RegistryError;
 use crate::rootfs::{LayerError, SnapshotError};
 use crate::sandbox::SandboxError;
 use crate::store::{ImageError, StoreError};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 /// Why a build failed.
@@ -36,6 +38,14 @@ pub enum BuildError {
     /// The Dockerfile makes no plan.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// There are warnings, and `# check=error=true` makes them errors.
+    #[error("lint violation found for rules: {rules}")]
+    Lint {
+        /// Their rules, each once.
+        rules: String,
+        /// The warnings.
+        warnings: Vec<Warning>,
+    },
     /// A base image cannot be had.
     #[error("cannot resolve {text}")]
     Base {
@@ -70,6 +80,13 @@ pub enum BuildError {
 }
 
 impl BuildError {
+    /// Warnings that count as errors.
+    pub fn lint(warnings: Vec<Warning>) -> Self {
+        let rules: BTreeSet<&str> = warnings.iter().map(|warning| warning.rule).collect();
+        let rules = rules.into_iter().collect::<Vec<_>>().join(", ");
+        BuildError::Lint { rules, warnings }
+    }
+
     /// The lines of the Dockerfile that the failure is about.
     pub fn span(&self) -> Option<Span> {
         match self {
@@ -80,6 +97,7 @@ impl BuildError {
             | BuildError::ReadDockerfile(_)
             | BuildError::Context(_)
             | BuildError::Ignore(_)
+            | BuildError::Lint { .. }
             | BuildError::NamedContext { .. }
             | BuildError::Store(_) => None,
         }

@@ -4,6 +4,7 @@
 //! stages that the target needs at the same time, and writes config and manifest. Each step is looked up by its
 //! [`key::CacheKey`]; on a hit its layer is a descriptor and nothing is read. Trees are made only when a step must read one.
 
+pub mod check;
 pub mod copy;
 pub mod error;
 mod files;
@@ -21,10 +22,11 @@ pub use options::{BuildOptions, DockerfileSource};
 
 use crate::context::ContextDir;
 use crate::context::ignore::IgnoreFile;
-use crate::dockerfile::{self, Dockerfile, lint::Warning};
+use crate::dockerfile::{self, lint::Warning};
 use crate::oci::{Layer, Platform};
 use crate::plan::{
     BaseImage, BuildPlan, ImageRequest, ImageSource, NamedContext, PlanOptions, PlannedImage, Planner, SourceDateEpoch,
+    lint_options,
 };
 use crate::progress::{Event, Outcome, Progress, StepId};
 use crate::registry::RegistryClient;
@@ -103,8 +105,11 @@ pub fn read_dockerfile(options: &BuildOptions) -> Result<Source, BuildError> {
 /// Builds an image into the store and tags it there.
 pub fn build(options: &BuildOptions, source: &Source, services: &Services) -> Result<Built, BuildError> {
     let parsed = dockerfile::parse(&source.text)?;
+    let wanted = lint_options(&parsed, &options.build_args)?;
+    wanted.unknown_rules().into_iter().for_each(|text| services.progress.emit(Event::Warning { text }));
     let context = open_context(&options.context, options.dockerfile.path())?;
-    let (plan, images) = make_plan(options, &parsed, services)?;
+    let plan_options = plan_options(options);
+    let (plan, images) = make_plan(options, Planner::new(&parsed, &plan_options)?, services)?;
     let contexts = options
         .build_contexts
         .iter()
@@ -121,6 +126,10 @@ pub fn build(options: &BuildOptions, source: &Source, services: &Services) -> Re
         options,
         services,
     };
+    let warnings = build.plan.lints(&parsed, &wanted, |path| build.context.leaves_out(path));
+    if wanted.error && !warnings.is_empty() {
+        return Err(BuildError::lint(warnings));
+    }
     let steps = build.plan.stages.iter().map(|stage| stage.total).sum();
     services.progress.emit(Event::Planned { steps });
     let results = schedule::run_stages(build.plan.stages.len(), |index, results| build.run_stage(index, results))?;
@@ -128,7 +137,6 @@ pub fn build(options: &BuildOptions, source: &Source, services: &Services) -> Re
     for tag in &options.tags {
         services.store.tag(tag, &image.manifest)?;
     }
-    let warnings = parsed.warnings.into_iter().chain(build.plan.warnings).collect();
     Ok(Built { image, warnings })
 }
 
@@ -151,11 +159,9 @@ type Images = HashMap<(ImageSource, Platform), Image>;
 /// Plans, resolving images as the planner asks for them.
 fn make_plan(
     options: &BuildOptions,
-    parsed: &Dockerfile,
+    mut planner: Planner<'_>,
     services: &Services,
 ) -> Result<(BuildPlan, Images), BuildError> {
-    let plan_options = plan_options(options);
-    let mut planner = Planner::new(parsed, &plan_options)?;
     let mut images = HashMap::new();
     loop {
         let wanted = planner.wanted();

@@ -1,5 +1,6 @@
 //! `dockless build`: the flags of `docker build` to a [`BuildJob`].
 
+use super::check::{Form, Question};
 use super::environment::Environment;
 use super::foreign::{Foreign, OfBuild};
 use super::output::{self, Destination, Output};
@@ -44,9 +45,16 @@ pub struct BuildArgs {
     /// Write the image out: type=oci|docker|local|tar,dest=PATH ('-' is standard output)
     #[arg(short, long, value_name = "SPEC")]
     output: Vec<String>,
-    /// Media types of the image
-    #[arg(long, value_name = "FORMAT", default_value = "oci")]
-    format: Format,
+    /// Media types of the image: oci or docker [default: oci]; of --check: text, json or sarif
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<Format>,
+    /// Check the Dockerfile and build nothing; the same as --call=check
+    #[arg(long)]
+    check: bool,
+    /// What to do: build, check (warnings), outline (what the build takes) or targets (the stages); with ',format=json'
+    /// as JSON
+    #[arg(long, value_name = "METHOD")]
+    call: Option<String>,
     /// Take no step from the cache
     #[arg(long)]
     no_cache: bool,
@@ -91,6 +99,9 @@ pub struct BuildArgs {
 enum Format {
     Oci,
     Docker,
+    Text,
+    Json,
+    Sarif,
 }
 
 /// A build and what is done with its result.
@@ -128,6 +139,24 @@ impl BuildArgs {
         })
     }
 
+    /// The question about the Dockerfile, where `--check` or `--call` asks one instead of building.
+    pub fn question(&self) -> Outcome<Option<Question>> {
+        let form = match self.format {
+            Some(Format::Text) => Some(Form::Text),
+            Some(Format::Json) => Some(Form::Json),
+            Some(Format::Sarif) => Some(Form::Sarif),
+            Some(Format::Oci | Format::Docker) | None => None,
+        };
+        let called = self.call.as_deref().map(Question::parse).transpose()?.flatten();
+        match (self.check, called, form) {
+            (true, None, form) => Ok(Some(Question::check(form))),
+            (_, Some(question), Some(form)) => question.in_form(form).map(Some),
+            (_, Some(question), None) => Ok(Some(question)),
+            (false, None, None) => Ok(None),
+            (false, None, Some(_)) => Err(usage("--format=text, json and sarif are forms of --check: an image is oci or docker")),
+        }
+    }
+
     /// The job, and warnings about flags that are ignored. Reads standard input where `-f -` asks for it.
     pub fn job(self, environment: &Environment) -> Outcome<(BuildJob, Vec<String>)> {
         let warnings = self.foreign.judge().map_err(usage)?;
@@ -135,8 +164,8 @@ impl BuildArgs {
         let (mut push, mut outputs, mut names) = (self.push, Vec::new(), self.tag.clone());
         let mut rewrite_timestamp = self.rewrite_timestamp;
         let mut format = match self.format {
-            Format::Oci => ImageFormat::Oci,
-            Format::Docker => ImageFormat::Docker,
+            Some(Format::Docker) => ImageFormat::Docker,
+            _ => ImageFormat::Oci,
         };
         for text in &self.output {
             let request = output::parse(text, environment).map_err(|error| usage(error.to_string()))?;

@@ -106,6 +106,11 @@ impl Patterns {
         self.judge_all(path).matched
     }
 
+    /// Whether the list matches a path and has no exception that might take back something below it.
+    pub fn matches_for_good(&self, path: &[u8]) -> bool {
+        !self.patterns.iter().any(|pattern| pattern.exception) && self.matches(path)
+    }
+
     fn judge_all(&self, path: &[u8]) -> Verdict {
         let above = path.iter().rposition(|b| *b == b'/').map(|at| clean(&path[..=at])).filter(|dir| dir != b".");
         let above = above.and_then(|dir| {

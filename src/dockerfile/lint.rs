@@ -2,6 +2,7 @@
 //! what it found. [`super::check`] finds what the text alone shows; the plan finds the rest.
 
 use super::span::Span;
+use super::suggest;
 use super::value::boolean;
 
 /// A warning; never stops a build unless `# check=error=true`.
@@ -141,7 +142,7 @@ pub fn rule(name: &str) -> Option<&'static Rule> {
 
 /// How each rule words what it found.
 pub mod detail {
-    fn did_you_mean(near: Option<String>) -> String {
+    pub(super) fn did_you_mean(near: Option<String>) -> String {
         near.map(|near| format!(" (did you mean {near}?)")).unwrap_or_default()
     }
 
@@ -348,13 +349,20 @@ impl Options {
         Ok(options)
     }
 
-    /// Names in `skip=` and `experimental=` that are no rule's, which BuildKit passes over in silence.
-    pub fn unknown(&self) -> Vec<&str> {
+    /// What is said of names in `skip=` and `experimental=` that are no rule's; BuildKit passes over them in silence.
+    pub fn unknown_rules(&self) -> Vec<String> {
         let named = [&self.skip, &self.experimental].into_iter().flat_map(|selection| match selection {
             Selection::Some(names) => names.as_slice(),
             Selection::All => &[],
         });
-        named.map(String::as_str).filter(|name| !name.is_empty() && rule(name).is_none()).collect()
+        let unknown = named.filter(|name| !name.is_empty() && rule(name).is_none());
+        let words = |name: &String| {
+            let near = suggest::nearest_ignoring_case(name, RULES.iter().map(|rule| rule.name));
+            let near = near.and_then(|near| RULES.iter().find(|rule| rule.name.eq_ignore_ascii_case(&near)));
+            let near = near.or(RULES.iter().find(|rule| rule.name.eq_ignore_ascii_case(name)));
+            format!("there is no check named {name}{}", detail::did_you_mean(near.map(|rule| rule.name.to_string())))
+        };
+        unknown.map(words).collect()
     }
 
     /// Whether warnings of `name` are wanted.
@@ -396,6 +404,15 @@ mod tests {
         assert!(!options.wants("StageNameCasing"));
         assert!(options.wants("InvalidDefinitionDescription"));
         assert_eq!(Options::parse(" "), Ok(Options::default()));
+        let options = Options::parse("skip=UndefinedVars,undefinedvar,Nonsense,StageNameCasing").expect("valid");
+        assert_eq!(
+            options.unknown_rules(),
+            [
+                "there is no check named UndefinedVars (did you mean UndefinedVar?)",
+                "there is no check named undefinedvar (did you mean UndefinedVar?)",
+                "there is no check named Nonsense"
+            ]
+        );
         assert!(Options::parse("skip").is_err());
         assert!(Options::parse("skp=all").is_err());
         assert!(Options::parse("error=maybe").is_err());

@@ -8,7 +8,7 @@ use crate::dockerfile::lint::{self, Options, Warning, detail};
 
 impl BuildPlan {
     /// Every warning that `options` want, by line. Rules about the instructions of a stage hold for stages of the plan
-    /// alone. `is_ignored` is asked with clean paths below the context, wildcards and all.
+    /// alone. `is_ignored` is asked with clean paths below the context, wildcards and all, the context itself being empty.
     pub fn lints(&self, file: &Dockerfile, options: &Options, is_ignored: impl Fn(&str) -> bool) -> Vec<Warning> {
         let planned = |line: u32| {
             let after = file.stages.partition_point(|stage| stage.span.line <= line);
@@ -38,10 +38,15 @@ impl BuildPlan {
             let word = if copy.add.is_some() { "Add" } else { "Copy" };
             for source in &copy.sources {
                 let CopySource::Path(path) = source else { continue };
-                let path = absolute("/", path);
-                let path = path.strip_prefix('/').filter(|path| !path.is_empty()).unwrap_or(".");
-                if is_ignored(path) {
-                    let detail = detail::copy_ignored_file(word, path);
+                let clean = absolute("/", path);
+                let below = clean.trim_start_matches('/');
+                if is_ignored(below) {
+                    let shown = match below {
+                        _ if path.starts_with('/') => &clean,
+                        "" => ".",
+                        below => below,
+                    };
+                    let detail = detail::copy_ignored_file(word, shown);
                     warnings.push(Warning::new(&lint::COPY_IGNORED_FILE, detail, step.span));
                 }
             }

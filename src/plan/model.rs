@@ -12,6 +12,8 @@ pub struct BuildPlan {
     pub stages: Vec<PlannedStage>,
     /// The stage that becomes the image.
     pub target: StageIndex,
+    /// The global ARGs and their values.
+    pub global_args: Vec<(String, Option<String>)>,
     /// What the planner has to say; the parser's own warnings are in the `Dockerfile`.
     pub warnings: Vec<Warning>,
     /// `SOURCE_DATE_EPOCH`, given as a build argument or as the default of a global ARG.

@@ -116,7 +116,10 @@ impl From<&BuildError> for Diagnostic {
             BuildError::ReadDockerfile(_) | BuildError::Context(_) | BuildError::Ignore(_) => {
                 Diagnostic::from_error(Kind::Context, error)
             }
-            BuildError::Parse(_) | BuildError::Plan(_) | BuildError::NamedContext { .. } => {
+            BuildError::Parse(_)
+            | BuildError::Plan(_)
+            | BuildError::NamedContext { .. }
+            | BuildError::Lint { .. } => {
                 Diagnostic::from_error(Kind::Dockerfile, error)
             }
             BuildError::Base { source: BaseError::Registry(source), .. } => Diagnostic::from(source).wrap(error),
