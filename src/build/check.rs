@@ -6,7 +6,7 @@ use crate::dockerfile::instruction::{ArgDefinition, Instruction};
 use crate::dockerfile::lint::Warning;
 use crate::dockerfile::span::Span;
 use crate::dockerfile::{self, Dockerfile};
-use crate::plan::{BuildPlan, MountKind, Planner, StepKind, lint_options};
+use crate::plan::{BuildPlan, MountKind, Planner, StepKind, check_front_end, lint_options};
 use crate::store::StoreError;
 
 /// What a check found.
@@ -31,6 +31,7 @@ pub fn check<'s>(
     services: impl FnOnce() -> Result<Services<'s>, StoreError>,
 ) -> Result<Checked, BuildError> {
     let file = dockerfile::parse(&source.text)?;
+    check_front_end(&file, &options.build_args)?;
     let wanted = lint_options(&file, &options.build_args)?;
     let context = open_context(&options.context, options.dockerfile.path())?;
     let plan_options = plan_options(options);
@@ -101,6 +102,7 @@ pub fn outline<'s>(
     services: impl FnOnce() -> Result<Services<'s>, StoreError>,
 ) -> Result<Outline, BuildError> {
     let file = dockerfile::parse(&source.text)?;
+    check_front_end(&file, &options.build_args)?;
     let plan_options = plan_options(options);
     let plan = finish(options, Planner::new(&file, &plan_options)?, services)?;
     let target = &file.stages[plan.target_stage().file_index];

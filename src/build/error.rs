@@ -87,11 +87,11 @@ impl BuildError {
         BuildError::Lint { rules, warnings }
     }
 
-    /// The lines of the Dockerfile that the failure is about.
-    pub fn span(&self) -> Option<Span> {
+    /// The lines or the words of the Dockerfile, whose text is `text`, that the failure is about.
+    pub fn place(&self, text: &str) -> Option<Span> {
         match self {
             BuildError::Parse(error) => Some(error.span),
-            BuildError::Plan(error) => error.span,
+            BuildError::Plan(error) => error.place(text),
             BuildError::Base { span, .. } | BuildError::Step { span, .. } => Some(*span),
             BuildError::NoDockerfile { .. }
             | BuildError::ReadDockerfile(_)

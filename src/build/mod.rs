@@ -26,7 +26,7 @@ use crate::dockerfile::{self, lint::Warning};
 use crate::oci::{Layer, Platform};
 use crate::plan::{
     BaseImage, BuildPlan, ImageRequest, ImageSource, NamedContext, PlanOptions, PlannedImage, Planner, SourceDateEpoch,
-    lint_options,
+    check_front_end, lint_options,
 };
 use crate::progress::{Event, Outcome, Progress, StepId};
 use crate::registry::RegistryClient;
@@ -105,6 +105,7 @@ pub fn read_dockerfile(options: &BuildOptions) -> Result<Source, BuildError> {
 /// Builds an image into the store and tags it there.
 pub fn build(options: &BuildOptions, source: &Source, services: &Services) -> Result<Built, BuildError> {
     let parsed = dockerfile::parse(&source.text)?;
+    check_front_end(&parsed, &options.build_args)?;
     let wanted = lint_options(&parsed, &options.build_args)?;
     wanted.unknown_rules().into_iter().for_each(|text| services.progress.emit(Event::Warning { text }));
     let context = open_context(&options.context, options.dockerfile.path())?;

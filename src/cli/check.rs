@@ -148,7 +148,7 @@ fn report(question: Question, checked: Result<Checked, BuildError>, source: &Sou
         Ok(Checked { warnings, .. }) => (warnings, None),
         Err(error) => (Vec::new(), Some(error)),
     };
-    let message = error.as_ref().map(|error| (error.to_string(), error.span()));
+    let message = error.as_ref().map(|error| (error.to_string(), error.place(&source.text)));
     let message = message.as_ref().map(|(text, span)| (text.as_str(), *span));
     let text = match question.form {
         // Nothing was found because nothing could be looked at: the failure says all.

@@ -9,7 +9,7 @@ pub enum ExposeError {
     #[error("invalid port: {0:?}: no port specified")]
     NoPort(String),
     /// Neither tcp, udp nor sctp.
-    #[error("invalid port: {word:?}: invalid proto: {protocol}")]
+    #[error("invalid port: {word:?}: invalid proto: {protocol} (expected tcp, udp or sctp)")]
     Protocol {
         /// The word.
         word: String,

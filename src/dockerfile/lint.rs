@@ -318,11 +318,16 @@ pub struct Options {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OptionsError {
     /// Neither `skip=`, `experimental=` nor `error=`.
-    #[error("invalid check option {0:?}: expected skip=, experimental= or error=")]
+    #[error("invalid check option {0:?}: expected skip=, experimental= or error={near}", near = near_option(.0))]
     Unknown(String),
     /// `error=` of something else than a truth value.
     #[error("failed to parse check option {0:?}: expected true or false")]
     NotBoolean(String),
+}
+
+fn near_option(part: &str) -> String {
+    let key = part.split_once('=').map_or(part, |(key, _)| key).trim();
+    detail::did_you_mean(suggest::nearest(key, ["skip", "experimental", "error"]).map(str::to_string))
 }
 
 impl Options {

@@ -67,7 +67,7 @@ pub enum PlanErrorKind {
         suggestion: Option<String>,
     },
     /// `# check=` or `BUILDKIT_DOCKERFILE_CHECK` cannot be read.
-    #[error("failed to parse check options: {0}")]
+    #[error(transparent)]
     Check(#[from] OptionsError),
     /// A word that cannot be expanded.
     #[error(transparent)]
@@ -78,7 +78,7 @@ pub enum PlanErrorKind {
     )]
     VariableInFrom,
     /// `COPY --from=7` with fewer stages.
-    #[error("invalid stage index {index} (the Dockerfile has {stages} stages, counted from 0)")]
+    #[error("invalid stage index {index} (the Dockerfile has {stages} stage{}, counted from 0)", if *stages == 1 { "" } else { "s" })]
     StageIndex {
         /// The number as written.
         index: String,
@@ -123,8 +123,16 @@ pub enum PlanErrorKind {
     #[error(transparent)]
     Port(#[from] ExposeError),
     /// STOPSIGNAL
-    #[error("invalid signal: {0}")]
-    Signal(String),
+    #[error("invalid signal: {name}{}", did_you_mean(.suggestion.as_deref()))]
+    Signal {
+        /// The signal.
+        name: String,
+        /// The nearest signal.
+        suggestion: Option<String>,
+    },
+    /// `# syntax=` or `BUILDKIT_SYNTAX` asks for a front end that is none of Docker's own.
+    #[error("the front end {0} cannot be run: docker/dockerfile is built in, others are programs in images")]
+    FrontEnd(String),
     /// VOLUME with an empty path.
     #[error("VOLUME specified can not be an empty string")]
     EmptyVolume,

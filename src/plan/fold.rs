@@ -5,7 +5,7 @@ use super::model::{
     Base, ImageSource, PlannedImage, PlannedStage, StageIndex, Step, StepKind, TreeSource, WorkdirStep,
 };
 use super::planner::{Command, Found, Planner, Source};
-use super::signal::is_signal;
+use super::signal::{self, is_signal};
 use super::state::{State, start};
 use super::text::{absolute, duration, quoted_list};
 use crate::dockerfile::expand::ExpandError;
@@ -178,7 +178,7 @@ impl Fold<'_, '_> {
             Instruction::Stopsignal(signal) => {
                 let signal = self.expand(command, signal)?;
                 if !is_signal(&signal) {
-                    return Err(PlanErrorKind::Signal(signal));
+                    return Err(PlanErrorKind::Signal { suggestion: signal::nearest_to(&signal), name: signal });
                 }
                 self.metadata(command, format!("STOPSIGNAL {signal}"));
                 self.state.config.config.stop_signal = Some(signal);

@@ -4,6 +4,7 @@
 use super::model::{BuildPlan, CopySource, StepKind, TreeSource};
 use super::text::absolute;
 use crate::dockerfile::Dockerfile;
+use crate::dockerfile::directive::is_built_in;
 use crate::dockerfile::lint::{self, Options, Warning, detail};
 
 impl BuildPlan {
@@ -53,6 +54,26 @@ impl BuildPlan {
         }
         warnings
     }
+}
+
+/// Holds that the file is for the built-in front end: the build argument `BUILDKIT_SYNTAX` stands in the place of
+/// `# syntax=`.
+///
+/// # Errors
+/// [`super::PlanErrorKind::FrontEnd`]
+pub fn check_front_end(file: &Dockerfile, build_args: &[(String, Option<String>)]) -> Result<(), super::PlanError> {
+    let given = build_args.iter().rev().find(|(name, _)| name == "BUILDKIT_SYNTAX");
+    let given = given.and_then(|(_, value)| value.as_deref()).filter(|value| !value.is_empty());
+    let (image, span) = match (given, &file.directives.syntax) {
+        (Some(image), _) => (image, None),
+        (None, Some((image, span))) => (image.as_str(), Some(*span)),
+        (None, None) => return Ok(()),
+    };
+    let image = image.split_whitespace().next().unwrap_or_default();
+    if is_built_in(image) {
+        return Ok(());
+    }
+    Err(super::PlanError { span, kind: Box::new(super::PlanErrorKind::FrontEnd(image.to_string())) })
 }
 
 /// What the caller and the file say about rules: the build argument `BUILDKIT_DOCKERFILE_CHECK` stands in the place of

@@ -95,7 +95,7 @@ impl From<&RunError> for Diagnostic {
 /// A failed build, with the lines of the Dockerfile that it is about.
 pub fn build_failure(error: &BuildError, source: &Source) -> Box<Diagnostic> {
     let mut diagnostic = Diagnostic::from(error);
-    diagnostic.source = error.span().map(|span| Snippet { file: source.name.clone(), text: source.text.clone(), span });
+    diagnostic.source = error.place(&source.text).map(|span| Snippet { file: source.name.clone(), text: source.text.clone(), span });
     Box::new(diagnostic)
 }
 

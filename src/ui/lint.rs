@@ -46,7 +46,8 @@ fn frame(text: &mut String, source: &Source, span: Span) {
         if marked && !line.trim().is_empty() {
             let start = if number == first && span.column > 0 { span.column as usize - 1 } else { indent(line) };
             let end = if number == last && span.end_column > 0 { span.end_column as usize - 1 } else { usize::MAX };
-            let _ = writeln!(text, "     |     {}", underline(line, start, end));
+            let width = number.to_string().len().max(3);
+            let _ = writeln!(text, " {:width$} |     {}", "", underline(line, start, end));
         }
     }
     let _ = writeln!(text, "{RULE}");
