@@ -138,7 +138,8 @@ fn add(inputs: &mut Vec<OutlineInput>, input: OutlineInput) {
 fn args(file: &Dockerfile, plan: &BuildPlan) -> Vec<OutlineArg> {
     let mut args: Vec<OutlineArg> = Vec::new();
     let global = |name: &str| {
-        let mut all = file.global_args.iter().flat_map(|located| located.value.args.iter().map(|arg| (arg, located.span)));
+        let mut all =
+            file.global_args.iter().flat_map(|located| located.value.args.iter().map(|arg| (arg, located.span)));
         all.find(|(arg, _)| arg.name == name)
     };
     let mut push = |arg: &ArgDefinition, value: Option<String>, span: Span| {
@@ -147,7 +148,8 @@ fn args(file: &Dockerfile, plan: &BuildPlan) -> Vec<OutlineArg> {
         }
     };
     for stage in &plan.stages {
-        let value_of = |name: &str| stage.args.iter().find(|(known, _)| known == name).and_then(|(_, value)| value.clone());
+        let value_of =
+            |name: &str| stage.args.iter().find(|(known, _)| known == name).and_then(|(_, value)| value.clone());
         for located in &file.stages[stage.file_index].instructions {
             let Instruction::Arg(declared) = &located.value else { continue };
             for arg in &declared.args {

@@ -45,7 +45,7 @@ pub struct BuildArgs {
     /// Write the image out: type=oci|docker|local|tar,dest=PATH ('-' is standard output)
     #[arg(short, long, value_name = "SPEC")]
     output: Vec<String>,
-    /// Media types of the image: oci or docker [default: oci]; of --check: text, json or sarif
+    /// Media types of the image: oci or docker [default: oci]; for a check: text, json or sarif
     #[arg(long, value_name = "FORMAT")]
     format: Option<Format>,
     /// Check the Dockerfile and build nothing; the same as --call=check
@@ -153,7 +153,9 @@ impl BuildArgs {
             (_, Some(question), Some(form)) => question.in_form(form).map(Some),
             (_, Some(question), None) => Ok(Some(question)),
             (false, None, None) => Ok(None),
-            (false, None, Some(_)) => Err(usage("--format=text, json and sarif are forms of --check: an image is oci or docker")),
+            (false, None, Some(_)) => {
+                Err(usage("--format=text, json and sarif are forms of --check: an image is oci or docker"))
+            }
         }
     }
 

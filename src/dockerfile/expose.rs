@@ -9,7 +9,7 @@ pub enum ExposeError {
     #[error("invalid port: {0:?}: no port specified")]
     NoPort(String),
     /// Neither tcp, udp nor sctp.
-    #[error("invalid port: {word:?}: invalid proto: {protocol} (expected tcp, udp or sctp)")]
+    #[error("invalid port: {word:?}: invalid proto: {protocol}")]
     Protocol {
         /// The word.
         word: String,

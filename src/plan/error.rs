@@ -120,7 +120,7 @@ pub enum PlanErrorKind {
     #[error("invalid mount target \"{0}\"")]
     MountTarget(String),
     /// EXPOSE
-    #[error(transparent)]
+    #[error("{0}{}", if matches!(.0, ExposeError::Protocol { .. }) { " (expected tcp, udp or sctp)" } else { "" })]
     Port(#[from] ExposeError),
     /// STOPSIGNAL
     #[error("invalid signal: {name}{}", did_you_mean(.suggestion.as_deref()))]

@@ -81,10 +81,7 @@ pub fn check_front_end(file: &Dockerfile, build_args: &[(String, Option<String>)
 ///
 /// # Errors
 /// [`lint::OptionsError`], with the place of the directive where that is wrong.
-pub fn lint_options(
-    file: &Dockerfile,
-    build_args: &[(String, Option<String>)],
-) -> Result<Options, super::PlanError> {
+pub fn lint_options(file: &Dockerfile, build_args: &[(String, Option<String>)]) -> Result<Options, super::PlanError> {
     let given = build_args.iter().rev().find(|(name, _)| name == "BUILDKIT_DOCKERFILE_CHECK");
     let (text, span) = match (given.and_then(|(_, value)| value.as_deref()), &file.directives.check) {
         (Some(text), _) => (text, None),

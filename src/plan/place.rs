@@ -98,7 +98,8 @@ fn find(text: &str, span: Span, word: &str) -> Option<Span> {
             let (before, behind) = (&line[..at], &line[at + word.len()..]);
             let starts = before.is_empty() || before.ends_with(|c: char| c.is_whitespace() || "=,\"'[:/".contains(c));
             let flag = word.starts_with("--");
-            let ends = flag || behind.is_empty() || behind.starts_with(|c: char| c.is_whitespace() || "=,\"']/:".contains(c));
+            let ends =
+                flag || behind.is_empty() || behind.starts_with(|c: char| c.is_whitespace() || "=,\"']/:".contains(c));
             if starts && ends {
                 let rest = if flag { behind.find(char::is_whitespace).unwrap_or(behind.len()) } else { 0 };
                 let column = |at: usize| u32::try_from(at + 1).unwrap_or(u32::MAX);

@@ -95,7 +95,8 @@ impl From<&RunError> for Diagnostic {
 /// A failed build, with the lines of the Dockerfile that it is about.
 pub fn build_failure(error: &BuildError, source: &Source) -> Box<Diagnostic> {
     let mut diagnostic = Diagnostic::from(error);
-    diagnostic.source = error.place(&source.text).map(|span| Snippet { file: source.name.clone(), text: source.text.clone(), span });
+    diagnostic.source =
+        error.place(&source.text).map(|span| Snippet { file: source.name.clone(), text: source.text.clone(), span });
     Box::new(diagnostic)
 }
 
@@ -116,10 +117,7 @@ impl From<&BuildError> for Diagnostic {
             BuildError::ReadDockerfile(_) | BuildError::Context(_) | BuildError::Ignore(_) => {
                 Diagnostic::from_error(Kind::Context, error)
             }
-            BuildError::Parse(_)
-            | BuildError::Plan(_)
-            | BuildError::NamedContext { .. }
-            | BuildError::Lint { .. } => {
+            BuildError::Parse(_) | BuildError::Plan(_) | BuildError::NamedContext { .. } | BuildError::Lint { .. } => {
                 Diagnostic::from_error(Kind::Dockerfile, error)
             }
             BuildError::Base { source: BaseError::Registry(source), .. } => Diagnostic::from(source).wrap(error),

@@ -143,7 +143,8 @@ pub fn lint_sarif(warnings: &[Warning], error: Option<CheckError<'_>>, source: &
         .collect();
     if let Some((message, span)) = error {
         let places: Vec<Value> = vec![place(span.unwrap_or(Span::lines(1, 1)))];
-        results.push(json!({ "ruleId": "error", "level": "error", "message": { "text": message }, "locations": places }));
+        results
+            .push(json!({ "ruleId": "error", "level": "error", "message": { "text": message }, "locations": places }));
     }
     pretty(&json!({
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",

@@ -2,10 +2,12 @@
 
 mod architecture;
 mod build;
+mod check;
 mod cli;
 mod conformance;
 mod copy;
 mod dockerfile;
+mod errors;
 mod images;
 mod layer;
 mod plan;

@@ -1,8 +1,8 @@
 //! Tests of `plan`: the recorded builds, as far as a plan decides them.
 
 use dockless::context::ignore::{Patterns, parse_file};
-use dockless::dockerfile::{self, Dockerfile};
 use dockless::dockerfile::lint::Warning;
+use dockless::dockerfile::{self, Dockerfile};
 use dockless::oci::{Digest, ImageConfig, Platform};
 use dockless::plan::{
     Base, BaseImage, BuildPlan, CopySource, MountKind, NamedContext, PlanOptions, Planner, StepKind, TreeSource,
@@ -347,7 +347,7 @@ fn named_contexts_stand_in() {
 fn errors_name_what_was_meant() {
     for (text, expected) in [
         ("FROM scratch AS a\nFROM A\n", "repository name is lower-case (did you mean a?)"),
-        ("FROM scratch\nCOPY --from=5 /x /\n", "invalid stage index 5 (the Dockerfile has 1 stages"),
+        ("FROM scratch\nCOPY --from=5 /x /\n", "invalid stage index 5 (the Dockerfile has 1 stage"),
         ("FROM scratch AS a\nCOPY --from=b / /\nFROM scratch AS b\nCOPY --from=a / /\n", "circular dependency"),
         (
             "FROM scratch AS a\nCOPY --from=b / /\nFROM scratch AS b\nFROM a\n",

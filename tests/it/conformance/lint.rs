@@ -15,11 +15,8 @@ fn lint() {
 
 /// The image that stands for every base: one that has a PATH.
 fn stand_in(platform: &Platform) -> BaseImage {
-    let mut config = ImageConfig {
-        os: platform.os.clone(),
-        architecture: platform.architecture.clone(),
-        ..ImageConfig::default()
-    };
+    let mut config =
+        ImageConfig { os: platform.os.clone(), architecture: platform.architecture.clone(), ..ImageConfig::default() };
     config.config.env = Some(vec!["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_string()]);
     BaseImage { digest: Digest::sha256(b"base"), config }
 }
@@ -63,7 +60,8 @@ fn warnings(case: &Case) -> Result<(), String> {
     let mut found: Vec<Value> = found.collect();
     let mut expected = case.expect["warnings"].as_array().cloned().unwrap_or_default();
     // The order is the reader's.
-    let order = |warning: &Value| (warning["line"].as_u64(), warning["rule"].to_string(), warning["detail"].to_string());
+    let order =
+        |warning: &Value| (warning["line"].as_u64(), warning["rule"].to_string(), warning["detail"].to_string());
     found.sort_by_key(order);
     expected.sort_by_key(order);
     difference(&json!(expected), &json!(found), "warnings")
