@@ -56,8 +56,9 @@ fn client(settings: Settings, keychain: Keychain) -> RegistryClient {
     RegistryClient::new(Arc::new(Http::new(settings)), keychain, Default::default())
 }
 
+/// An empty store, in memory where the machine has such a place: what is written is synced, a thousand times here.
 fn store() -> (TempDir, Store) {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
     let store = Store::open(&dir.path().join("store")).unwrap();
     (dir, store)
 }
