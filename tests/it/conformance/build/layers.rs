@@ -2,7 +2,7 @@
 
 use dockless::oci::Descriptor;
 use dockless::store::Store;
-use flate2::read::GzDecoder;
+use flate2::read::MultiGzDecoder;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -50,7 +50,7 @@ pub fn read(store: &Store, metadata: &[u8]) -> Result<Image, String> {
         let digest = layer["digest"].as_str().unwrap_or_default().parse().map_err(|error| failed(&error))?;
         let blob = store.open_blob(&digest).map_err(|error| failed(&error))?;
         let gzip = layer["mediaType"].as_str().is_some_and(|name| name.ends_with("gzip"));
-        let stream: Box<dyn Read> = if gzip { Box::new(GzDecoder::new(blob)) } else { Box::new(blob) };
+        let stream: Box<dyn Read> = if gzip { Box::new(MultiGzDecoder::new(blob)) } else { Box::new(blob) };
         layers.push(entries(stream).map_err(|error| failed(&error))?);
     }
     Ok(Image { config, layers })
