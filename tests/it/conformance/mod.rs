@@ -103,7 +103,8 @@ pub fn run<C: Fn(&Case) -> Result<(), String> + Sync>(kinds: &[(&str, C)]) {
         for _ in 0..threads {
             scope.spawn(|| {
                 while let Some((case, check)) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let outcome = catch_unwind(AssertUnwindSafe(|| check(case))).unwrap_or_else(|_| Err("panicked".into()));
+                    let outcome =
+                        catch_unwind(AssertUnwindSafe(|| check(case))).unwrap_or_else(|_| Err("panicked".into()));
                     if let Err(difference) = outcome {
                         failures.lock().expect("not poisoned").push((case, difference));
                     }
