@@ -1,7 +1,7 @@
 //! Checking: everything that a build knows before its first step, and nothing built. Bases are asked for their digest and
 //! config alone; what needs no base needs neither store nor network.
 
-use super::{BuildError, BuildOptions, Services, Source, make_plan, open_context, plan_options};
+use super::{BuildError, BuildOptions, Lookup, Source, make_plan, open_context, plan_options};
 use crate::dockerfile::instruction::{ArgDefinition, Instruction};
 use crate::dockerfile::lint::Warning;
 use crate::dockerfile::span::Span;
@@ -20,7 +20,7 @@ pub struct Checked {
     pub notes: Vec<String>,
 }
 
-/// Plans every stage, or the target and what it needs, and gathers the warnings; `services` is called where an image must
+/// Plans every stage, or the target and what it needs, and gathers the warnings; `lookup` is called where an image must
 /// be known.
 ///
 /// # Errors
@@ -28,14 +28,14 @@ pub struct Checked {
 pub fn check<'s>(
     options: &BuildOptions,
     source: &Source,
-    services: impl FnOnce() -> Result<Services<'s>, StoreError>,
+    lookup: impl FnOnce() -> Result<Lookup<'s>, StoreError>,
 ) -> Result<Checked, BuildError> {
     let file = dockerfile::parse(&source.text)?;
     check_front_end(&file, &options.build_args)?;
     let wanted = lint_options(&file, &options.build_args)?;
     let context = open_context(&options.context, options.dockerfile.path())?;
     let plan_options = plan_options(options);
-    let plan = finish(options, Planner::for_check(&file, &plan_options)?, services)?;
+    let plan = finish(options, Planner::for_check(&file, &plan_options)?, lookup)?;
     let warnings = plan.lints(&file, &wanted, |path| context.leaves_out(path));
     Ok(Checked { warnings, error: wanted.error, notes: wanted.unknown_rules() })
 }
@@ -43,12 +43,12 @@ pub fn check<'s>(
 fn finish<'s>(
     options: &BuildOptions,
     planner: Planner<'_>,
-    services: impl FnOnce() -> Result<Services<'s>, StoreError>,
+    lookup: impl FnOnce() -> Result<Lookup<'s>, StoreError>,
 ) -> Result<BuildPlan, BuildError> {
     if planner.wanted().is_empty() {
         return Ok(planner.finish()?);
     }
-    Ok(make_plan(options, planner, &services()?)?.0)
+    Ok(make_plan(options, planner, &lookup()?)?.0)
 }
 
 /// What a build takes from its caller.
@@ -99,12 +99,12 @@ pub struct OutlineInput {
 pub fn outline<'s>(
     options: &BuildOptions,
     source: &Source,
-    services: impl FnOnce() -> Result<Services<'s>, StoreError>,
+    lookup: impl FnOnce() -> Result<Lookup<'s>, StoreError>,
 ) -> Result<Outline, BuildError> {
     let file = dockerfile::parse(&source.text)?;
     check_front_end(&file, &options.build_args)?;
     let plan_options = plan_options(options);
-    let plan = finish(options, Planner::new(&file, &plan_options)?, services)?;
+    let plan = finish(options, Planner::new(&file, &plan_options)?, lookup)?;
     let target = &file.stages[plan.target_stage().file_index];
     let mut outline =
         Outline { name: target.name.clone(), description: target.doc_comment.clone(), ..Outline::default() };

@@ -31,7 +31,7 @@ use crate::plan::{
 use crate::progress::{Event, Outcome, Progress, StepId};
 use crate::registry::RegistryClient;
 use crate::rootfs::Snapshotter;
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Sandbox, SandboxError};
 use crate::store::{Image, Store};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -51,6 +51,23 @@ pub struct Services<'a> {
     pub progress: &'a dyn Progress,
     /// Threads for hashing and compressing.
     pub threads: usize,
+}
+
+impl Services<'_> {
+    /// The part that finds base images.
+    fn lookup(&self) -> Lookup<'_> {
+        Lookup { store: &self.store, registry: self.registry, progress: self.progress }
+    }
+}
+
+/// Where base images are found.
+pub struct Lookup<'a> {
+    /// Those that are there already.
+    pub store: &'a Store,
+    /// All others.
+    pub registry: &'a RegistryClient,
+    /// Who is told.
+    pub progress: &'a dyn Progress,
 }
 
 /// A finished build.
@@ -110,7 +127,7 @@ pub fn build(options: &BuildOptions, source: &Source, services: &Services) -> Re
     wanted.unknown_rules().into_iter().for_each(|text| services.progress.emit(Event::Warning { text }));
     let context = open_context(&options.context, options.dockerfile.path())?;
     let plan_options = plan_options(options);
-    let (plan, images) = make_plan(options, Planner::new(&parsed, &plan_options)?, services)?;
+    let (plan, images) = make_plan(options, Planner::new(&parsed, &plan_options)?, &services.lookup())?;
     let contexts = options
         .build_contexts
         .iter()
@@ -133,7 +150,11 @@ pub fn build(options: &BuildOptions, source: &Source, services: &Services) -> Re
     }
     let steps = build.plan.stages.iter().map(|stage| stage.total).sum();
     services.progress.emit(Event::Planned { steps });
-    let results = schedule::run_stages(build.plan.stages.len(), |index, results| build.run_stage(index, results))?;
+    let results = schedule::run_stages(
+        build.plan.stages.len(),
+        |index, results| build.run_stage(index, results),
+        || services.sandbox.stop(),
+    )?;
     let image = image::write(&services.store, &results[build.plan.target.0], options.format)?;
     for tag in &options.tags {
         services.store.tag(tag, &image.manifest)?;
@@ -161,7 +182,7 @@ type Images = HashMap<(ImageSource, Platform), Image>;
 fn make_plan(
     options: &BuildOptions,
     mut planner: Planner<'_>,
-    services: &Services,
+    lookup: &Lookup<'_>,
 ) -> Result<(BuildPlan, Images), BuildError> {
     let mut images = HashMap::new();
     loop {
@@ -170,7 +191,7 @@ fn make_plan(
             return Ok((planner.finish()?, images));
         }
         for request in wanted {
-            let image = resolve(options, &request, services).map_err(|source| BuildError::Base {
+            let image = resolve(options, &request, lookup).map_err(|source| BuildError::Base {
                 text: request.text.clone(),
                 span: request.span,
                 source,
@@ -194,20 +215,19 @@ fn plan_options(options: &BuildOptions) -> PlanOptions {
 }
 
 /// An image from the store where it has a name there, else from its registry.
-fn resolve(options: &BuildOptions, request: &ImageRequest, services: &Services) -> Result<Image, BaseError> {
+fn resolve(options: &BuildOptions, request: &ImageRequest, lookup: &Lookup<'_>) -> Result<Image, BaseError> {
     let reference = match &request.source {
         ImageSource::Registry(reference) => reference,
         // `plan_options` makes no context an OCI layout.
         ImageSource::Context(name) => return Err(BaseError::Layout { name: name.clone() }),
     };
     if !options.pull
-        && let Some(image) = services.store.image(reference, &request.platform)?
+        && let Some(image) = lookup.store.image(reference, &request.platform)?
     {
         return Ok(image);
     }
-    let (resolved, _) =
-        services.registry.pull_image(&services.store, reference, &request.platform, services.progress)?;
-    Ok(Image::load(&services.store, &resolved.descriptor, &request.platform)?)
+    let (resolved, _) = lookup.registry.pull_image(lookup.store, reference, &request.platform, lookup.progress)?;
+    Ok(Image::load(lookup.store, &resolved.descriptor, &request.platform)?)
 }
 
 impl Build<'_> {
@@ -224,17 +244,21 @@ impl Build<'_> {
     }
 
     /// Reports a step from its start to its end.
-    fn report<T, E>(
+    fn report<T>(
         &self,
         name: &str,
         line: Option<u32>,
-        work: impl FnOnce(StepId) -> Result<(T, Outcome), E>,
-    ) -> Result<T, E> {
+        work: impl FnOnce(StepId) -> Result<(T, Outcome), StepError>,
+    ) -> Result<T, StepError> {
         let id = StepId(self.next_id.fetch_add(1, Ordering::SeqCst));
         let started = Instant::now();
         self.services.progress.emit(Event::Started { id, name: name.to_string(), line });
         let result = work(id);
-        let outcome = result.as_ref().map_or(Outcome::Failed, |(_, outcome)| outcome.clone());
+        let outcome = match &result {
+            Ok((_, outcome)) => outcome.clone(),
+            Err(StepError::Sandbox(SandboxError::Stopped)) => Outcome::Cancelled,
+            Err(_) => Outcome::Failed,
+        };
         self.services.progress.emit(Event::Finished { id, outcome, elapsed: started.elapsed() });
         result.map(|(value, _)| value)
     }

@@ -17,6 +17,9 @@ use std::path::PathBuf;
 /// Where a record of the local store says that it was found.
 const LOCAL: &str = "local";
 
+/// The name of the machine in a RUN step: BuildKit's, so that what a step writes down does not depend on where it ran.
+const HOSTNAME: &str = "buildkitsandbox";
+
 impl Build<'_> {
     /// The remembered result of `key`, or `make`'s layer, which is remembered then.
     pub(super) fn cached_or(
@@ -79,6 +82,7 @@ impl Build<'_> {
         spec.env = step.env.iter().chain(&step.proxy_env).map(|(k, v)| (k.into(), v.into())).collect();
         spec.cwd = PathBuf::from(&step.cwd);
         spec.user.clone_from(&step.user);
+        spec.hostname = Some(HOSTNAME.into());
         spec.hosts.clone_from(&self.options.add_hosts);
         spec.network = self.network(step);
         spec.stdio = Stdio::Capture;

@@ -2,13 +2,12 @@
 //! is entered.
 
 use super::environment::Environment;
-use super::job::SELF;
 use super::{Outcome, print, usage};
 use crate::build::check::{self, Checked};
-use crate::build::{self, BuildError, BuildOptions, Services, Source};
-use crate::sandbox::Sandbox;
+use crate::build::{self, BuildError, BuildOptions, Lookup, Source};
 use crate::store::Store;
 use crate::ui::{self, Diagnostic, Look, Mode, Screen};
+use std::cell::OnceCell;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -110,20 +109,21 @@ pub fn answer(
 ) -> Outcome<ExitCode> {
     let source = build::read_dockerfile(options)?;
     let registry = environment.variables().client();
-    let (sandbox, screen) = (Sandbox::new(SELF), Screen::stderr(Look { mode: Mode::Quiet, ..look }));
-    let services = || {
-        let store = Store::open(state)?;
-        Ok(Services { store, registry: &registry, sandbox: &sandbox, progress: &screen, threads: 1 })
+    let screen = Screen::stderr(Look { mode: Mode::Quiet, ..look });
+    let store = OnceCell::new();
+    let lookup = || {
+        let opened = Store::open(state)?;
+        Ok(Lookup { store: store.get_or_init(|| opened), registry: &registry, progress: &screen })
     };
     let failure = |error: BuildError| ui::build_failure(&error, &source);
     match question.call {
         Call::Check => {
-            let checked = check::check(options, &source, services);
+            let checked = check::check(options, &source, lookup);
             checked.iter().flat_map(|checked| &checked.notes).for_each(|text| ui::notice(look, text));
             report(question, checked, &source)
         }
         Call::Outline => {
-            let outline = check::outline(options, &source, services).map_err(failure)?;
+            let outline = check::outline(options, &source, lookup).map_err(failure)?;
             print(&match question.form {
                 Form::Json => ui::outline_json(&outline, &source),
                 Form::Text | Form::Sarif => ui::outline_text(&outline),

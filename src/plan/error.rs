@@ -120,7 +120,7 @@ pub enum PlanErrorKind {
     #[error("invalid mount target \"{0}\"")]
     MountTarget(String),
     /// EXPOSE
-    #[error("{0}{}", if matches!(.0, ExposeError::Protocol { .. }) { " (expected tcp, udp or sctp)" } else { "" })]
+    #[error("{0}{hint}", hint = port_hint(.0))]
     Port(#[from] ExposeError),
     /// STOPSIGNAL
     #[error("invalid signal: {name}{}", did_you_mean(.suggestion.as_deref()))]
@@ -192,6 +192,13 @@ pub enum PlanErrorKind {
     /// `--checksum` of another kind.
     #[error("unsupported digest algorithm: {0}")]
     ChecksumAlgorithm(String),
+}
+
+fn port_hint(error: &ExposeError) -> &'static str {
+    match error {
+        ExposeError::Protocol { .. } => " (expected tcp, udp or sctp)",
+        _ => "",
+    }
 }
 
 impl PlanErrorKind {
