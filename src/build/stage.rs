@@ -71,8 +71,9 @@ impl Build<'_> {
             }
         };
         if let Some(text) = stage.describe_base() {
-            self.report(&text, Some(stage.span.line), |_| Ok::<_, BuildError>(((), Outcome::Done)))
-                .map_err(Stopped::Error)?;
+            // Resolved while the plan was made; its layers come when somebody reads them.
+            let shown = self.report(&text, Some(stage.span.line), |_| Ok(((), Outcome::Done)));
+            shown.map_err(|source| Stopped::Error(BuildError::Step { text, span: stage.span, source }))?;
         }
         Ok(StageState { stage, layers, tree, created: Vec::new() })
     }
