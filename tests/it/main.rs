@@ -8,6 +8,7 @@ mod copy;
 mod dockerfile;
 mod images;
 mod layer;
+mod mounts;
 mod plan;
 mod registry;
 mod sandbox;
