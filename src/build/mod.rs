@@ -31,7 +31,7 @@ use crate::plan::{
 use crate::progress::{Event, Outcome, Progress, StepId};
 use crate::registry::RegistryClient;
 use crate::rootfs::Snapshotter;
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Sandbox, SandboxError};
 use crate::store::{Image, Store};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -127,7 +127,11 @@ pub fn build(options: &BuildOptions, source: &Source, services: &Services) -> Re
     };
     let steps = build.plan.stages.iter().map(|stage| stage.total).sum();
     services.progress.emit(Event::Planned { steps });
-    let results = schedule::run_stages(build.plan.stages.len(), |index, results| build.run_stage(index, results))?;
+    let results = schedule::run_stages(
+        build.plan.stages.len(),
+        |index, results| build.run_stage(index, results),
+        || services.sandbox.stop(),
+    )?;
     let image = image::write(&services.store, &results[build.plan.target.0], options.format, &options.annotations)?;
     for tag in &options.tags {
         services.store.tag(tag, &image.manifest)?;
@@ -221,17 +225,21 @@ impl Build<'_> {
     }
 
     /// Reports a step from its start to its end.
-    fn report<T, E>(
+    fn report<T>(
         &self,
         name: &str,
         line: Option<u32>,
-        work: impl FnOnce(StepId) -> Result<(T, Outcome), E>,
-    ) -> Result<T, E> {
+        work: impl FnOnce(StepId) -> Result<(T, Outcome), StepError>,
+    ) -> Result<T, StepError> {
         let id = StepId(self.next_id.fetch_add(1, Ordering::SeqCst));
         let started = Instant::now();
         self.services.progress.emit(Event::Started { id, name: name.to_string(), line });
         let result = work(id);
-        let outcome = result.as_ref().map_or(Outcome::Failed, |(_, outcome)| outcome.clone());
+        let outcome = match &result {
+            Ok((_, outcome)) => outcome.clone(),
+            Err(StepError::Sandbox(SandboxError::Stopped)) => Outcome::Cancelled,
+            Err(_) => Outcome::Failed,
+        };
         self.services.progress.emit(Event::Finished { id, outcome, elapsed: started.elapsed() });
         result.map(|(value, _)| value)
     }

@@ -73,8 +73,9 @@ impl Build<'_> {
             }
         };
         if let Some(text) = stage.describe_base() {
-            self.report(&text, Some(stage.span.line), |_| Ok::<_, BuildError>(((), Outcome::Done)))
-                .map_err(Stopped::Error)?;
+            // Resolved while the plan was made; its layers come when somebody reads them.
+            let shown = self.report(&text, Some(stage.span.line), |_| Ok(((), Outcome::Done)));
+            shown.map_err(|source| Stopped::Error(BuildError::Step { text, span: stage.span, source }))?;
         }
         let named = |name: &String| self.options.no_cache_stages.iter().any(|stage| stage.eq_ignore_ascii_case(name));
         let no_cache = self.options.no_cache || stage.name.as_ref().is_some_and(named);

@@ -19,8 +19,10 @@ use std::path::PathBuf;
 /// Where a record of the local store says that it was found.
 const LOCAL: &str = "local";
 
-/// The host name of steps unless the build argument says another one; both as BuildKit has them.
+/// The name of the machine in a RUN step: BuildKit's, so that what a step writes down does not depend on where it ran.
 const HOSTNAME: &str = "buildkitsandbox";
+
+/// The build argument that says another one.
 const HOSTNAME_ARG: &str = "BUILDKIT_SANDBOX_HOSTNAME";
 
 impl Build<'_> {

@@ -175,7 +175,7 @@ impl BuildArgs {
             return Err(usage("--annotation needs --format=oci: Docker's manifests have no annotations"));
         }
         let source_date_epoch = source_date_epoch(&build_args, environment)?;
-        if rewrite_timestamp && source_date_epoch.is_none() {
+        if rewrite_timestamp && source_date_epoch.is_none() && epoch_arg(&build_args).is_none() {
             return Err(usage("--rewrite-timestamp needs SOURCE_DATE_EPOCH in the environment"));
         }
         let options = BuildOptions {
@@ -291,12 +291,21 @@ fn split_label(text: &str) -> (String, String) {
     (name.to_string(), value.to_string())
 }
 
-/// `SOURCE_DATE_EPOCH`: the build-arg, else the environment (reproducible-builds.org/specs/source-date-epoch).
+/// `SOURCE_DATE_EPOCH`: the build-arg, else the environment (reproducible-builds.org/specs/source-date-epoch). A build-arg
+/// may also be a name, such as `context`, which the planner looks at.
 fn source_date_epoch(args: &[(String, Option<String>)], environment: &Environment) -> Outcome<Option<i64>> {
-    let arg = args.iter().rev().find(|(name, _)| name == "SOURCE_DATE_EPOCH").and_then(|(_, value)| value.as_deref());
+    let arg = epoch_arg(args);
     let text = arg.or(environment.text("SOURCE_DATE_EPOCH")).filter(|text| !text.is_empty());
-    let wrong = |text| usage(format!("SOURCE_DATE_EPOCH={text}: expected seconds since 1970"));
-    text.map(|text| text.parse().ok().filter(|seconds: &i64| *seconds >= 0).ok_or_else(|| wrong(text))).transpose()
+    let Some(text) = text else { return Ok(None) };
+    match text.parse() {
+        Ok(seconds) if seconds >= 0 => Ok(Some(seconds)),
+        Err(_) if arg.is_some() => Ok(None),
+        _ => Err(usage(format!("SOURCE_DATE_EPOCH={text}: expected seconds since 1970"))),
+    }
+}
+
+fn epoch_arg(args: &[(String, Option<String>)]) -> Option<&str> {
+    args.iter().rev().find(|(name, _)| name == "SOURCE_DATE_EPOCH").and_then(|(_, value)| value.as_deref())
 }
 
 fn platform(text: Option<&str>) -> Outcome<Option<Platform>> {

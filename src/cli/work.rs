@@ -23,7 +23,7 @@ use std::path::Path;
 pub fn perform(job: Job, screen: &Screen) -> Outcome<u8> {
     let store = Store::open(&job.state)?;
     let registry = job.variables.client();
-    let sandbox = Sandbox::new(SELF);
+    let sandbox = Sandbox::new(SELF)?;
     match &job.task {
         Task::Build(job) => build(job, &store, &registry, &sandbox, screen).map(|()| 0),
         Task::Run(options) => start(options, &store, &registry, &sandbox, screen),

@@ -3,7 +3,7 @@
 use super::address::may_go;
 use super::body::{CHUNK, Feed, QUEUE};
 use super::tls::{TlsSettings, no_tls};
-use super::{Address, Body, BodyReader, HttpError, RetryPolicy, TlsError};
+use super::{Address, Body, BodyReader, HttpError, RetryPolicy};
 use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::{Client, Method, StatusCode, Url};
@@ -442,11 +442,5 @@ impl Upload<'_> {
 
     fn source(&self, source: io::Error) -> HttpError {
         HttpError::Source { address: self.address.clone(), source }
-    }
-}
-
-impl From<rustls::Error> for HttpError {
-    fn from(error: rustls::Error) -> Self {
-        HttpError::Tls(TlsError::Rustls(error))
     }
 }

@@ -37,6 +37,9 @@ pub enum SandboxError {
         /// The error.
         source: io::Error,
     },
+    /// The command was killed because [`super::Sandbox::stop`] was called.
+    #[error("the command was stopped")]
+    Stopped,
     /// A helper process ended before its work was done; out of memory is the usual cause.
     #[error("the sandbox's {role} process ended early: {exit}")]
     Lost {

@@ -238,11 +238,15 @@ impl Targets {
         spec: &RunSpec,
         sources: &Sources,
     ) -> Result<Targets, Failure> {
+        let mut directory = |path: &str| stubs.prepare(root, Path::new(path), Kind::Directory);
+        let (proc, sys, dev) = (directory("/proc")?, directory("/sys")?, directory("/dev")?);
+        // Every runtime wants them, so an image that had none has them from its first RUN on, as `docker build` has it.
+        stubs.keep(&["proc", "sys", "dev"]);
         let mut prepare = |path: &Path, kind| stubs.prepare(root, path, kind);
         let targets = Targets {
-            proc: prepare(Path::new("/proc"), Kind::Directory)?,
-            sys: prepare(Path::new("/sys"), Kind::Directory)?,
-            dev: prepare(Path::new("/dev"), Kind::Directory)?,
+            proc,
+            sys,
+            dev,
             hosts: prepare(Path::new("/etc/hosts"), Kind::File)?,
             resolv: prepare(Path::new("/etc/resolv.conf"), Kind::File)?,
             mounts: spec

@@ -260,28 +260,18 @@ fn secrets_that_are_missing() {
 
 #[test]
 fn an_agent_is_lent() {
-    use std::io::{Read, Write};
     let bench = Bench::new();
-    let listener = UnixListener::bind(bench.path("agent")).unwrap();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let mut request = [0; 5];
-            while stream.read_exact(&mut request).is_ok() {
-                stream.write_all(&[0, 0, 0, 5, 12, 0, 0, 0, 0]).unwrap(); // no keys
-            }
-        }
-    });
-    let dockerfile = "FROM busybox\nUSER 1000\n\
-        RUN --mount=type=ssh,uid=1000 --mount=type=ssh,id=b,target=/b.sock echo $SSH_AUTH_SOCK >/tmp/o; \
-        stat -c '%F %a %u %g' $SSH_AUTH_SOCK >>/tmp/o; printf '\\000\\000\\000\\001\\013' | nc local:$SSH_AUTH_SOCK | od -An -tx1 >>/tmp/o\n\
-        USER root\nRUN mv /tmp/o /o";
-    let socket = bench.path("agent").display().to_string();
-    let o = bench.o(dockerfile, &["--ssh", &format!("default={socket}")]);
-    let lines: Vec<&str> = o.lines().collect();
-    assert_eq!(&lines[..2], ["/run/buildkit/ssh_agent.0", "socket 600 1000 0"], "{o}");
-    // busybox may lack `nc local:`; then nothing was asked, and the unit tests of the agent have to do.
-    assert!(lines.len() == 2 || lines[2].trim() == "00 00 00 05 0c 00 00 00 00", "{o}");
+    let _listener = UnixListener::bind(bench.path("agent")).unwrap();
+    let dockerfile = "FROM busybox\n\
+        RUN --mount=type=ssh,uid=1000 --mount=type=ssh,id=b,target=/b.sock echo $SSH_AUTH_SOCK >/o; \
+        stat -c '%F %a %u %g' $SSH_AUTH_SOCK >>/o; ls /b.sock >>/o 2>&1; true\n\
+        RUN ls $SSH_AUTH_SOCK /run >>/o 2>&1; true";
+    let socket = bench.path("agent");
+    let flag = format!("default={}", socket.display());
+    let o = bench.o(dockerfile, &["--ssh", &flag]);
+    let expected = "/run/buildkit/ssh_agent.0\nsocket 600 1000 0\nls: /b.sock: No such file or directory\n\
+        ls: /run: No such file or directory\n";
+    assert_eq!(o, expected);
     let missing = "FROM busybox\nRUN --mount=type=ssh echo \"[$SSH_AUTH_SOCK]\" >/o";
     assert_eq!(bench.o(missing, &[]), "[/run/buildkit/ssh_agent.0]\n");
     let text = bench.fails("FROM busybox\nRUN --mount=type=ssh,required true", &[]);

@@ -104,12 +104,14 @@ enum Held {
     Agent(Agent),
 }
 
-/// What is known of a part of a context, once a build: contexts do not change meanwhile. Parts go by the context's name (empty
-/// for the main one) and path.
+/// A part of a context: the context's name, empty for the main one, and a path.
+type Part = (String, Vec<u8>);
+
+/// What is known of parts of contexts, once a build: contexts do not change meanwhile.
 #[derive(Debug, Default)]
 pub(super) struct ContextParts {
-    digests: Mutex<HashMap<(String, Vec<u8>), String>>,
-    copies: Mutex<HashMap<(String, Vec<u8>), Arc<TempDir>>>,
+    digests: Mutex<HashMap<Part, String>>,
+    copies: Mutex<HashMap<Part, Arc<TempDir>>>,
 }
 
 /// The name under which [`ContextParts`] has a context; `None` for a tree of layers.

@@ -4,11 +4,13 @@
 //! is printed per failure (case and what differed), and one per kind: `kind: N passed, M failed`. To add kinds, write a
 //! module with checks and a test that calls [`run`].
 
+mod build;
 mod text;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{LazyLock, Mutex};
@@ -87,13 +89,13 @@ fn exceptions() -> Vec<String> {
 }
 
 /// Checks every case of these kinds, in parallel; panics if one fails, or if the repository's data has no such case.
-pub fn run(kinds: &[(&str, Check)]) {
+pub fn run<C: Fn(&Case) -> Result<(), String> + Sync>(kinds: &[(&str, C)]) {
     let (_, own) = directory();
     let exceptions = exceptions();
-    let wanted: Vec<(&Case, Check)> = CASES
+    let wanted: Vec<(&Case, &C)> = CASES
         .iter()
         .filter(|case| !exceptions.contains(&case.id))
-        .filter_map(|case| kinds.iter().find(|(kind, _)| *kind == case.kind).map(|(_, check)| (case, *check)))
+        .filter_map(|case| kinds.iter().find(|(kind, _)| *kind == case.kind).map(|(_, check)| (case, check)))
         .collect();
     let (next, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
@@ -101,7 +103,8 @@ pub fn run(kinds: &[(&str, Check)]) {
         for _ in 0..threads {
             scope.spawn(|| {
                 while let Some((case, check)) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let outcome = std::panic::catch_unwind(|| check(case)).unwrap_or_else(|_| Err("panicked".into()));
+                    let outcome =
+                        catch_unwind(AssertUnwindSafe(|| check(case))).unwrap_or_else(|_| Err("panicked".into()));
                     if let Err(difference) = outcome {
                         failures.lock().expect("not poisoned").push((case, difference));
                     }

@@ -7,15 +7,17 @@ use dockless::oci::manifest::{OCI_CONFIG, OCI_INDEX, OCI_LAYER_GZIP, OCI_MANIFES
 use dockless::oci::{Descriptor, Digest, Reference, manifest};
 use dockless::registry::{Keychain, RegistryClient, RegistryError};
 use dockless::store::Store;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 const TAG: &str = "1";
+/// Bytes of the larger layer: more than one read, one packet or one chunk takes.
+const LARGE: usize = 300_000;
 /// More requests than any operation here may need, whatever goes wrong.
 const BOUND: usize = 120;
 
-/// The image's parts. The layers are larger than what one read or one packet takes.
+/// The image's parts.
 struct Image {
     layers: Vec<Vec<u8>>,
     config: Vec<u8>,
@@ -23,11 +25,17 @@ struct Image {
     index: Vec<u8>,
 }
 
-fn image() -> Image {
+/// Made once: there are a thousand runs.
+fn image() -> &'static Image {
+    static IMAGE: OnceLock<Image> = OnceLock::new();
+    IMAGE.get_or_init(make_image)
+}
+
+fn make_image() -> Image {
     let noise = |seed: u32, len: usize| -> Vec<u8> {
         (0..len as u32).map(|i| (i.wrapping_mul(2_654_435_761).wrapping_add(seed) >> 13) as u8).collect()
     };
-    let layers = vec![noise(1, 700_000), noise(2, 5)];
+    let layers = vec![noise(1, LARGE), noise(2, 5)];
     let config = format!(
         r#"{{"architecture":"{}","os":"linux","rootfs":{{"type":"layers","diff_ids":["{}","{}"]}}}}"#,
         linux().architecture,
@@ -293,18 +301,27 @@ fn storage_elsewhere_is_told_no_credentials() {
 }
 
 #[test]
-fn a_mount_that_becomes_an_upload_goes_on() {
+fn a_mount_asks_for_both_repositories_and_may_become_an_upload() {
     for no_mount in [false, true] {
-        let registry = Faulty::start_with(Habits { no_mount, ..Habits::default() }, |_, _| None);
+        // The registry here keeps the blobs of all repositories together, so HEAD must say that this one has none.
+        let nothing = |_, seen: &Seen| (seen.kind() == "HEAD blobs").then_some(Fault::Status(404));
+        let registry = Faulty::start_with(Habits { no_mount, ..Habits::default() }, nothing);
         image().put_into(&registry);
         let (_dir, store) = store();
         let client = orderly(&registry, brisk());
         let from: Reference = format!("{}/team/base:{TAG}", registry.host()).parse().unwrap();
         let (resolved, _) = client.pull_image(&store, &from, &linux(), &Quiet).unwrap();
-        // The registry has one set of blobs for all repositories, so it must be made to believe that this one has none.
         let to: Reference = format!("{}/team/app:2", registry.host()).parse().unwrap();
         client.push_image(&store, &resolved.descriptor, &to, &Quiet).unwrap();
         assert_eq!(registry.manifest("2").unwrap(), image().manifest);
+
+        let seen = registry.seen();
+        let count =
+            |kind: &str, part: &str| seen.iter().filter(|s| s.kind() == kind && s.target.contains(part)).count();
+        assert_eq!(count("POST blobs/uploads/", "from=team%2Fbase"), 3);
+        assert_eq!(count("POST blobs/uploads/", ""), 3, "an upload goes on where the mount began it");
+        assert_eq!(count("PUT blobs/uploads/", ""), if no_mount { 3 } else { 0 });
+        assert_eq!(count("GET token", "team%2Fapp%3Apull%2Cpush&scope=repository%3Ateam%2Fbase%3Apull"), 1, "{seen:?}");
     }
 }
 
@@ -317,7 +334,7 @@ fn corruption_is_an_error_and_nothing_is_stored() {
         let image = image();
         image.put_into(&registry);
         let (_dir, store) = store();
-        let layer = manifest::descriptor(OCI_LAYER_GZIP, &Digest::sha256(&image.layers[0]), 700_000);
+        let layer = manifest::descriptor(OCI_LAYER_GZIP, &Digest::sha256(&image.layers[0]), LARGE as u64);
         let client = orderly(&registry, brisk());
         let error = client.ensure_blob(&store, &reference(&registry), &layer, &Quiet).unwrap_err();
         let text = told(&error);

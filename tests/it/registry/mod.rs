@@ -2,8 +2,9 @@
 
 mod faults;
 
+use crate::support::faulty::{Faulty, Habits};
 use crate::support::registry::{Options, Registry};
-use dockless::http::{Http, RetryPolicy, Secret, Settings, TlsSettings};
+use dockless::http::{Http, Method, Proxies, Request, RetryPolicy, Secret, Settings, TlsSettings};
 use dockless::oci::{Platform, Reference};
 use dockless::progress::{Event, Outcome, Progress};
 use dockless::registry::{Environment, Keychain, RegistryClient, RegistryError};
@@ -56,8 +57,9 @@ fn client(settings: Settings, keychain: Keychain) -> RegistryClient {
     RegistryClient::new(Arc::new(Http::new(settings)), keychain, Default::default())
 }
 
+/// An empty store, in memory where the machine has such a place: what is written is synced, a thousand times here.
 fn store() -> (TempDir, Store) {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
     let store = Store::open(&dir.path().join("store")).unwrap();
     (dir, store)
 }
@@ -244,4 +246,22 @@ fn mirrors_are_asked_first_and_then_the_registry() {
     };
     assert_eq!(resolve("library/busybox:latest"), (mirror.host().to_string(), false));
     assert_eq!(resolve("library/only-here:1"), (registry.host().to_string(), true));
+}
+
+#[test]
+fn a_proxy_is_used_except_for_this_machine_and_no_proxy() {
+    let proxy = Faulty::start_with(Habits { open: true, ..Habits::default() }, |_, _| None);
+    let proxies = Proxies { http: Some(proxy.url()), no_proxy: "direct.test,10.0.0.0/8".into(), ..Proxies::default() };
+    let registry = Faulty::start_with(Habits { open: true, ..Habits::default() }, |_, _| None);
+    let hosts = vec![("direct.test".into(), Ipv4Addr::LOCALHOST.into())];
+    let http = Http::new(Settings { proxies, hosts, ..impatient() });
+    let port = registry.url().rsplit_once(':').unwrap().1.to_string();
+    let get = |url: &str| http.send(&Request::new(Method::GET, url.parse().unwrap())).unwrap();
+    for host in ["127.0.0.1", "localhost", "direct.test"] {
+        get(&format!("http://{host}:{port}/v2/"));
+        assert_eq!(proxy.seen(), [], "{host}");
+    }
+    get("http://registry.test/v2/");
+    assert_eq!(proxy.seen()[0].target, "http://registry.test/v2/");
+    assert_eq!(registry.seen().len(), 3);
 }
