@@ -58,6 +58,8 @@ pub(super) fn place(path: &Path) -> Result<OwnedFd, Failure> {
 /// A new file system, not attached anywhere yet.
 fn new_mount(kind: &str, options: &[(&str, &str)], attributes: MountAttrFlags) -> Result<OwnedFd, Errno> {
     let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    // What mount(8) shows first; without it that is `none`.
+    fsconfig_set_string(context.as_fd(), "source", kind)?;
     for (key, value) in options {
         fsconfig_set_string(context.as_fd(), *key, *value)?;
     }
@@ -309,7 +311,7 @@ pub(super) fn mount_all(
     let sys = copy_of(CWD, Path::new("/sys")).during_at(Step::MountProc, Path::new("/sys"))?;
     sys::make_mount_readonly(sys.as_fd(), true).during_at(Step::ReadOnly, Path::new("/sys"))?;
     tree.attach(&sys, &targets.sys, Kind::Directory, Step::MountProc)?;
-    mount_dev(&mut tree, &targets.dev, spec.shm_size)?;
+    mount_dev(&mut tree, &targets.dev, spec)?;
     for (name, target) in [(HOSTS, &targets.hosts), (RESOLV, &targets.resolv)] {
         let own = root.scratch.join(name);
         let copy = copy_of(CWD, &own).during_at(Step::Bind, &own)?;
@@ -321,7 +323,7 @@ pub(super) fn mount_all(
     protect(&mut tree)
 }
 
-fn mount_dev(tree: &mut Tree<'_>, target: &Path, shm_size: Option<u64>) -> Result<(), Failure> {
+fn mount_dev(tree: &mut Tree<'_>, target: &Path, spec: &RunSpec) -> Result<(), Failure> {
     let dev = Path::new("/dev");
     let step = Step::MountDevices;
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_STRICTATIME;
@@ -355,20 +357,26 @@ fn mount_dev(tree: &mut Tree<'_>, target: &Path, shm_size: Option<u64>) -> Resul
     let no_exec = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let pts = new_mount("devpts", &options, no_exec).during_at(step, &dev.join("pts"))?;
     inside.attach(&pts, Path::new("pts"), Kind::Directory, step)?;
-    // A size that was asked for comes without `noexec`, as BuildKit has it.
-    let (size, attributes) = match shm_size {
-        Some(bytes) => (bytes.to_string(), MountAttrFlags::MOUNT_ATTR_NOSUID),
-        None => ("65536k".to_string(), no_exec | NO_DEVICES),
-    };
-    let shm = [("mode", "1777"), ("size", size.as_str())];
-    let shm = new_mount("tmpfs", &shm, attributes).during_at(step, &dev.join("shm"))?;
-    inside.attach(&shm, Path::new("shm"), Kind::Directory, step)?;
+    // A mount of the caller's stands in its place.
+    if spec.mounts.iter().all(|mount| mount.target != dev.join("shm")) {
+        let shm = new_shm(spec.shm_size).during_at(step, &dev.join("shm"))?;
+        inside.attach(&shm, Path::new("shm"), Kind::Directory, step)?;
+    }
     match new_mount("mqueue", &[], no_exec | NO_DEVICES) {
         Err(Errno::NODEV) => Ok(()), // a kernel without message queues
         mqueue => {
             inside.attach(&mqueue.during_at(step, &dev.join("mqueue"))?, Path::new("mqueue"), Kind::Directory, step)
         }
     }
+}
+
+/// The tmpfs of /dev/shm. A size that was asked for comes without `noexec`, as BuildKit has it.
+fn new_shm(size: Option<u64>) -> Result<OwnedFd, Errno> {
+    let (size, attributes) = match size {
+        Some(bytes) => (bytes.to_string(), MountAttrFlags::MOUNT_ATTR_NOSUID),
+        None => ("65536k".to_string(), NO_DEVICES | MountAttrFlags::MOUNT_ATTR_NOEXEC),
+    };
+    new_mount("tmpfs", &[("mode", "1777"), ("size", &size)], attributes)
 }
 
 fn mount_further(

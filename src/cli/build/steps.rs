@@ -1,8 +1,8 @@
 //! The flags about what RUN steps are given: secrets, agents, limits, entitlements, proxies.
 
-use super::super::environment::Environment;
-use super::super::{Outcome, usage};
 use crate::build::{Entitlement, StepOptions};
+use crate::cli::environment::Environment;
+use crate::cli::{Outcome, usage};
 use crate::sandbox::{Limit, Resource};
 use crate::secret::SecretBytes;
 use crate::ui::{Diagnostic, Kind};
