@@ -1,6 +1,7 @@
 //! Why a build failed. Whatever has a place in the Dockerfile carries its span to the end.
 
 use super::copy::CopyError;
+use super::mounts::MountError;
 use crate::context::ignore::IgnoreError;
 use crate::dockerfile::ParseError;
 use crate::dockerfile::lint::Warning;
@@ -140,12 +141,26 @@ pub enum StepError {
         /// The command, for people.
         command: String,
     },
-    /// An option of the instruction that dockless does not do yet.
-    #[error("{what} is not supported yet")]
-    Unsupported {
-        /// Such as `RUN --mount=type=ssh`.
-        what: String,
+    /// Something that a build may do only when it was asked to.
+    #[error("{what} is not allowed: allow it with --allow {what}")]
+    NotAllowed {
+        /// The entitlement.
+        what: &'static str,
     },
+    /// `--security=insecure`.
+    #[error(
+        "--security=insecure is not possible: steps run in a user namespace, where nobody has the privileges of the machine"
+    )]
+    Insecure,
+    /// `--device=`.
+    #[error("--device={device} is not supported: steps see no devices of the machine")]
+    Device {
+        /// As written.
+        device: String,
+    },
+    /// A mount.
+    #[error(transparent)]
+    Mount(#[from] MountError),
     /// A named context that the build was not given.
     #[error("there is no build context '{name}'")]
     NamedContext {

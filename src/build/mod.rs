@@ -10,6 +10,7 @@ pub mod error;
 mod files;
 pub mod image;
 pub mod key;
+mod mounts;
 pub mod options;
 pub mod record;
 pub mod schedule;
@@ -18,7 +19,8 @@ mod steps;
 
 pub use error::{BaseError, BuildError, StepError};
 pub use image::BuiltImage;
-pub use options::{BuildOptions, DockerfileSource};
+pub use mounts::MountError;
+pub use options::{BuildOptions, DockerfileSource, Entitlement, StepOptions};
 
 use crate::context::ContextDir;
 use crate::context::ignore::IgnoreFile;
@@ -97,6 +99,7 @@ struct Build<'a> {
     contexts: BTreeMap<String, Arc<ContextDir>>,
     context: Arc<ContextDir>,
     snapshots: Snapshotter,
+    parts: mounts::ContextParts,
     next_id: AtomicU64,
     epoch: Option<i64>,
 }
@@ -140,6 +143,7 @@ pub fn build(options: &BuildOptions, source: &Source, services: &Services) -> Re
         contexts,
         context,
         snapshots: Snapshotter::new(services.store.clone()),
+        parts: mounts::ContextParts::default(),
         next_id: AtomicU64::new(0),
         options,
         services,
@@ -155,7 +159,7 @@ pub fn build(options: &BuildOptions, source: &Source, services: &Services) -> Re
         |index, results| build.run_stage(index, results),
         || services.sandbox.stop(),
     )?;
-    let image = image::write(&services.store, &results[build.plan.target.0], options.format)?;
+    let image = image::write(&services.store, &results[build.plan.target.0], options.format, &options.annotations)?;
     for tag in &options.tags {
         services.store.tag(tag, &image.manifest)?;
     }

@@ -1,5 +1,7 @@
 //! `dockless build`: the flags of `docker build` to a [`BuildJob`].
 
+mod steps;
+
 use super::check::{Form, Question};
 use super::environment::Environment;
 use super::foreign::{Foreign, OfBuild};
@@ -13,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use steps::StepArgs;
 
 /// Build an image from a Dockerfile
 #[derive(Args, Debug)]
@@ -88,6 +91,14 @@ pub struct BuildArgs {
     /// How RUN steps are isolated: auto or namespaces
     #[arg(long, value_name = "TIER", default_value = "auto")]
     isolation: String,
+    /// Take no step of this stage from the cache
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    no_cache_filter: Vec<String>,
+    /// Add an annotation to the image's manifest
+    #[arg(long, value_name = "NAME=VALUE")]
+    annotation: Vec<String>,
+    #[command(flatten)]
+    steps: StepArgs,
     #[command(flatten)]
     foreign: Foreign<OfBuild>,
     /// The directory that COPY and ADD read
@@ -161,7 +172,7 @@ impl BuildArgs {
 
     /// The job, and warnings about flags that are ignored. Reads standard input where `-f -` asks for it.
     pub fn job(self, environment: &Environment) -> Outcome<(BuildJob, Vec<String>)> {
-        let warnings = self.foreign.judge().map_err(usage)?;
+        let mut warnings = self.foreign.judge().map_err(usage)?;
         self.check_isolation()?;
         let (mut push, mut outputs, mut names) = (self.push, Vec::new(), self.tag.clone());
         let mut rewrite_timestamp = self.rewrite_timestamp;
@@ -185,7 +196,15 @@ impl BuildArgs {
             return Err(usage("only one --output can write to standard output"));
         }
         let context = context(&self.context, environment)?;
-        let build_args = self.build_arg.iter().map(|arg| build_arg(arg, environment)).collect::<Outcome<Vec<_>>>()?;
+        let mut build_args =
+            self.build_arg.iter().map(|arg| build_arg(arg, environment)).collect::<Outcome<Vec<_>>>()?;
+        build_args.extend(steps::proxies(environment, &build_args));
+        let (steps, more) = self.steps.options(self.network.as_deref(), environment)?;
+        warnings.extend(more);
+        let annotations = self.annotation.iter().map(|text| steps::annotation(text)).collect::<Outcome<Vec<_>>>()?;
+        if !annotations.is_empty() && format == ImageFormat::Docker {
+            return Err(usage("--annotation needs --format=oci: Docker's manifests have no annotations"));
+        }
         let source_date_epoch = source_date_epoch(&build_args, environment)?;
         if rewrite_timestamp && source_date_epoch.is_none() && epoch_arg(&build_args).is_none() {
             return Err(usage("--rewrite-timestamp needs SOURCE_DATE_EPOCH in the environment"));
@@ -199,7 +218,10 @@ impl BuildArgs {
             platform: platform(self.platform.as_deref().or(environment.text("DOCKER_DEFAULT_PLATFORM")))?,
             build_contexts: named_contexts(&self.build_context, environment)?,
             no_cache: self.no_cache,
+            no_cache_stages: self.no_cache_filter,
             pull: self.pull,
+            steps,
+            annotations,
             network: network(self.network)?,
             add_hosts: self.add_host.iter().map(|host| add_host(host)).collect::<Outcome<Vec<_>>>()?,
             format,

@@ -72,6 +72,13 @@ impl Snapshotter {
         Ok(top_first(&self.unpacked(stack, fetch)?)?)
     }
 
+    /// Directories of the unpacked layers of `stack`, top first, to be mounted. Fetches and unpacks what is missing.
+    pub fn lowers(&self, stack: &[Layer], fetch: &Fetch) -> Result<Vec<PathBuf>, SnapshotError> {
+        let mut dirs = self.unpacked(stack, fetch)?;
+        dirs.reverse();
+        Ok(dirs)
+    }
+
     /// An empty upper directory over the tree of `stack`. Fetches and unpacks what is missing.
     pub fn prepare(&self, stack: &[Layer], fetch: &Fetch) -> Result<ActiveSnapshot, SnapshotError> {
         let lowers = self.unpacked(stack, fetch)?;

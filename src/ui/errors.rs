@@ -2,7 +2,7 @@
 
 use super::diagnostic::{Diagnostic, Kind, Snippet};
 use crate::build::copy::CopyError;
-use crate::build::{BaseError, BuildError, Source, StepError};
+use crate::build::{BaseError, BuildError, MountError, Source, StepError};
 use crate::images::SaveError;
 use crate::oci::Reference;
 use crate::registry::RegistryError;
@@ -139,13 +139,18 @@ impl From<&StepError> for Diagnostic {
                 Diagnostic::from_error(Kind::Context, error)
             }
             StepError::Copy(_)
-            | StepError::Unsupported { .. }
+            | StepError::NotAllowed { .. }
+            | StepError::Insecure
+            | StepError::Device { .. }
             | StepError::NamedContext { .. }
             | StepError::StageFailed { .. } => Diagnostic::from_error(Kind::Dockerfile, error),
+            StepError::Mount(MountError::Secret { .. } | MountError::Ssh { .. }) => {
+                Diagnostic::from_error(Kind::Usage, error).exit(1)
+            }
             StepError::Snapshot(error) => error.into(),
             StepError::Sandbox(error) => error.into(),
             StepError::Store(error) => error.into(),
-            StepError::Platform { .. } | StepError::Layer(_) | StepError::Io(_) => {
+            StepError::Mount(_) | StepError::Platform { .. } | StepError::Layer(_) | StepError::Io(_) => {
                 Diagnostic::from_error(Kind::Environment, error)
             }
         }
