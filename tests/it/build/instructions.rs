@@ -239,8 +239,13 @@ fn check_run(place: &Place, name: &str, caller: Caller) {
     }
     for (flags, command, expected, code) in [
         ("-u 0", "echo $(id -u) $HOME $B; exit 7", "0 /root two words\n", 7),
-        ("-u 0 -e A=5 -w /data --add-host there:10.0.0.1", "echo $A $(pwd); grep -c there /etc/hosts", "5 /data\n1\n", 0),
-        ("-u 0:5 --network none", "id -g; tail -n +3 /proc/net/dev | grep -v lo:", "5\n", 1),
+        (
+            "-u 0 -e A=5 -w /data --add-host there:10.0.0.1",
+            "echo $A $(pwd); grep -c there /etc/hosts",
+            "5 /data\n1\n",
+            0,
+        ),
+        ("-u 0:0 --network none", "id -g; tail -n +3 /proc/net/dev | grep -v lo:", "0\n", 1),
         ("-u 0", "kill -TERM $$", "", 143),
     ] {
         let ran = place.call(&format!("run {flags} {name}"), [command]);

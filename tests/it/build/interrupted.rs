@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 /// Whether a process with `word` in its command line runs anywhere.
 fn running(word: &str) -> bool {
-    let lines = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
+    let lines =
+        fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
     lines.into_iter().any(|line| line.split(|b| *b == 0).any(|argument| argument == word.as_bytes()))
 }
 

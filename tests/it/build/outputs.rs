@@ -17,7 +17,12 @@ fn writes_every_kind_of_output() {
     let words = format!(
         "build -t app:1 -o type=oci,dest={} -o type=docker,dest={} -o type=tar,dest={} -o type=local,dest={} \
          --iidfile {} --metadata-file {} context",
-        at("oci.tar"), at("docker.tar"), at("tree.tar"), at("tree"), at("iid"), at("meta.json")
+        at("oci.tar"),
+        at("docker.tar"),
+        at("tree.tar"),
+        at("tree"),
+        at("iid"),
+        at("meta.json")
     );
     assert_eq!(place.dockless(&words).succeeded().text(), "");
     assert_eq!(fs::read_to_string(out("iid")).unwrap(), id);

@@ -9,10 +9,16 @@ fn a_step_sees_nothing_of_the_callers_environment() {
     let base = registry.put_base("busybox");
     for caller in callers("the environment of a step") {
         let place = Place::new(caller);
-        let script = "env | sort; for p in /proc/[0-9]*; do tr '\\0' '\\n' < $p/environ; tr '\\0' '\\n' < $p/cmdline; done";
-        place.file("Dockerfile", format!("FROM {base}\nENV OWN=1\nRUN {script}; cat /proc/1/environ /proc/self/mountinfo\n"));
+        let script =
+            "env | sort; for p in /proc/[0-9]*; do tr '\\0' '\\n' < $p/environ; tr '\\0' '\\n' < $p/cmdline; done";
+        place.file(
+            "Dockerfile",
+            format!("FROM {base}\nENV OWN=1\nRUN {script}; cat /proc/1/environ /proc/self/mountinfo\n"),
+        );
         let mut command = place.command("build --progress=plain --add-host there:10.0.0.1 context", [""; 0]);
-        command.env("CANARY", "leaked-value").env("DOCKER_AUTH_CONFIG", r#"{"auths":{"x.test":{"auth":"bGVha2VkLXZhbHVl"}}}"#);
+        command
+            .env("CANARY", "leaked-value")
+            .env("DOCKER_AUTH_CONFIG", r#"{"auths":{"x.test":{"auth":"bGVha2VkLXZhbHVl"}}}"#);
         let ran = place.finish(command.output().unwrap());
         // The masked environment of pid 1 cannot be read.
         assert_eq!(ran.code, Some(1), "{}", ran.stderr);

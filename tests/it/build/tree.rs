@@ -87,7 +87,9 @@ fn a_snapshot_holds_every_kind_of_file_and_change() {
         let place = Place::new(caller);
         place.file("Dockerfile", DOCKERFILE).file("special.tar", special());
         let name = format!("app:{caller:?}");
-        place.dockless(&format!("build --build-arg BASE={base} -t {}/{name} --push context", registry.host())).succeeded();
+        place
+            .dockless(&format!("build --build-arg BASE={base} -t {}/{name} --push context", registry.host()))
+            .succeeded();
         let root = unpacked(&registry, &name, &place);
         let meta = |path: &str| {
             fs::symlink_metadata(root.join(path)).unwrap_or_else(|error| panic!("{caller:?} {path}: {error}"))
