@@ -56,6 +56,7 @@ impl PlanErrorKind {
             | PlanErrorKind::Unresolved(_)
             | PlanErrorKind::SourceDateEpoch(_)
             | PlanErrorKind::SourceDateEpochStage(_)
+            | PlanErrorKind::SourceDateEpochInstruction { .. }
             | PlanErrorKind::EmptyVolume => Vec::new(),
         }
     }

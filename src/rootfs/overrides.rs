@@ -89,11 +89,19 @@ impl Override {
         fields.next().is_none().then_some(Override { uid, gid, mode, kind })
     }
 
-    /// Puts it over what the file system says.
+    /// Puts it over what the file system says, but for what a command has changed since: an owner that is no longer the
+    /// unpacker's, a mode that is no longer the one that was put there with the record. A set-id bit that could not be
+    /// put there cannot be seen to go, and stays.
     pub fn apply(&self, metadata: &mut Metadata) {
-        metadata.uid = self.uid;
-        metadata.gid = self.gid;
-        metadata.mode = self.mode;
+        if metadata.uid == 0 {
+            metadata.uid = self.uid;
+        }
+        if metadata.gid == 0 {
+            metadata.gid = self.gid;
+        }
+        if self.was_given(metadata.mode) {
+            metadata.mode = self.mode;
+        }
         match self.kind {
             // Length and target are the file's own.
             Type::File | Type::Dir | Type::Symlink => {}
@@ -101,6 +109,16 @@ impl Override {
             Type::Char(major, minor) => metadata.kind = Kind::CharDevice { major, minor },
             Type::Block(major, minor) => metadata.kind = Kind::BlockDevice { major, minor },
         }
+    }
+}
+
+impl Override {
+    /// Whether `mode` is what a file with this record was given when it was made: set-id bits may be missing, and outside
+    /// of a user namespace the owner's own bits may be added.
+    fn was_given(&self, mode: u32) -> bool {
+        let own = if self.kind == Type::Dir { 0o700 } else { 0o600 };
+        let given = [self.mode, self.mode & 0o777];
+        self.kind == Type::Symlink || given.iter().any(|given| mode == *given || mode == given | own)
     }
 }
 
@@ -214,6 +232,27 @@ mod tests {
             assert_eq!(Override::parse(text.as_bytes()), Some(value), "{text}");
             assert_eq!(value.to_string(), text);
         }
+    }
+
+    #[test]
+    fn what_a_command_changed_counts() {
+        let wanted = Override { uid: 7, gid: 8, mode: 0o4640, kind: Type::File };
+        for (found, result) in [
+            ((0, 0, 0o4640), (7, 8, 0o4640)),
+            ((0, 0, 0o640), (7, 8, 0o4640)),
+            ((0, 0, 0o755), (7, 8, 0o755)),
+            ((0, 0, 0o2640), (7, 8, 0o2640)),
+            ((5, 0, 0o640), (5, 8, 0o4640)),
+            ((0, 5, 0o640), (7, 5, 0o4640)),
+        ] {
+            let (uid, gid, mode) = found;
+            let (kind, xattrs) = (Kind::File { size: 1 }, std::collections::BTreeMap::new());
+            let mut metadata = Metadata { kind, mode, uid, gid, mtime: 0, xattrs };
+            wanted.apply(&mut metadata);
+            assert_eq!((metadata.uid, metadata.gid, metadata.mode), result, "{found:?}");
+        }
+        let link = Override { mode: 0o700, kind: Type::Symlink, ..wanted };
+        assert!(link.was_given(0o777));
     }
 
     #[test]

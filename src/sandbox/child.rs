@@ -1,11 +1,13 @@
 //! A child process that is never left behind, and waiting for it while passing signals on.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus};
 
-use rustix::process::{PidfdFlags, Signal, kill_process, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, set_child_subreaper};
 
 use super::enter::pid_of;
 use super::{Exit, Role, SandboxError};
@@ -67,6 +69,50 @@ impl Guard {
             Err(source) => SandboxError::Control { role: role.name(), source },
         }
     }
+}
+
+/// Makes this process the parent of whatever a child of it leaves behind, so that [`wait_for_orphans`] can wait for it.
+pub(super) fn adopt_orphans() -> io::Result<()> {
+    Ok(set_child_subreaper(Some(rustix::process::getpid()))?)
+}
+
+/// Waits for the processes of ours that a killed child left behind: the kernel kills them with it, but not at once, and
+/// until then a command of a step still runs. What else it left behind (a credential helper's daemon) may go on.
+pub(super) fn wait_for_orphans() -> io::Result<()> {
+    let own = rustix::process::getpid();
+    loop {
+        let mut waited = false;
+        for entry in fs_err::read_dir("/proc")? {
+            let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw)
+            else {
+                continue;
+            };
+            if is_orphan_of(own, pid) {
+                rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(pid), WaitOptions::empty()))?;
+                waited = true;
+            }
+        }
+        // An orphan that ended may have left one of its own.
+        if !waited {
+            return Ok(());
+        }
+    }
+}
+
+/// Whether `pid` is a child of `own` that plays a role of ours, or is past having a command line because it ends. False
+/// where it is gone.
+fn is_orphan_of(own: Pid, pid: Pid) -> bool {
+    let read = |file: &str| std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    // proc_pid_stat(5): the name is in parentheses and may hold any byte; the state and the parent follow.
+    let stat = read("stat");
+    let after = stat.iter().rposition(|b| *b == b')').map_or(&stat[..0], |at| &stat[at + 1..]);
+    let parent = after.split(|b| *b == b' ').filter(|field| !field.is_empty()).nth(1);
+    if parent != Some(own.to_string().as_bytes()) {
+        return false;
+    }
+    let line = read("cmdline");
+    let word = line.split(|b| *b == 0).nth(1);
+    line.is_empty() || word.is_some_and(|word| Role::from_argument(OsStr::from_bytes(word)).is_some())
 }
 
 impl Drop for Guard {

@@ -56,6 +56,7 @@ pub fn enter(exe: &Path, role: Role, payload: &[u8]) -> Result<Ended, SandboxErr
 }
 
 fn enter_blocked(exe: &Path, role: Role, payload: &[u8], signals: &sys::SignalSet) -> Result<Ended, SandboxError> {
+    child::adopt_orphans().map_err(|source| SandboxError::Control { role: role.name(), source })?;
     let mut attempts = Vec::new();
     for plan in plans() {
         let (how, map) = match plan {
@@ -128,6 +129,9 @@ fn finish(
 ) -> Result<Ended, SandboxError> {
     let lost = |source| SandboxError::Control { role: role.name(), source };
     let exit = child.wait_forwarding(signals).map_err(lost)?;
+    if matches!(exit, Exit::Signal(_)) {
+        child::wait_for_orphans().map_err(lost)?;
+    }
     // The report, if any, waits in the socket; a process that the role left behind does not hold the other end.
     let mut report = None;
     while let Some((message, _)) = control.receive::<FromInside>().map_err(lost)? {

@@ -10,14 +10,29 @@ use crate::rootfs::SnapshotError;
 use crate::run::RunError;
 use crate::sandbox::{Failure, SandboxError};
 use crate::store::{ImageError, StoreError};
+use std::error::Error;
+use std::io;
+
+const MAKE_ROOM: &str = "make room, or set DOCKLESS_HOME to a directory on another disk";
+
+/// Whether `error` comes of a full disk or a quota.
+fn is_disk_full(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+        if matches!(kind, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
 
 impl From<&StoreError> for Diagnostic {
     fn from(error: &StoreError) -> Diagnostic {
         let diagnostic = Diagnostic::from_error(Kind::Environment, error);
         match error {
-            StoreError::DiskFull(_) => {
-                diagnostic.hint("make room, or set DOCKLESS_HOME to a directory on another disk")
-            }
+            StoreError::DiskFull(_) => diagnostic.hint(MAKE_ROOM),
             StoreError::Owner { .. } | StoreError::NotAStore { .. } => {
                 diagnostic.hint("set DOCKLESS_HOME to a directory of your own")
             }
@@ -151,7 +166,8 @@ impl From<&StepError> for Diagnostic {
             StepError::Sandbox(error) => error.into(),
             StepError::Store(error) => error.into(),
             StepError::Mount(_) | StepError::Platform { .. } | StepError::Layer(_) | StepError::Io(_) => {
-                Diagnostic::from_error(Kind::Environment, error)
+                let diagnostic = Diagnostic::from_error(Kind::Environment, error);
+                if is_disk_full(error) { diagnostic.hint(MAKE_ROOM) } else { diagnostic }
             }
         }
     }

@@ -241,7 +241,7 @@ fn what_no_layer_can_hold_is_said() {
 fn overrides_are_honoured_and_stripped() {
     let overlay = Overlay::new(|_| ());
     let upper = overlay.path("upper");
-    sh(&upper, "echo > f; : > c; ln -s target l; mkdir d; : > p");
+    sh(&upper, "echo > f; : > c; ln -s target l; mkdir d; : > p; chmod 755 f; chmod 600 c p; chmod 777 d");
     fs::write(overlay.path("owners"), b"l\x003:4:777:l\0").unwrap();
     let set = |name: &str, key: &str, value: &str| {
         rustix::fs::setxattr(upper.join(name), key, value.as_bytes(), XattrFlags::empty()).unwrap();

@@ -123,14 +123,16 @@ fn start_elsewhere(tree: &Tree, specs: &[RunSpec], ranges: &str, setup: &str, pr
     fs_err::write(tree.path("subid"), ranges).unwrap();
     fs_err::write(tree.path("specs"), serde_json::to_vec(specs).unwrap()).unwrap();
     fs_err::write(tree.path("results"), "").unwrap();
+    // The checkout may be where an ordinary user may not go.
+    fs_err::copy(std::env::current_exe().unwrap(), tree.path("it")).unwrap();
+    fs_err::copy(EXE, tree.path("dockless")).unwrap();
     let script = format!(
         "mount --bind $1/passwd /etc/passwd && mount --bind $1/subid /etc/subuid && mount --bind $1/subid /etc/subgid &&
-         {setup} exec {prefix} $2 --exact sandbox::acts_elsewhere --ignored --nocapture"
+         {setup} exec {prefix} $1/it --exact sandbox::acts_elsewhere --ignored --nocapture"
     );
     Command::new("unshare")
         .args(["--mount", "sh", "-c", &script, "sh"])
         .arg(tree.dir.path())
-        .arg(std::env::current_exe().unwrap())
         .env("DOCKLESS_TEST_TREE", tree.dir.path())
         .stdout(Stdio::piped())
         .spawn()
@@ -156,7 +158,7 @@ fn run_as_user(tree: &Tree, specs: &[RunSpec], ranges: &str) -> Result<Vec<Trial
 fn acts_elsewhere() {
     let tree = PathBuf::from(std::env::var_os("DOCKLESS_TEST_TREE").expect("started by another test"));
     let specs: Vec<RunSpec> = serde_json::from_slice(&fs_err::read(tree.join("specs")).unwrap()).unwrap();
-    let results = trial(Path::new(EXE), &specs).map_err(|error| error.to_string());
+    let results = trial(&tree.join("dockless"), &specs).map_err(|error| error.to_string());
     fs_err::write(tree.join("results"), serde_json::to_vec(&results).unwrap()).unwrap();
 }
 

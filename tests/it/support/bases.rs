@@ -1,4 +1,4 @@
-//! Base images: made once by `scripts/make-bases`, kept under `target/`.
+//! Base images: made once by `scripts/make-bases`, kept in `$DOCKLESS_TEST_BASES`, else under `target/`.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -8,9 +8,12 @@ use std::process::Command;
 /// takes a second or a minute; the tests of several processes wait for one another.
 pub fn layout(name: &str) -> PathBuf {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    let dir = root.join("target/bases");
-    fs::create_dir_all(&dir).expect("target is writable");
-    let lock = File::create(dir.join(".lock")).expect("target is writable");
+    let dir = std::env::var_os("DOCKLESS_TEST_BASES").map_or_else(|| root.join("target/bases"), PathBuf::from);
+    if dir.join(name).is_dir() {
+        return dir.join(name);
+    }
+    fs::create_dir_all(&dir).expect("the directory of the bases is writable");
+    let lock = File::create(dir.join(".lock")).expect("the directory of the bases is writable");
     lock.lock().expect("files can be locked");
     if !dir.join(name).is_dir() {
         let output = Command::new(root.join("scripts/make-bases")).arg(&dir).arg(name).output();

@@ -14,7 +14,7 @@ pub struct Registry {
     host: String,
     tls_ca: Option<PathBuf>,
     login: Option<(String, String)>,
-    _root: TempDir,
+    root: TempDir,
 }
 
 /// What a registry is started with.
@@ -58,7 +58,7 @@ impl Registry {
         command.arg("serve").arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("docker-registry is installed (apt-get install docker-registry)");
         let port = port(&mut child);
-        Registry { child, host: format!("127.0.0.1:{port}"), tls_ca, login: options.login, _root: root }
+        Registry { child, host: format!("127.0.0.1:{port}"), tls_ca, login: options.login, root }
     }
 
     /// `127.0.0.1:PORT`.
@@ -69,6 +69,11 @@ impl Registry {
     /// The port.
     pub fn port(&self) -> u16 {
         self.host.rsplit_once(':').expect("host:port").1.parse().expect("a port")
+    }
+
+    /// Where it keeps `docker/registry/v2/{blobs,repositories}`.
+    pub fn data(&self) -> PathBuf {
+        self.root.path().join("data")
     }
 
     /// The private authority's certificate, of a registry that speaks TLS.

@@ -1,0 +1,1 @@
+# Read by a login shell of the demo.

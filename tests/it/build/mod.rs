@@ -1,0 +1,9 @@
+//! Whole builds from outside: the real binary, a real registry, real bases, other people's tools.
+
+mod bad_input;
+mod instructions;
+mod interrupted;
+mod outputs;
+mod place;
+mod surroundings;
+mod tree;

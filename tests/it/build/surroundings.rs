@@ -1,0 +1,69 @@
+//! What a step sees of the machine, and what the machine keeps of it.
+
+use super::place::{Caller, Place, callers};
+use crate::support::registry::Registry;
+
+#[test]
+fn a_step_sees_nothing_of_the_callers_environment() {
+    let registry = Registry::start();
+    let base = registry.put_base("busybox");
+    for caller in callers("the environment of a step") {
+        let place = Place::new(caller);
+        let script =
+            "env | sort; for p in /proc/[0-9]*; do tr '\\0' '\\n' < $p/environ; tr '\\0' '\\n' < $p/cmdline; done";
+        place.file(
+            "Dockerfile",
+            format!("FROM {base}\nENV OWN=1\nRUN {script}; cat /proc/1/environ /proc/self/mountinfo\n"),
+        );
+        let mut command = place.command("build --progress=plain --add-host there:10.0.0.1 context", [""; 0]);
+        command
+            .env("CANARY", "leaked-value")
+            .env("DOCKER_AUTH_CONFIG", r#"{"auths":{"x.test":{"auth":"bGVha2VkLXZhbHVl"}}}"#);
+        let ran = place.finish(command.output().unwrap());
+        // The masked environment of pid 1 cannot be read.
+        assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+        assert!(ran.stderr.contains("OWN=1"), "{}", ran.stderr);
+        let output: Vec<&str> = ran.stderr.lines().filter(|line| line.starts_with("#3 ")).collect();
+        for leak in ["CANARY", "leaked-value", "bGVha2VkLXZhbHVl", "DOCKLESS_HOME", "DOCKER_AUTH", "TMPDIR"] {
+            assert!(!ran.stderr.contains(leak), "{caller:?}: {leak} in {}", output.join("\n"));
+        }
+    }
+}
+
+#[test]
+fn a_step_has_the_hosts_names_and_network_and_is_process_1_s_child() {
+    let registry = Registry::start();
+    let base = registry.put_base("busybox");
+    let hosts = std::fs::read_to_string("/etc/hosts").unwrap();
+    let resolv = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    for caller in callers("the surroundings of a step") {
+        let place = Place::new(caller);
+        place.file("hosts", &hosts).file("resolv.conf", &resolv);
+        place.file(
+            "Dockerfile",
+            format!(
+                "FROM {base}\nCOPY hosts resolv.conf /want/\n\
+                 RUN cmp /etc/hosts /want/hosts && cmp /etc/resolv.conf /want/resolv.conf\n\
+                 RUN wget -q -O - http://{}/v2/ | grep -q '{{}}'\n\
+                 RUN test $PPID = 1 && test $(id -u) = 0 && test $(ls -d /proc/[0-9]* | wc -l) -lt 8\n\
+                 RUN test -c /dev/null && test -d /sys/class/net && test -w /dev/shm && test -e /dev/pts/ptmx\n\
+                 RUN --network=none ! wget -q -O - http://{}/v2/\n",
+                registry.host(),
+                registry.host()
+            ),
+        );
+        place.dockless("build context").succeeded();
+    }
+}
+
+/// Only what the caller's account lets a process do anyway.
+#[test]
+fn needs_no_home_and_no_environment() {
+    let place = Place::new(Caller::Own);
+    place.file("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
+    let mut command = place.command("build -q context", [""; 0]);
+    command.env_clear().env("TMPDIR", place.path("state"));
+    std::fs::create_dir(place.state()).unwrap();
+    let ran = place.finish(command.output().unwrap()).succeeded();
+    assert!(ran.text().starts_with("sha256:"), "{}", ran.text());
+}
