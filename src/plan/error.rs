@@ -106,6 +106,14 @@ pub enum PlanErrorKind {
     /// `SOURCE_DATE_EPOCH` is no number.
     #[error("invalid SOURCE_DATE_EPOCH: {0}")]
     SourceDateEpoch(String),
+    /// `SOURCE_DATE_EPOCH` names a stage that is more than `FROM scratch` and an ADD.
+    #[error("SOURCE_DATE_EPOCH={stage}: the stage does not only hold a source: unsupported {instruction} instruction")]
+    SourceDateEpochInstruction {
+        /// The stage.
+        stage: String,
+        /// What it should not hold.
+        instruction: String,
+    },
     /// `SOURCE_DATE_EPOCH` names a stage.
     #[error("SOURCE_DATE_EPOCH={0}: taking the time from a stage is not supported; give seconds since 1970")]
     SourceDateEpochStage(String),

@@ -80,18 +80,19 @@ static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| {
     cases
 });
 
-/// Cases that `EXCEPTIONS.md` gives a reason for: its lines that start with "- `id`".
-fn exceptions() -> Vec<String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/conformance/EXCEPTIONS.md");
+/// Cases that a file of the repository's data gives a reason for: its lines that start with "- `id`". `EXCEPTIONS.md` names
+/// those held to be wrong, which are not run; `PENDING.md` those that wait for a feature, which are run and may fail.
+fn listed(file: &str) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/conformance").join(file);
     let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let id = |line: &str| line.strip_prefix("- `")?.split_once('`').map(|(id, _)| id.to_string());
     text.lines().filter_map(id).collect()
 }
 
-/// Checks every case of these kinds, in parallel; panics if one fails, or if the repository's data has no such case.
+/// Checks every case of these kinds, in parallel; panics if one fails that is not pending, or if the repository's data has no such case.
 pub fn run<C: Fn(&Case) -> Result<(), String> + Sync>(kinds: &[(&str, C)]) {
     let (_, own) = directory();
-    let exceptions = exceptions();
+    let (exceptions, pending) = (listed("EXCEPTIONS.md"), listed("PENDING.md"));
     let wanted: Vec<(&Case, &C)> = CASES
         .iter()
         .filter(|case| !exceptions.contains(&case.id))
@@ -122,14 +123,20 @@ pub fn run<C: Fn(&Case) -> Result<(), String> + Sync>(kinds: &[(&str, C)]) {
     let mut out = std::io::stdout().lock();
     for (case, difference) in &failures {
         counts.entry(&case.kind).or_default().1 += 1;
-        writeln!(out, "{}: {difference}", case.id).expect("stdout");
+        let mark = if pending.contains(&case.id) { "pending, " } else { "" };
+        writeln!(out, "{}: {mark}{difference}", case.id).expect("stdout");
+    }
+    let failed = |id: &String| failures.iter().any(|(case, _)| case.id == *id);
+    for (case, _) in wanted.iter().filter(|(case, _)| pending.contains(&case.id) && !failed(&case.id)) {
+        writeln!(out, "{}: passes, take it out of PENDING.md", case.id).expect("stdout");
     }
     for (kind, (all, failed)) in &counts {
         writeln!(out, "{kind}: {} passed, {failed} failed", all - failed).expect("stdout");
         assert!(!own || *all > 0, "no case of kind {kind}");
     }
     drop(out);
-    assert!(failures.is_empty(), "{} of {} cases failed", failures.len(), wanted.len());
+    failures.retain(|(case, _)| !pending.contains(&case.id));
+    assert!(failures.is_empty(), "{} of {} cases failed and are not pending", failures.len(), wanted.len());
 }
 
 /// The first place where `actual` is not what was expected.
@@ -152,10 +159,10 @@ pub fn difference(expected: &Value, actual: &Value, at: &str) -> Result<(), Stri
 
 #[test]
 fn exceptions_are_few_and_real() {
-    let exceptions = exceptions();
+    let exceptions = listed("EXCEPTIONS.md");
     assert!(exceptions.len() <= MAX_EXCEPTIONS, "{} exceptions", exceptions.len());
     let (_, own) = directory();
-    for id in exceptions.iter().filter(|_| own) {
+    for id in exceptions.iter().chain(&listed("PENDING.md")).filter(|_| own) {
         assert!(CASES.iter().any(|case| case.id == *id), "no case {id}");
     }
 }

@@ -129,7 +129,14 @@ fn plan_options(case: &Case) -> PlanOptions {
         platform_is_explicit: platform.is_some(),
         platform: platform.unwrap_or_else(Platform::host),
         build_platform: Platform::host(),
-        named_contexts: named("context:").into_iter().map(|(name, _)| (name, NamedContext::Tree)).collect(),
+        named_contexts: named("context:").into_iter().map(|(name, place)| (name, named_context(&place))).collect(),
+    }
+}
+
+fn named_context(place: &str) -> NamedContext {
+    match place.strip_prefix("docker-image://") {
+        Some(reference) => NamedContext::Image(reference.to_string()),
+        None => NamedContext::Tree,
     }
 }
 
@@ -142,9 +149,16 @@ fn flags(case: &Case, dir: &Path, tree: &dyn Fn(&str) -> PathBuf) -> Vec<String>
             Some(("build-arg", name)) => flags.push(format!("--build-arg={name}={value}")),
             Some(("label", name)) => flags.push(format!("--label={name}={value}")),
             Some(("context", name)) => {
-                let local = value.strip_prefix("local:").expect("a local context");
-                flags.push(format!("--build-context={name}={}", tree(local).display()));
+                let place = match value.strip_prefix("local:") {
+                    Some(local) => tree(local).display().to_string(),
+                    None => value,
+                };
+                flags.push(format!("--build-context={name}={place}"));
             }
+            None if key == "add-hosts" => {
+                flags.extend(value.split(',').map(|host| format!("--add-host={}", host.replacen('=', ":", 1))));
+            }
+            None if key == "force-network-mode" => flags.push(format!("--network={value}")),
             None if key == "filename" => {}
             // No case's expectation depends on what the cache held, and nothing is looked up.
             None if key == "no-cache" => {}

@@ -91,10 +91,10 @@ fn files(want: &Value, image: &Image, skip: &BTreeSet<&str>, http: &str) -> Resu
         .filter_map(|file| Some((file["path"].as_str()?, file.as_object()?)))
         .collect();
     let got: BTreeSet<&str> = merged.keys().map(String::as_str).filter(|path| *path != "/").collect();
-    for path in want.keys().filter(|path| !got.contains(*path)) {
+    if let Some(path) = want.keys().find(|path| !got.contains(*path)) {
         return Err(format!("{path}: missing"));
     }
-    for path in got.iter().filter(|path| !want.contains_key(*path)) {
+    if let Some(path) = got.iter().find(|path| !want.contains_key(*path)) {
         return Err(format!("{path}: should not be there"));
     }
     let (links, wanted_links) = (links(&merged), wanted_links(&want));
