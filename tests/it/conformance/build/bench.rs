@@ -160,12 +160,15 @@ fn flags(case: &Case, dir: &Path, tree: &dyn Fn(&str) -> PathBuf) -> Vec<String>
             }
             None if key == "force-network-mode" => flags.push(format!("--network={value}")),
             None if key == "filename" => {}
+            None if key == "hostname" => flags.push(format!("--build-arg=BUILDKIT_SANDBOX_HOSTNAME={value}")),
             // No case's expectation depends on what the cache held, and nothing is looked up.
             None if key == "no-cache" => {}
             None => flags.push(format!("--{key}={value}")),
             Some(_) => panic!("{}: option {key}", case.id),
         }
     }
+    // Each case was recorded without the caches of the others.
+    flags.push(format!("--build-arg=BUILDKIT_CACHE_MOUNT_NS={}", case.id));
     for (id, secret) in case.input["secrets"].as_object().into_iter().flatten() {
         let file = dir.join(format!("secret-{id}"));
         fs::write(&file, text(secret)).expect("a secret");
