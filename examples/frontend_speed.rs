@@ -4,6 +4,7 @@ use dockless::dockerfile::{self, expand::Expander};
 use dockless::oci::{Digest, ImageConfig, Platform};
 use dockless::plan::{BaseImage, PlanOptions, Planner, lint_options};
 use std::collections::BTreeMap;
+use std::hint::black_box;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
@@ -64,22 +65,62 @@ fn main() {
 
     let text = sixty();
     let count = dockerfile::syntax::read(&text, '\\').expect("it parses").nodes.len();
-    row(&format!("parse, plan and lint {count} instructions"), time(200, || drop(plan(&text, &options))));
+    row(
+        &format!("parse, plan and lint {count} instructions"),
+        time(200, || {
+            let _ = black_box(plan(&text, &options));
+        }),
+    );
 
     let line = "RUN echo some words of an ordinary line && echo some more of them # like this\n";
     let text = format!("FROM scratch\n{}", line.repeat((10 << 20) / line.len()));
-    row("parse 10 MB in 78-byte instructions", time(3, || drop(dockerfile::parse(&text))));
-    row("parse, plan and lint them", time(3, || drop(plan(&text, &options))));
+    row(
+        "parse 10 MB in 78-byte instructions",
+        time(3, || {
+            let _ = black_box(dockerfile::parse(&text));
+        }),
+    );
+    row(
+        "parse, plan and lint them",
+        time(3, || {
+            let _ = black_box(plan(&text, &options));
+        }),
+    );
     let text = format!("FROM scratch\nRUN <<E\n{}E\n", "a line of a here-document\n".repeat((10 << 20) / 26));
-    row("parse 10 MB in one here-document", time(3, || drop(dockerfile::parse(&text))));
+    row(
+        "parse 10 MB in one here-document",
+        time(3, || {
+            let _ = black_box(dockerfile::parse(&text));
+        }),
+    );
     let text = format!("FROM scratch\nRUN true{}\n", " && \\\n  true".repeat(100_000));
-    row("parse, plan and lint 100,000 continuation lines", time(3, || drop(plan(&text, &options))));
+    row(
+        "parse, plan and lint 100,000 continuation lines",
+        time(3, || {
+            let _ = black_box(plan(&text, &options));
+        }),
+    );
     let text = format!("FROM scratch\nENV{}\n", " \\\n  A=b".repeat(100_000));
-    row("parse an ENV of 100,000 continuation lines", time(3, || drop(dockerfile::parse(&text))));
+    row(
+        "parse an ENV of 100,000 continuation lines",
+        time(3, || {
+            let _ = black_box(dockerfile::parse(&text));
+        }),
+    );
 
     let nested = format!("{}x{}", "${a:-".repeat(120), "}".repeat(120));
     let no_env: &[(String, String)] = &[];
-    row("expand ${a:-${a:-…}} 120 deep", time(20, || drop(Expander::new('\\').expand_word(&nested, no_env))));
+    row(
+        "expand ${a:-${a:-…}} 120 deep",
+        time(20, || {
+            let _ = black_box(Expander::new('\\').expand_word(&nested, no_env));
+        }),
+    );
     let too_deep = format!("{}x{}", "${a:-".repeat(100_000), "}".repeat(100_000));
-    row("refuse it 100,000 deep", time(20, || drop(Expander::new('\\').expand_word(&too_deep, no_env))));
+    row(
+        "refuse it 100,000 deep",
+        time(20, || {
+            let _ = black_box(Expander::new('\\').expand_word(&too_deep, no_env));
+        }),
+    );
 }
