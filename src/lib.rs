@@ -11,7 +11,7 @@
 //! | 3 | [`build`], [`run`], [`images`] | the operations, independent of one another |
 //! | 2 | [`rootfs`], [`registry`] | trees, diffs, layers; resolve, pull, push, authenticate |
 //! | 1 | [`store`], [`context`], [`plan`], [`sandbox`] | content store; build context; AST to plan (pure); a process in a root |
-//! | 0 | [`oci`], [`dockerfile`], [`progress`], [`http`], [`sys`] | formats (pure); the language (pure); events; TLS and retries; `unsafe` |
+//! | 0 | [`oci`], [`dockerfile`], [`progress`], [`http`], [`secret`], [`sys`] | formats (pure); the language (pure); events; TLS and retries; hidden values; `unsafe` |
 //!
 //! # One build
 //!
@@ -34,6 +34,7 @@ pub mod registry;
 pub mod rootfs;
 pub mod run;
 pub mod sandbox;
+pub mod secret;
 pub mod store;
 pub mod sys;
 pub mod ui;

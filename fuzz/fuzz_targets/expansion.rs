@@ -1,4 +1,4 @@
-//! A word, a value and switches: any result will do, as long as there is one.
+//! Switches (the first byte), a word and, behind the first NUL, a value: any result will do, as long as there is one.
 #![no_main]
 
 use dockless::dockerfile::expand::Expander;
@@ -6,8 +6,10 @@ use dockless::dockerfile::mount::{Device, Mount};
 use dockless::dockerfile::{duration, expose, git_ref, heredoc};
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|input: (u8, &str, &str)| {
-    let (switches, word, value) = input;
+fuzz_target!(|bytes: &[u8]| {
+    let Some((switches, rest)) = bytes.split_first() else { return };
+    let Ok(text) = std::str::from_utf8(rest) else { return };
+    let (word, value) = text.split_once('\0').unwrap_or((text, ""));
     let on = |bit: u8| switches & (1 << bit) != 0;
     let expander = Expander {
         escape: if on(0) { '`' } else { '\\' },

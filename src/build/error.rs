@@ -1,8 +1,10 @@
 //! Why a build failed. Whatever has a place in the Dockerfile carries its span to the end.
 
 use super::copy::CopyError;
+use super::mounts::MountError;
 use crate::context::ignore::IgnoreError;
 use crate::dockerfile::ParseError;
+use crate::dockerfile::lint::Warning;
 use crate::dockerfile::span::Span;
 use crate::oci::Platform;
 use crate::plan::PlanError;
@@ -10,6 +12,7 @@ use crate::registry::RegistryError;
 use crate::rootfs::{LayerError, SnapshotError};
 use crate::sandbox::SandboxError;
 use crate::store::{ImageError, StoreError};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 /// Why a build failed.
@@ -36,6 +39,14 @@ pub enum BuildError {
     /// The Dockerfile makes no plan.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// There are warnings, and `# check=error=true` makes them errors.
+    #[error("lint violation found for rules: {rules}")]
+    Lint {
+        /// Their rules, each once.
+        rules: String,
+        /// The warnings.
+        warnings: Vec<Warning>,
+    },
     /// A base image cannot be had.
     #[error("cannot resolve {text}")]
     Base {
@@ -70,16 +81,24 @@ pub enum BuildError {
 }
 
 impl BuildError {
-    /// The lines of the Dockerfile that the failure is about.
-    pub fn span(&self) -> Option<Span> {
+    /// Warnings that count as errors.
+    pub fn lint(warnings: Vec<Warning>) -> Self {
+        let rules: BTreeSet<&str> = warnings.iter().map(|warning| warning.rule).collect();
+        let rules = rules.into_iter().collect::<Vec<_>>().join(", ");
+        BuildError::Lint { rules, warnings }
+    }
+
+    /// The lines or the words of the Dockerfile, whose text is `text`, that the failure is about.
+    pub fn place(&self, text: &str) -> Option<Span> {
         match self {
             BuildError::Parse(error) => Some(error.span),
-            BuildError::Plan(error) => error.span,
+            BuildError::Plan(error) => error.place(text),
             BuildError::Base { span, .. } | BuildError::Step { span, .. } => Some(*span),
             BuildError::NoDockerfile { .. }
             | BuildError::ReadDockerfile(_)
             | BuildError::Context(_)
             | BuildError::Ignore(_)
+            | BuildError::Lint { .. }
             | BuildError::NamedContext { .. }
             | BuildError::Store(_) => None,
         }
@@ -122,12 +141,26 @@ pub enum StepError {
         /// The command, for people.
         command: String,
     },
-    /// An option of the instruction that dockless does not do yet.
-    #[error("{what} is not supported yet")]
-    Unsupported {
-        /// Such as `RUN --mount=type=ssh`.
-        what: String,
+    /// Something that a build may do only when it was asked to.
+    #[error("{what} is not allowed: allow it with --allow {what}")]
+    NotAllowed {
+        /// The entitlement.
+        what: &'static str,
     },
+    /// `--security=insecure`.
+    #[error(
+        "--security=insecure is not possible: steps run in a user namespace, where nobody has the privileges of the machine"
+    )]
+    Insecure,
+    /// `--device=`.
+    #[error("--device={device} is not supported: steps see no devices of the machine")]
+    Device {
+        /// As written.
+        device: String,
+    },
+    /// A mount.
+    #[error(transparent)]
+    Mount(#[from] MountError),
     /// A named context that the build was not given.
     #[error("there is no build context '{name}'")]
     NamedContext {

@@ -8,7 +8,7 @@ use super::schedule::{Results, Stopped};
 use super::stage::{StageResult, StageState};
 use crate::context::{EmptyTree, SourceTree};
 use crate::oci::Layer;
-use crate::plan::{CopySource, CopyStep, StageIndex, StepKind, TreeSource, WorkdirStep};
+use crate::plan::{CopySource, CopyStep, Mount, StageIndex, StepKind, TreeSource, WorkdirStep};
 use crate::progress::Outcome;
 use crate::rootfs::LayerWriter;
 use std::sync::Arc;
@@ -20,10 +20,16 @@ impl Build<'_> {
         step: &StepKind,
         results: &Results<StageResult>,
     ) -> Result<(), Stopped<BuildError>> {
-        if let StepKind::Copy(copy) = step
-            && let TreeSource::Stage(stage) = copy.from
-        {
-            results.wait(stage)?;
+        let mut trees: Vec<&TreeSource> = Vec::new();
+        match step {
+            StepKind::Copy(copy) => trees.push(&copy.from),
+            StepKind::Run(run) => trees.extend(run.mounts.iter().filter_map(Mount::tree)),
+            StepKind::Workdir(_) | StepKind::Metadata => {}
+        }
+        for tree in trees {
+            if let TreeSource::Stage(stage) = tree {
+                results.wait(*stage)?;
+            }
         }
         Ok(())
     }
@@ -62,7 +68,7 @@ impl Build<'_> {
         key.list("chmod", &step.chmod);
         key.list("exclude", &step.exclude);
         key.field("flags", [step.parents, step.link, request.unpack != Some(false)].map(u8::from));
-        self.cached_or(&key.finish(), || {
+        self.cached_or(state, &key.finish(), || {
             let dest = self.snapshots.view(&state.layers, &|layer| self.fetch(layer))?;
             let spool = self.services.store.temp_dir()?;
             let changes = copy::copy(&request, &*source, &dest, spool.path())?;
@@ -75,7 +81,7 @@ impl Build<'_> {
         let mut key = self.encoder("workdir", state);
         key.field("path", &step.path);
         key.field("user", &step.user);
-        self.cached_or(&key.finish(), || {
+        self.cached_or(state, &key.finish(), || {
             let dest = self.snapshots.view(&state.layers, &|layer| self.fetch(layer))?;
             let changes = copy::make_directory(&step.path, &step.user, &dest, self.now_seconds())?;
             self.write(&changes, &EmptyTree, &dest)
@@ -99,8 +105,12 @@ impl Build<'_> {
         Ok(writer.finish()?)
     }
 
-    /// The tree that a COPY reads.
-    fn tree(&self, from: &TreeSource, results: &Results<StageResult>) -> Result<Arc<dyn SourceTree>, StepError> {
+    /// The tree that a COPY or a mount reads.
+    pub(super) fn tree(
+        &self,
+        from: &TreeSource,
+        results: &Results<StageResult>,
+    ) -> Result<Arc<dyn SourceTree>, StepError> {
         let layers = match from {
             TreeSource::Context => return Ok(self.context.clone()),
             TreeSource::Scratch => return Ok(Arc::new(EmptyTree)),
@@ -109,16 +119,19 @@ impl Build<'_> {
                 return Ok(context.ok_or_else(|| StepError::NamedContext { name: name.clone() })?);
             }
             TreeSource::Image(image) => self.image(image).layers.clone(),
-            TreeSource::Stage(stage) => self.stage_layers(*stage, results)?,
+            TreeSource::Stage(stage) => self.stage_result(*stage, results)?.layers.clone(),
         };
         Ok(Arc::new(self.snapshots.view(&layers, &|layer| self.fetch(layer))?))
     }
 
-    /// Layers of a stage that [`Build::await_sources`] has waited for.
-    fn stage_layers(&self, stage: StageIndex, results: &Results<StageResult>) -> Result<Vec<Layer>, StepError> {
+    /// A stage that [`Build::await_sources`] has waited for.
+    pub(super) fn stage_result(
+        &self,
+        stage: StageIndex,
+        results: &Results<StageResult>,
+    ) -> Result<Arc<StageResult>, StepError> {
         let name = || self.plan.stages[stage.0].label.clone();
-        let result = results.wait(stage).map_err(|_| StepError::StageFailed { name: name() })?;
-        Ok(result.layers.clone())
+        results.wait(stage).map_err(|_| StepError::StageFailed { name: name() })
     }
 }
 

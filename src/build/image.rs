@@ -6,6 +6,7 @@ use crate::oci::manifest::{self, ImageFormat};
 use crate::oci::{Descriptor, Digest, Layer};
 use crate::store::{Store, StoreError};
 use serde_json::json;
+use std::collections::BTreeMap;
 
 /// An image in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,18 +19,26 @@ pub struct BuiltImage {
     pub bytes: Vec<u8>,
 }
 
-/// Writes the config and manifest of `stage`; the layers are in the store or stay where the base has them.
-pub fn write(store: &Store, stage: &StageResult, format: ImageFormat) -> Result<BuiltImage, StoreError> {
+/// Writes the config and manifest of `stage`, with these annotations (the last of each name); the layers are in the store or stay where the base has them.
+pub fn write(
+    store: &Store,
+    stage: &StageResult,
+    format: ImageFormat,
+    annotations: &[(String, String)],
+) -> Result<BuiltImage, StoreError> {
     // Configs and manifests are made of strings, numbers and string-keyed maps: always JSON.
     let config = to_canonical(&stage.config).unwrap_or_default();
     let id = store.put_blob(&config)?;
     let layers: Vec<_> = stage.layers.iter().map(|layer| layer_descriptor(layer, format)).collect();
-    let document = json!({
+    let mut document = json!({
         "schemaVersion": 2,
         "mediaType": format.manifest(),
         "config": manifest::descriptor(format.config(), &id, config.len() as u64),
         "layers": layers,
     });
+    if !annotations.is_empty() {
+        document["annotations"] = annotations.iter().cloned().collect::<BTreeMap<_, _>>().into_iter().collect();
+    }
     let bytes = to_canonical(&document).unwrap_or_default();
     let digest = store.put_blob(&bytes)?;
     let manifest = manifest::descriptor(format.manifest(), &digest, bytes.len() as u64);

@@ -10,10 +10,11 @@
 //! | expanded arguments, shell, heredocs | yes | yes | yes | history text |
 //! | environment, every ARG in scope included | yes | – | – | – |
 //! | user and working directory | yes | in the destination | user | – |
-//! | mounts (type, target, options) and network | yes | – | – | – |
-//! | what is selected: path, type, mode, owner, bytes, link target, xattrs | – | yes | – | – |
+//! | mounts (type, target, options), network, host name, limits | yes | – | – | – |
+//! | what is selected: path, type, mode, owner, bytes, link target, xattrs | by bind mounts | yes | – | – |
 //!
-//! Knowingly left out: modification times, host paths, proxy variables, the values of secrets, entries of `--add-host`,
+//! Knowingly left out: modification times, host paths, proxy variables, the values of secrets, agents, what caches hold and
+//! how they are shared, entries of `--add-host`,
 //! the tier that ran the step, progress settings, and what a RUN step reads from the network.
 
 use crate::oci::digest::{Algorithm, Hasher};

@@ -4,11 +4,13 @@
 //! stages that the target needs at the same time, and writes config and manifest. Each step is looked up by its
 //! [`key::CacheKey`]; on a hit its layer is a descriptor and nothing is read. Trees are made only when a step must read one.
 
+pub mod check;
 pub mod copy;
 pub mod error;
 mod files;
 pub mod image;
 pub mod key;
+mod mounts;
 pub mod options;
 pub mod record;
 pub mod schedule;
@@ -17,19 +19,21 @@ mod steps;
 
 pub use error::{BaseError, BuildError, StepError};
 pub use image::BuiltImage;
-pub use options::{BuildOptions, DockerfileSource};
+pub use mounts::MountError;
+pub use options::{BuildOptions, DockerfileSource, Entitlement, StepOptions};
 
 use crate::context::ContextDir;
 use crate::context::ignore::IgnoreFile;
-use crate::dockerfile::{self, Dockerfile, lint::Warning};
+use crate::dockerfile::{self, lint::Warning};
 use crate::oci::{Layer, Platform};
 use crate::plan::{
     BaseImage, BuildPlan, ImageRequest, ImageSource, NamedContext, PlanOptions, PlannedImage, Planner, SourceDateEpoch,
+    check_front_end, lint_options,
 };
 use crate::progress::{Event, Outcome, Progress, StepId};
 use crate::registry::RegistryClient;
 use crate::rootfs::Snapshotter;
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Sandbox, SandboxError};
 use crate::store::{Image, Store};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -49,6 +53,23 @@ pub struct Services<'a> {
     pub progress: &'a dyn Progress,
     /// Threads for hashing and compressing.
     pub threads: usize,
+}
+
+impl Services<'_> {
+    /// The part that finds base images.
+    fn lookup(&self) -> Lookup<'_> {
+        Lookup { store: &self.store, registry: self.registry, progress: self.progress }
+    }
+}
+
+/// Where base images are found.
+pub struct Lookup<'a> {
+    /// Those that are there already.
+    pub store: &'a Store,
+    /// All others.
+    pub registry: &'a RegistryClient,
+    /// Who is told.
+    pub progress: &'a dyn Progress,
 }
 
 /// A finished build.
@@ -78,6 +99,7 @@ struct Build<'a> {
     contexts: BTreeMap<String, Arc<ContextDir>>,
     context: Arc<ContextDir>,
     snapshots: Snapshotter,
+    parts: mounts::ContextParts,
     next_id: AtomicU64,
     epoch: Option<i64>,
 }
@@ -103,8 +125,12 @@ pub fn read_dockerfile(options: &BuildOptions) -> Result<Source, BuildError> {
 /// Builds an image into the store and tags it there.
 pub fn build(options: &BuildOptions, source: &Source, services: &Services) -> Result<Built, BuildError> {
     let parsed = dockerfile::parse(&source.text)?;
+    check_front_end(&parsed, &options.build_args)?;
+    let wanted = lint_options(&parsed, &options.build_args)?;
+    wanted.unknown_rules().into_iter().for_each(|text| services.progress.emit(Event::Warning { text }));
     let context = open_context(&options.context, options.dockerfile.path())?;
-    let (plan, images) = make_plan(options, &parsed, services)?;
+    let plan_options = plan_options(options);
+    let (plan, images) = make_plan(options, Planner::new(&parsed, &plan_options)?, &services.lookup())?;
     let contexts = options
         .build_contexts
         .iter()
@@ -117,18 +143,26 @@ pub fn build(options: &BuildOptions, source: &Source, services: &Services) -> Re
         contexts,
         context,
         snapshots: Snapshotter::new(services.store.clone()),
+        parts: mounts::ContextParts::default(),
         next_id: AtomicU64::new(0),
         options,
         services,
     };
+    let warnings = build.plan.lints(&parsed, &wanted, |path| build.context.leaves_out(path));
+    if wanted.error && !warnings.is_empty() {
+        return Err(BuildError::lint(warnings));
+    }
     let steps = build.plan.stages.iter().map(|stage| stage.total).sum();
     services.progress.emit(Event::Planned { steps });
-    let results = schedule::run_stages(build.plan.stages.len(), |index, results| build.run_stage(index, results))?;
-    let image = image::write(&services.store, &results[build.plan.target.0], options.format)?;
+    let results = schedule::run_stages(
+        build.plan.stages.len(),
+        |index, results| build.run_stage(index, results),
+        || services.sandbox.stop(),
+    )?;
+    let image = image::write(&services.store, &results[build.plan.target.0], options.format, &options.annotations)?;
     for tag in &options.tags {
         services.store.tag(tag, &image.manifest)?;
     }
-    let warnings = parsed.warnings.into_iter().chain(build.plan.warnings).collect();
     Ok(Built { image, warnings })
 }
 
@@ -151,11 +185,9 @@ type Images = HashMap<(ImageSource, Platform), Image>;
 /// Plans, resolving images as the planner asks for them.
 fn make_plan(
     options: &BuildOptions,
-    parsed: &Dockerfile,
-    services: &Services,
+    mut planner: Planner<'_>,
+    lookup: &Lookup<'_>,
 ) -> Result<(BuildPlan, Images), BuildError> {
-    let plan_options = plan_options(options);
-    let mut planner = Planner::new(parsed, &plan_options)?;
     let mut images = HashMap::new();
     loop {
         let wanted = planner.wanted();
@@ -163,7 +195,7 @@ fn make_plan(
             return Ok((planner.finish()?, images));
         }
         for request in wanted {
-            let image = resolve(options, &request, services).map_err(|source| BuildError::Base {
+            let image = resolve(options, &request, lookup).map_err(|source| BuildError::Base {
                 text: request.text.clone(),
                 span: request.span,
                 source,
@@ -187,20 +219,19 @@ fn plan_options(options: &BuildOptions) -> PlanOptions {
 }
 
 /// An image from the store where it has a name there, else from its registry.
-fn resolve(options: &BuildOptions, request: &ImageRequest, services: &Services) -> Result<Image, BaseError> {
+fn resolve(options: &BuildOptions, request: &ImageRequest, lookup: &Lookup<'_>) -> Result<Image, BaseError> {
     let reference = match &request.source {
         ImageSource::Registry(reference) => reference,
         // `plan_options` makes no context an OCI layout.
         ImageSource::Context(name) => return Err(BaseError::Layout { name: name.clone() }),
     };
     if !options.pull
-        && let Some(image) = services.store.image(reference, &request.platform)?
+        && let Some(image) = lookup.store.image(reference, &request.platform)?
     {
         return Ok(image);
     }
-    let (resolved, _) =
-        services.registry.pull_image(&services.store, reference, &request.platform, services.progress)?;
-    Ok(Image::load(&services.store, &resolved.descriptor, &request.platform)?)
+    let (resolved, _) = lookup.registry.pull_image(lookup.store, reference, &request.platform, lookup.progress)?;
+    Ok(Image::load(lookup.store, &resolved.descriptor, &request.platform)?)
 }
 
 impl Build<'_> {
@@ -217,17 +248,21 @@ impl Build<'_> {
     }
 
     /// Reports a step from its start to its end.
-    fn report<T, E>(
+    fn report<T>(
         &self,
         name: &str,
         line: Option<u32>,
-        work: impl FnOnce(StepId) -> Result<(T, Outcome), E>,
-    ) -> Result<T, E> {
+        work: impl FnOnce(StepId) -> Result<(T, Outcome), StepError>,
+    ) -> Result<T, StepError> {
         let id = StepId(self.next_id.fetch_add(1, Ordering::SeqCst));
         let started = Instant::now();
         self.services.progress.emit(Event::Started { id, name: name.to_string(), line });
         let result = work(id);
-        let outcome = result.as_ref().map_or(Outcome::Failed, |(_, outcome)| outcome.clone());
+        let outcome = match &result {
+            Ok((_, outcome)) => outcome.clone(),
+            Err(StepError::Sandbox(SandboxError::Stopped)) => Outcome::Cancelled,
+            Err(_) => Outcome::Failed,
+        };
         self.services.progress.emit(Event::Finished { id, outcome, elapsed: started.elapsed() });
         result.map(|(value, _)| value)
     }

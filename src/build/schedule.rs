@@ -86,10 +86,11 @@ impl<T> Drop for Ending<'_, T> {
     }
 }
 
-/// Runs `work` for each of `stages` stages at the same time and gives their results, or the first error.
+/// Runs `work` for each of `stages` stages at the same time and gives their results, or the first error; `stop` is called
+/// when there is one, to end what the others do.
 ///
 /// Stage N may wait for lower-numbered ones only, so there is always one that can go on.
-pub fn run_stages<T, E, F>(stages: usize, work: F) -> Result<Vec<Arc<T>>, E>
+pub fn run_stages<T, E, F>(stages: usize, work: F, stop: impl Fn() + Sync) -> Result<Vec<Arc<T>>, E>
 where
     T: Send + Sync,
     E: Send,
@@ -104,6 +105,7 @@ where
             Err(Stopped::Cancelled) => {}
             Err(Stopped::Error(error)) => {
                 first_error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                stop();
             }
         }
     };
@@ -126,33 +128,44 @@ mod tests {
 
     #[test]
     fn stages_wait_for_what_they_read() {
-        let results = run_stages::<usize, (), _>(4, |stage, results| {
-            let below = match stage.0 {
-                0 => 0,
-                n => *results.wait(StageIndex(n - 1))?,
-            };
-            Ok(below + 1)
-        });
+        let results = run_stages::<usize, (), _>(
+            4,
+            |stage, results| {
+                let below = match stage.0 {
+                    0 => 0,
+                    n => *results.wait(StageIndex(n - 1))?,
+                };
+                Ok(below + 1)
+            },
+            || {},
+        );
         assert_eq!(results.unwrap().iter().map(|r| **r).collect::<Vec<_>>(), [1, 2, 3, 4]);
     }
 
     #[test]
     fn independent_stages_run_at_the_same_time() {
         let barrier = std::sync::Barrier::new(3);
-        let results = run_stages::<(), (), _>(3, |_, _| {
-            barrier.wait();
-            Ok(())
-        });
+        let results = run_stages::<(), (), _>(
+            3,
+            |_, _| {
+                barrier.wait();
+                Ok(())
+            },
+            || {},
+        );
         assert_eq!(results.unwrap().len(), 3);
     }
 
     #[test]
     fn the_first_error_ends_those_that_wait() {
-        let results = run_stages::<(), &str, _>(3, |stage, results| match stage.0 {
+        let stops = std::sync::atomic::AtomicUsize::new(0);
+        let work = |stage: StageIndex, results: &Results<()>| match stage.0 {
             1 => Err(Stopped::Error("broken")),
             0 => Ok(()),
             _ => results.wait(StageIndex(1)).map(drop).map_err(Stopped::from),
-        });
+        };
+        let results = run_stages(3, work, || _ = stops.fetch_add(1, Ordering::SeqCst));
         assert_eq!(results.unwrap_err(), "broken");
+        assert_eq!(stops.into_inner(), 1);
     }
 }

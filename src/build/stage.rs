@@ -28,6 +28,8 @@ pub(super) struct StageState<'a> {
     pub layers: Vec<Layer>,
     /// The tree so far, by content.
     pub tree: ParentId,
+    /// Nothing is looked up for this stage (what it makes is still recorded).
+    pub no_cache: bool,
     /// When each step's result was made, RFC 3339.
     created: Vec<String>,
 }
@@ -71,10 +73,13 @@ impl Build<'_> {
             }
         };
         if let Some(text) = stage.describe_base() {
-            self.report(&text, Some(stage.span.line), |_| Ok::<_, BuildError>(((), Outcome::Done)))
-                .map_err(Stopped::Error)?;
+            // Resolved while the plan was made; its layers come when somebody reads them.
+            let shown = self.report(&text, Some(stage.span.line), |_| Ok(((), Outcome::Done)));
+            shown.map_err(|source| Stopped::Error(BuildError::Step { text, span: stage.span, source }))?;
         }
-        Ok(StageState { stage, layers, tree, created: Vec::new() })
+        let named = |name: &String| self.options.no_cache_stages.iter().any(|stage| stage.eq_ignore_ascii_case(name));
+        let no_cache = self.options.no_cache || stage.name.as_ref().is_some_and(named);
+        Ok(StageState { stage, layers, tree, no_cache, created: Vec::new() })
     }
 
     fn run_step(
@@ -108,7 +113,7 @@ impl Build<'_> {
         let mut key = self.encoder("metadata", state);
         key.field("history", step.history.created_by.as_deref().unwrap_or_default());
         let key = key.finish();
-        if let Some(record) = self.cached(&key)? {
+        if let Some(record) = self.cached(state, &key)? {
             return Ok(record);
         }
         self.remember(&key, None)
@@ -123,7 +128,7 @@ impl Build<'_> {
         id: StepId,
     ) -> Result<(StepRecord, Outcome), StepError> {
         match &step.kind {
-            StepKind::Run(run) => self.run(state, run, id),
+            StepKind::Run(run) => self.run(state, run, results, id),
             StepKind::Copy(copy) => self.copy(state, copy, results),
             StepKind::Workdir(workdir) => self.workdir(state, workdir),
             StepKind::Metadata => self.metadata(state, step).map(|record| (record, Outcome::Done)),
@@ -141,8 +146,8 @@ impl Build<'_> {
     }
 
     /// The record of `key`, unless the build was asked to look nothing up.
-    pub(super) fn cached(&self, key: &CacheKey) -> Result<Option<StepRecord>, StepError> {
-        if self.options.no_cache {
+    pub(super) fn cached(&self, state: &StageState, key: &CacheKey) -> Result<Option<StepRecord>, StepError> {
+        if state.no_cache {
             return Ok(None);
         }
         Ok(record::find(&self.services.store, key)?)

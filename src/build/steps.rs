@@ -3,8 +3,10 @@
 use super::Build;
 use super::error::StepError;
 use super::key::{CacheKey, Encoder};
+use super::options::Entitlement;
 use super::record::StepRecord;
-use super::stage::StageState;
+use super::schedule::Results;
+use super::stage::{StageResult, StageState};
 use crate::oci::{Layer, Platform};
 use crate::plan::{Network, RunStep};
 use crate::progress::{Event, Outcome, StepId};
@@ -17,14 +19,21 @@ use std::path::PathBuf;
 /// Where a record of the local store says that it was found.
 const LOCAL: &str = "local";
 
+/// The name of the machine in a RUN step: BuildKit's, so that what a step writes down does not depend on where it ran.
+const HOSTNAME: &str = "buildkitsandbox";
+
+/// The build argument that says another one.
+const HOSTNAME_ARG: &str = "BUILDKIT_SANDBOX_HOSTNAME";
+
 impl Build<'_> {
     /// The remembered result of `key`, or `make`'s layer, which is remembered then.
     pub(super) fn cached_or(
         &self,
+        state: &StageState,
         key: &CacheKey,
         make: impl FnOnce() -> Result<Layer, StepError>,
     ) -> Result<(StepRecord, Outcome), StepError> {
-        if let Some(record) = self.cached(key)? {
+        if let Some(record) = self.cached(state, key)? {
             return Ok((record, Outcome::Cached(LOCAL.into())));
         }
         let layer = make()?;
@@ -42,20 +51,26 @@ impl Build<'_> {
         &self,
         state: &StageState,
         step: &RunStep,
+        results: &Results<StageResult>,
         id: StepId,
     ) -> Result<(StepRecord, Outcome), StepError> {
-        reject_unsupported(step)?;
-        let key = self.run_key(state, step);
-        self.cached_or(&key, || {
+        self.check_allowed(step)?;
+        let key = self.run_key(state, step, results)?;
+        self.cached_or(state, &key, || {
             let host = Platform::host();
             if !host.accepts(&state.stage.platform) {
                 return Err(StepError::Platform { host, wanted: state.stage.platform.clone() });
             }
-            self.execute(state, step, id)
+            self.execute(state, step, results, id)
         })
     }
 
-    fn run_key(&self, state: &StageState, step: &RunStep) -> CacheKey {
+    fn run_key(
+        &self,
+        state: &StageState,
+        step: &RunStep,
+        results: &Results<StageResult>,
+    ) -> Result<CacheKey, StepError> {
         let mut key = self.encoder("run", state);
         key.list("args", &step.args);
         key.list("env", step.env.iter().map(|(name, value)| format!("{name}={value}")));
@@ -67,22 +82,39 @@ impl Build<'_> {
         key.field("cwd", &step.cwd);
         key.field("user", &step.user);
         key.field("network", network_name(self.network(step)));
+        key.field("hostname", self.hostname());
+        key.field("shm size", format!("{:?}", self.options.steps.shm_size));
+        key.list("limits", self.options.steps.limits.iter().map(|limit| format!("{limit:?}")));
         encode_script(&mut key, step);
-        key.finish()
+        self.encode_mounts(&mut key, step, results)?;
+        Ok(key.finish())
     }
 
     /// Runs the command on top of the stage's tree and takes the difference.
-    fn execute(&self, state: &StageState, step: &RunStep, id: StepId) -> Result<Layer, StepError> {
+    fn execute(
+        &self,
+        state: &StageState,
+        step: &RunStep,
+        results: &Results<StageResult>,
+        id: StepId,
+    ) -> Result<Layer, StepError> {
+        let mut prepared = self.prepare_mounts(state, step, results, id)?;
         let snapshot = self.snapshots.prepare(&state.layers, &|layer| self.fetch(layer))?;
         let temp = self.services.store.temp_dir()?;
         let mut spec = RunSpec::new(snapshot.root(), &step.args);
-        spec.env = step.env.iter().chain(&step.proxy_env).map(|(k, v)| (k.into(), v.into())).collect();
+        spec.env =
+            step.env.iter().chain(&step.proxy_env).chain(&prepared.env).map(|(k, v)| (k.into(), v.into())).collect();
         spec.cwd = PathBuf::from(&step.cwd);
         spec.user.clone_from(&step.user);
         spec.hosts.clone_from(&self.options.add_hosts);
         spec.network = self.network(step);
+        spec.hostname = Some(self.hostname().to_string());
+        spec.shm_size = self.options.steps.shm_size;
+        spec.limits.clone_from(&self.options.steps.limits);
+        spec.secret_env.append(&mut prepared.secret_env);
         spec.stdio = Stdio::Capture;
         spec.mounts.extend(script_mount(step, &temp)?);
+        spec.mounts.append(&mut prepared.mounts);
         let mut output = |stream, data: &[u8]| {
             self.services.progress.emit(Event::Output { id, stream, data: data.to_vec() });
         };
@@ -99,6 +131,32 @@ impl Build<'_> {
         Ok(layer)
     }
 
+    /// The host name that steps see.
+    fn hostname(&self) -> &str {
+        let mut args = self.options.build_args.iter().rev();
+        let given = args.find(|(name, _)| name == HOSTNAME_ARG).and_then(|(_, value)| value.as_deref());
+        given.filter(|name| !name.is_empty()).unwrap_or(HOSTNAME)
+    }
+
+    /// Whether the build may do what the step asks for beyond the ordinary.
+    fn check_allowed(&self, step: &RunStep) -> Result<(), StepError> {
+        let allowed = |what| self.options.steps.allowed.contains(&what);
+        let denied = |what: &'static str| Err(StepError::NotAllowed { what });
+        if step.network == Some(Network::Host) && !allowed(Entitlement::NetworkHost) {
+            return denied("network.host");
+        }
+        if step.insecure {
+            if !allowed(Entitlement::SecurityInsecure) {
+                return denied("security.insecure");
+            }
+            return Err(StepError::Insecure);
+        }
+        match step.devices.first() {
+            Some(device) => Err(StepError::Device { device: device.clone() }),
+            None => Ok(()),
+        }
+    }
+
     fn network(&self, step: &RunStep) -> sandbox::Network {
         match (step.network, self.options.network.as_deref()) {
             (Some(Network::None), _) | (None | Some(Network::Default), Some("none")) => sandbox::Network::None,
@@ -112,20 +170,6 @@ fn network_name(network: sandbox::Network) -> &'static str {
         sandbox::Network::Host => "host",
         sandbox::Network::None => "none",
     }
-}
-
-fn reject_unsupported(step: &RunStep) -> Result<(), StepError> {
-    let unsupported = |what: &str| Err(StepError::Unsupported { what: what.to_string() });
-    if !step.mounts.is_empty() {
-        return unsupported("RUN --mount");
-    }
-    if step.insecure {
-        return unsupported("RUN --security=insecure");
-    }
-    if !step.devices.is_empty() {
-        return unsupported("RUN --device");
-    }
-    Ok(())
 }
 
 fn encode_script(key: &mut Encoder, step: &RunStep) {

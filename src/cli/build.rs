@@ -1,5 +1,8 @@
 //! `dockless build`: the flags of `docker build` to a [`BuildJob`].
 
+mod steps;
+
+use super::check::{Form, Question};
 use super::environment::Environment;
 use super::foreign::{Foreign, OfBuild};
 use super::output::{self, Destination, Output};
@@ -12,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use steps::StepArgs;
 
 /// Build an image from a Dockerfile
 #[derive(Args, Debug)]
@@ -44,9 +48,16 @@ pub struct BuildArgs {
     /// Write the image out: type=oci|docker|local|tar,dest=PATH ('-' is standard output)
     #[arg(short, long, value_name = "SPEC")]
     output: Vec<String>,
-    /// Media types of the image
-    #[arg(long, value_name = "FORMAT", default_value = "oci")]
-    format: Format,
+    /// Media types of the image: oci or docker [default: oci]; for a check: text, json or sarif
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<Format>,
+    /// Check the Dockerfile and build nothing; the same as --call=check
+    #[arg(long)]
+    check: bool,
+    /// What to do: build, check (warnings), outline (what the build takes) or targets (the stages); with ',format=json'
+    /// as JSON
+    #[arg(long, value_name = "METHOD")]
+    call: Option<String>,
     /// Take no step from the cache
     #[arg(long)]
     no_cache: bool,
@@ -80,6 +91,14 @@ pub struct BuildArgs {
     /// How RUN steps are isolated: auto or namespaces
     #[arg(long, value_name = "TIER", default_value = "auto")]
     isolation: String,
+    /// Take no step of this stage from the cache
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    no_cache_filter: Vec<String>,
+    /// Add an annotation to the image's manifest
+    #[arg(long, value_name = "NAME=VALUE")]
+    annotation: Vec<String>,
+    #[command(flatten)]
+    steps: StepArgs,
     #[command(flatten)]
     foreign: Foreign<OfBuild>,
     /// The directory that COPY and ADD read
@@ -91,6 +110,9 @@ pub struct BuildArgs {
 enum Format {
     Oci,
     Docker,
+    Text,
+    Json,
+    Sarif,
 }
 
 /// A build and what is done with its result.
@@ -128,15 +150,35 @@ impl BuildArgs {
         })
     }
 
+    /// The question about the Dockerfile, where `--check` or `--call` asks one instead of building.
+    pub fn question(&self) -> Outcome<Option<Question>> {
+        let form = match self.format {
+            Some(Format::Text) => Some(Form::Text),
+            Some(Format::Json) => Some(Form::Json),
+            Some(Format::Sarif) => Some(Form::Sarif),
+            Some(Format::Oci | Format::Docker) | None => None,
+        };
+        let called = self.call.as_deref().map(Question::parse).transpose()?.flatten();
+        match (self.check, called, form) {
+            (true, None, form) => Ok(Some(Question::check(form))),
+            (_, Some(question), Some(form)) => question.in_form(form).map(Some),
+            (_, Some(question), None) => Ok(Some(question)),
+            (false, None, None) => Ok(None),
+            (false, None, Some(_)) => {
+                Err(usage("--format=text, json and sarif are forms of --check: an image is oci or docker"))
+            }
+        }
+    }
+
     /// The job, and warnings about flags that are ignored. Reads standard input where `-f -` asks for it.
     pub fn job(self, environment: &Environment) -> Outcome<(BuildJob, Vec<String>)> {
-        let warnings = self.foreign.judge().map_err(usage)?;
+        let mut warnings = self.foreign.judge().map_err(usage)?;
         self.check_isolation()?;
         let (mut push, mut outputs, mut names) = (self.push, Vec::new(), self.tag.clone());
         let mut rewrite_timestamp = self.rewrite_timestamp;
         let mut format = match self.format {
-            Format::Oci => ImageFormat::Oci,
-            Format::Docker => ImageFormat::Docker,
+            Some(Format::Docker) => ImageFormat::Docker,
+            _ => ImageFormat::Oci,
         };
         for text in &self.output {
             let request = output::parse(text, environment).map_err(|error| usage(error.to_string()))?;
@@ -154,9 +196,17 @@ impl BuildArgs {
             return Err(usage("only one --output can write to standard output"));
         }
         let context = context(&self.context, environment)?;
-        let build_args = self.build_arg.iter().map(|arg| build_arg(arg, environment)).collect::<Outcome<Vec<_>>>()?;
+        let mut build_args =
+            self.build_arg.iter().map(|arg| build_arg(arg, environment)).collect::<Outcome<Vec<_>>>()?;
+        build_args.extend(steps::proxies(environment, &build_args));
+        let (steps, more) = self.steps.options(self.network.as_deref(), environment)?;
+        warnings.extend(more);
+        let annotations = self.annotation.iter().map(|text| steps::annotation(text)).collect::<Outcome<Vec<_>>>()?;
+        if !annotations.is_empty() && format == ImageFormat::Docker {
+            return Err(usage("--annotation needs --format=oci: Docker's manifests have no annotations"));
+        }
         let source_date_epoch = source_date_epoch(&build_args, environment)?;
-        if rewrite_timestamp && source_date_epoch.is_none() {
+        if rewrite_timestamp && source_date_epoch.is_none() && epoch_arg(&build_args).is_none() {
             return Err(usage("--rewrite-timestamp needs SOURCE_DATE_EPOCH in the environment"));
         }
         let options = BuildOptions {
@@ -168,7 +218,10 @@ impl BuildArgs {
             platform: platform(self.platform.as_deref().or(environment.text("DOCKER_DEFAULT_PLATFORM")))?,
             build_contexts: named_contexts(&self.build_context, environment)?,
             no_cache: self.no_cache,
+            no_cache_stages: self.no_cache_filter,
             pull: self.pull,
+            steps,
+            annotations,
             network: network(self.network)?,
             add_hosts: self.add_host.iter().map(|host| add_host(host)).collect::<Outcome<Vec<_>>>()?,
             format,
@@ -269,12 +322,21 @@ fn split_label(text: &str) -> (String, String) {
     (name.to_string(), value.to_string())
 }
 
-/// `SOURCE_DATE_EPOCH`: the build-arg, else the environment (reproducible-builds.org/specs/source-date-epoch).
+/// `SOURCE_DATE_EPOCH`: the build-arg, else the environment (reproducible-builds.org/specs/source-date-epoch). A build-arg
+/// may also be a name, such as `context`, which the planner looks at.
 fn source_date_epoch(args: &[(String, Option<String>)], environment: &Environment) -> Outcome<Option<i64>> {
-    let arg = args.iter().rev().find(|(name, _)| name == "SOURCE_DATE_EPOCH").and_then(|(_, value)| value.as_deref());
+    let arg = epoch_arg(args);
     let text = arg.or(environment.text("SOURCE_DATE_EPOCH")).filter(|text| !text.is_empty());
-    let wrong = |text| usage(format!("SOURCE_DATE_EPOCH={text}: expected seconds since 1970"));
-    text.map(|text| text.parse().ok().filter(|seconds: &i64| *seconds >= 0).ok_or_else(|| wrong(text))).transpose()
+    let Some(text) = text else { return Ok(None) };
+    match text.parse() {
+        Ok(seconds) if seconds >= 0 => Ok(Some(seconds)),
+        Err(_) if arg.is_some() => Ok(None),
+        _ => Err(usage(format!("SOURCE_DATE_EPOCH={text}: expected seconds since 1970"))),
+    }
+}
+
+fn epoch_arg(args: &[(String, Option<String>)]) -> Option<&str> {
+    args.iter().rev().find(|(name, _)| name == "SOURCE_DATE_EPOCH").and_then(|(_, value)| value.as_deref())
 }
 
 fn platform(text: Option<&str>) -> Outcome<Option<Platform>> {

@@ -38,6 +38,11 @@ impl Environment {
         self.vars.get(OsStr::new(name)).map(OsString::as_os_str).filter(|value| !value.is_empty())
     }
 
+    /// A variable's bytes, empty included.
+    pub fn variable(&self, name: &str) -> Option<&OsStr> {
+        self.vars.get(OsStr::new(name)).map(OsString::as_os_str)
+    }
+
     /// A variable's text, empty included; `None` where it is unset or not UTF-8.
     pub fn text(&self, name: &str) -> Option<&str> {
         self.vars.get(OsStr::new(name)).and_then(|value| value.to_str())

@@ -36,15 +36,11 @@ const ONE_PROCESS: Treatment = Ignored("there is no intermediate container to ke
 
 /// Flags of `docker build` and `docker buildx build`.
 pub const BUILD: &[Flag] = &[
-    flag("allow", true, Ignored("dockless grants no entitlements; what needs one fails by itself")),
-    flag("annotation", true, Refused("annotations are not written yet")),
     flag("attest", true, ATTESTATION),
     flag("builder", true, Ignored("there is one builder: this process")),
     flag("cache-from", true, Ignored("only the local store is asked for cached steps yet")),
     flag("cache-to", true, Refused("the cache cannot be exported yet")),
-    flag("call", true, Refused("only building is there yet")),
     flag("cgroup-parent", true, RESOURCES),
-    flag("check", false, Refused("only building is there yet")),
     flag("compress", false, ONE_PROCESS),
     flag("cpu-period", true, RESOURCES),
     flag("cpu-quota", true, RESOURCES),
@@ -56,18 +52,13 @@ pub const BUILD: &[Flag] = &[
     flag("force-rm", false, ONE_PROCESS),
     short("memory", 'm', true, RESOURCES),
     flag("memory-swap", true, RESOURCES),
-    flag("no-cache-filter", true, Refused("use --no-cache for the whole build")),
     flag("policy", true, Refused("policies are not evaluated")),
     flag("provenance", true, ATTESTATION),
     flag("resource", true, RESOURCES),
     flag("rm", false, ONE_PROCESS),
     flag("sbom", true, ATTESTATION),
-    flag("secret", true, Refused("RUN --mount=type=secret is not there yet")),
     flag("security-opt", true, Ignored("it is a daemon's option")),
-    flag("shm-size", true, Refused("the size of /dev/shm is the job's own")),
     flag("squash", false, Refused("every step is a layer of its own")),
-    flag("ssh", true, Refused("RUN --mount=type=ssh is not there yet")),
-    flag("ulimit", true, Refused("limits are the job's own")),
 ];
 
 /// Flags of `docker run`.
@@ -123,15 +114,24 @@ pub struct Foreign<T> {
 }
 
 impl<T> Foreign<T> {
-    /// The warnings, or the message of the first flag that is refused.
+    /// The warnings, one for each reason, or the message of the first flag that is refused.
     pub fn judge(&self) -> Result<Vec<String>, String> {
-        self.given
-            .iter()
-            .map(|flag| match flag.treatment {
-                Refused(why) => Err(format!("flag --{} is not supported yet: {why}", flag.name)),
-                Ignored(why) => Ok(format!("flag --{} is ignored: {why}", flag.name)),
-            })
-            .collect()
+        let mut ignored: Vec<(&str, Vec<String>)> = Vec::new();
+        for flag in &self.given {
+            let name = format!("--{}", flag.name);
+            match flag.treatment {
+                Refused(why) => return Err(format!("flag {name} is not supported yet: {why}")),
+                Ignored(why) => match ignored.iter_mut().find(|(known, _)| *known == why) {
+                    Some((_, names)) => names.push(name),
+                    None => ignored.push((why, vec![name])),
+                },
+            }
+        }
+        let warning = |(why, names): &(&str, Vec<String>)| match &names[..] {
+            [name] => format!("flag {name} is ignored: {why}"),
+            names => format!("flags {} are ignored: {why}", names.join(", ")),
+        };
+        Ok(ignored.iter().map(warning).collect())
     }
 }
 

@@ -5,6 +5,7 @@
 //! process. One file per family of verbs.
 
 mod build;
+mod check;
 mod environment;
 mod foreign;
 mod images;
@@ -91,9 +92,13 @@ fn perform(arguments: Vec<OsString>, environment: &Environment, look: &mut Look)
         }
         Verb::Build(args) => {
             *look = Look::choose(args.progress(environment)?, &environment.terminal());
+            let question = args.question()?;
             let (job, warnings) = args.job(environment)?;
             warn(*look, warnings);
-            job::enter(&Job::new(*look, state, environment, Task::Build(Box::new(job))))
+            match question {
+                Some(question) => check::answer(question, &job.options, &state, environment, *look),
+                None => job::enter(&Job::new(*look, state, environment, Task::Build(Box::new(job)))),
+            }
         }
         Verb::Run(args) => {
             if !args.hands_input_on() {

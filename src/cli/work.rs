@@ -4,7 +4,8 @@ use super::Outcome;
 use super::build::BuildJob;
 use super::job::{Job, SELF, Task};
 use super::output::{Destination, Output, OutputKind};
-use crate::build::{self, BuiltImage, Services};
+use crate::build::{self, BuildError, BuiltImage, Services};
+use crate::dockerfile::lint::Warning;
 use crate::images::{self, Target};
 use crate::oci::json::to_canonical;
 use crate::oci::{Layer, Platform};
@@ -23,7 +24,7 @@ use std::path::Path;
 pub fn perform(job: Job, screen: &Screen) -> Outcome<u8> {
     let store = Store::open(&job.state)?;
     let registry = job.variables.client();
-    let sandbox = Sandbox::new(SELF);
+    let sandbox = Sandbox::new(SELF)?;
     match &job.task {
         Task::Build(job) => build(job, &store, &registry, &sandbox, screen).map(|()| 0),
         Task::Run(options) => start(options, &store, &registry, &sandbox, screen),
@@ -44,11 +45,19 @@ fn build(job: &BuildJob, store: &Store, registry: &RegistryClient, sandbox: &San
     let source = build::read_dockerfile(&job.options)?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let services = Services { store: store.clone(), registry, sandbox, progress: screen, threads };
-    let built = build::build(&job.options, &source, &services).map_err(|error| ui::build_failure(&error, &source))?;
-    for warning in &built.warnings {
-        let text = format!("{}: {} (line {})", warning.rule, warning.detail, warning.span.line);
-        screen.emit(Event::Warning { text });
-    }
+    let warn = |warnings: &[Warning]| {
+        for warning in warnings {
+            let text = format!("{}: {} ({}:{})", warning.rule, warning.detail, source.name, warning.span.line);
+            screen.emit(Event::Warning { text });
+        }
+    };
+    let built = build::build(&job.options, &source, &services).map_err(|error| {
+        if let BuildError::Lint { warnings, .. } = &error {
+            warn(warnings);
+        }
+        ui::build_failure(&error, &source)
+    })?;
+    warn(&built.warnings);
     write_outputs(job, &built.image, store, registry, screen)?;
     if job.push {
         push(job, &built.image, store, registry, screen)?;

@@ -43,6 +43,11 @@ impl ContextDir {
         Ok(ContextDir { path: path.to_path_buf(), root: Arc::new(root), ignore, cache: Mutex::default() })
     }
 
+    /// Whether the ignore file leaves out `path` and everything below it.
+    pub fn leaves_out(&self, path: &str) -> bool {
+        self.patterns().is_some_and(|patterns| patterns.matches_for_good(path.as_bytes()))
+    }
+
     fn error(&self, path: &[u8], errno: Errno) -> io::Error {
         named(&self.path.join(OsStr::from_bytes(path)), errno)
     }

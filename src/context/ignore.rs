@@ -106,6 +106,11 @@ impl Patterns {
         self.judge_all(path).matched
     }
 
+    /// Whether the list matches a path and has no exception that might take back something below it.
+    pub fn matches_for_good(&self, path: &[u8]) -> bool {
+        !self.patterns.iter().any(|pattern| pattern.exception) && self.matches(path)
+    }
+
     fn judge_all(&self, path: &[u8]) -> Verdict {
         let above = path.iter().rposition(|b| *b == b'/').map(|at| clean(&path[..=at])).filter(|dir| dir != b".");
         let above = above.and_then(|dir| {
@@ -199,14 +204,15 @@ pub struct IgnoreFile {
 
 impl IgnoreFile {
     /// Finds and reads the ignore file of the context directory `context`: `DOCKERFILE.dockerignore` beside the Dockerfile
-    /// wins over `.containerignore`, and that over `.dockerignore`, in the context's root.
+    /// wins over `.dockerignore` in the context's root, as `docker build` has it; where neither is there, Buildah's
+    /// `.containerignore` counts.
     pub fn find(context: &Path, dockerfile: Option<&Path>) -> Result<Option<IgnoreFile>, IgnoreError> {
         let beside = dockerfile.map(|path| {
             let mut name = path.as_os_str().to_owned();
             name.push(".dockerignore");
             PathBuf::from(name)
         });
-        let in_root = [".containerignore", ".dockerignore"].map(|name| context.join(name));
+        let in_root = [".dockerignore", ".containerignore"].map(|name| context.join(name));
         for path in beside.into_iter().chain(in_root) {
             match fs::read(&path) {
                 Ok(text) => {
@@ -252,13 +258,13 @@ mod tests {
             IgnoreFile::find(dir.path(), dockerfile).unwrap().map(|f| f.path.file_name().unwrap().to_owned())
         };
         assert_eq!(find(None), None);
-        for name in [".dockerignore", ".containerignore", "D.dockerignore"] {
+        for name in [".containerignore", ".dockerignore", "D.dockerignore"] {
             std::fs::write(dir.path().join(name), "x\n").unwrap();
             assert_eq!(find(Some(&dir.path().join("D"))).unwrap(), name);
         }
-        assert_eq!(find(Some(&dir.path().join("Other"))).unwrap(), ".containerignore");
-        std::fs::write(dir.path().join(".containerignore"), "[\n").unwrap();
+        assert_eq!(find(Some(&dir.path().join("Other"))).unwrap(), ".dockerignore");
+        std::fs::write(dir.path().join(".dockerignore"), "[\n").unwrap();
         let error = IgnoreFile::find(dir.path(), None).unwrap_err().to_string();
-        assert!(error.contains(".containerignore: syntax error in pattern '['"), "{error}");
+        assert!(error.contains(".dockerignore: syntax error in pattern '['"), "{error}");
     }
 }

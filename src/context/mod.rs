@@ -31,6 +31,11 @@ pub trait SourceTree: Send + Sync {
     /// Two paths with the same identity are hard links of one file; `None` where the file has one name only.
     fn link_identity(&self, path: &[u8]) -> io::Result<Option<(u64, u64)>>;
 
+    /// The nanoseconds of the modification time of `path`, which [`Metadata`] leaves out; `None` where the tree keeps none.
+    fn mtime_nanos(&self, _path: &[u8]) -> io::Result<Option<u32>> {
+        Ok(None)
+    }
+
     /// Why `path`, which exists where the tree comes from, is left out of the tree; `None` where nothing is left out.
     fn excluded(&self, _path: &[u8]) -> io::Result<Option<Exclusion>> {
         Ok(None)

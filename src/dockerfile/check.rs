@@ -1,15 +1,16 @@
 //! The lints that the text alone shows.
 //!
 //! Words with a `$` in them are left to the plan, which knows what they expand to; so are rules about variables,
-//! platforms and the ignore file.
+//! shells, platforms and the ignore file.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::expose;
-use super::instruction::{ArgInstruction, CommandLine, Dockerfile, Instruction, Located, Stage};
+use super::instruction::{Dockerfile, Instruction, Located, Stage};
 use super::lint::{self, Options, Rule, Warning, detail};
 use super::span::Span;
-use super::syntax::Node;
+use super::syntax::{Args, Node};
+use super::words::Word;
 
 /// What `# check=…` comments directly above instructions say, by the instruction's first line.
 pub(super) fn local_options(nodes: &[Node]) -> BTreeMap<u32, Options> {
@@ -27,17 +28,23 @@ pub(super) fn local_options(nodes: &[Node]) -> BTreeMap<u32, Options> {
     found
 }
 
-/// Finds everything; `nodes` are what `file` was read from.
+/// Finds everything; `nodes` are what `file` was read from, one for each instruction in order.
 pub(super) fn run(file: &Dockerfile, nodes: &[Node]) -> Vec<Warning> {
-    let mut check = Check { file, nodes: nodes.iter().map(|node| (node.first(), node)).collect(), found: Vec::new() };
-    check.casing();
-    check.comments();
-    check.stages();
-    let mut ends = HashMap::new();
+    let (globals, staged) = nodes.split_at(file.global_args.len());
+    let mut check = Check { file, found: Vec::new() };
+    check.casing(staged);
+    globals.iter().chain(staged).for_each(|node| check.comments(node));
+    // Whether a stage has a WORKDIR, its own or that of the stage it is made from.
+    let (mut names, mut workdirs) = (HashSet::new(), HashMap::new());
+    let mut rest = staged;
     for stage in &file.stages {
-        let end = check.instructions(stage, ends.get(stage.base.as_str()).copied().unwrap_or_default());
+        let (Some((from, after)), count) = (rest.split_first(), stage.instructions.len()) else { break };
+        let (below, next) = after.split_at(count);
+        rest = next;
+        check.stage(stage, from, &mut names);
+        let end = check.instructions(stage, below, workdirs.get(stage.base.as_str()).copied().unwrap_or_default());
         if let Some(name) = &stage.name {
-            ends.insert(name.as_str(), end);
+            workdirs.insert(name.as_str(), end);
         }
     }
     check.found.sort_by_key(|warning| warning.span.line);
@@ -46,15 +53,7 @@ pub(super) fn run(file: &Dockerfile, nodes: &[Node]) -> Vec<Warning> {
 
 struct Check<'a> {
     file: &'a Dockerfile,
-    nodes: BTreeMap<u32, &'a Node>,
     found: Vec<Warning>,
-}
-
-/// What a stage hands on to those that are made from it.
-#[derive(Clone, Copy, Default)]
-struct Inherited {
-    shell: bool,
-    workdir: bool,
 }
 
 impl<'a> Check<'a> {
@@ -69,143 +68,108 @@ impl<'a> Check<'a> {
         self.warn_at(rule, detail, span.line, span);
     }
 
-    /// The instruction's word as written.
-    fn word(&self, line: u32) -> &'a str {
-        self.nodes.get(&line).map_or("", |node| node.command.text.as_str())
-    }
-
-    /// The span of the instruction's text, or of its word alone.
-    fn command_span(&self, line: u32) -> Span {
-        self.nodes.get(&line).map_or(Span::lines(line, line), |node| node.span_of(&node.command.range))
-    }
-
     /// Instructions that are written in another case than most; ARGs above the first FROM are not looked at.
-    fn casing(&mut self) {
-        let lines: Vec<u32> = self.file.stages.iter().flat_map(lines_of).collect();
-        let is_lower = |word: &str| word == word.to_lowercase();
-        let is_upper = |word: &str| word == word.to_uppercase();
-        let lower = lines.iter().filter(|line| is_lower(self.word(**line))).count();
-        let upper = lines.iter().filter(|line| is_upper(self.word(**line))).count();
-        for line in lines {
-            let word = self.word(line);
+    fn casing(&mut self, nodes: &[Node]) {
+        let lower = nodes.iter().filter(|node| is_lower(&node.command.text)).count();
+        let upper = nodes.iter().filter(|node| is_upper(&node.command.text)).count();
+        for node in nodes {
+            let word = &node.command.text;
             let (right, casing) =
                 if lower > upper { (is_lower(word), "lowercase") } else { (is_upper(word), "uppercase") };
             if !right {
                 let detail = detail::consistent_instruction_casing(word, casing);
-                self.warn(&lint::CONSISTENT_INSTRUCTION_CASING, detail, self.command_span(line));
+                self.warn(&lint::CONSISTENT_INSTRUCTION_CASING, detail, node.span_of(&node.command.range));
             }
         }
     }
 
     /// Empty lines in instructions, and comments that describe nothing.
-    fn comments(&mut self) {
-        let nodes: Vec<&Node> = self.nodes.values().copied().collect();
-        for node in nodes {
-            if let Some(line) = node.empty_continuation() {
-                let detail = detail::no_empty_continuation();
-                self.warn_at(&lint::NO_EMPTY_CONTINUATION, detail, node.first(), Span::lines(line, line));
-            }
+    fn comments(&mut self, node: &Node) {
+        if let Some(line) = node.empty_continuation() {
+            let detail = detail::no_empty_continuation();
+            self.warn_at(&lint::NO_EMPTY_CONTINUATION, detail, node.first(), Span::lines(line, line));
         }
-        let file = self.file;
-        for stage in &file.stages {
-            if let Some(name) = &stage.name {
-                self.description("FROM", &[name], stage.span);
+        let (Some(comment), Args::Words(words)) = (node.comments.last(), &node.args) else { return };
+        let (instruction, names): (_, Vec<String>) = match (node.command.text.to_ascii_uppercase().as_str(), &words[..])
+        {
+            ("FROM", [_, _, name]) => ("FROM", vec![name.text.to_lowercase()]),
+            ("ARG", args) => {
+                let name = |word: &Word| word.text.split('=').next().unwrap_or_default().to_string();
+                ("ARG", args.iter().map(name).collect())
             }
-            for located in &stage.instructions {
-                if let Instruction::Arg(arg) = &located.value {
-                    self.description("ARG", &names(arg), located.span);
-                }
-            }
-        }
-        for located in &file.global_args {
-            self.description("ARG", &names(&located.value), located.span);
-        }
-    }
-
-    fn description(&mut self, instruction: &str, names: &[&str], span: Span) {
-        let Some(comment) = self.nodes.get(&span.line).and_then(|node| node.comments.last()) else { return };
+            _ => return,
+        };
         let described = super::directive::first_word(comment);
-        if names.is_empty() || names.contains(&described) {
+        if names.iter().any(|name| name == described) {
             return;
         }
-        let example = if let [name] = names { name } else { "<arg_key>" };
+        let example = if let [name] = names.as_slice() { name } else { "<arg_key>" };
         let detail = detail::invalid_definition_description(instruction, example);
-        self.warn(&lint::INVALID_DEFINITION_DESCRIPTION, detail, span);
+        self.warn(&lint::INVALID_DEFINITION_DESCRIPTION, detail, node.span());
     }
 
-    /// FROM lines.
-    fn stages(&mut self) {
-        let file = self.file;
-        let mut names = HashSet::new();
-        for stage in &file.stages {
-            let span = stage.span;
-            let words: Vec<String> = self.nodes.get(&span.line).map_or(Vec::new(), |node| node.words());
-            let from = self.word(span.line);
-            if let [_, keyword, name] = words.as_slice() {
-                if *name != name.to_lowercase() {
-                    self.warn(&lint::STAGE_NAME_CASING, detail::stage_name_casing(name), span);
-                }
-                let fits = (from == from.to_lowercase() && *keyword == keyword.to_lowercase())
-                    || (from == from.to_uppercase() && *keyword == keyword.to_uppercase());
-                let from_is_mixed = from != from.to_lowercase() && from != from.to_uppercase();
-                if !fits && !from_is_mixed {
-                    self.warn(&lint::FROM_AS_CASING, detail::from_as_casing(from, keyword), span);
-                }
+    /// A FROM line; `names` are those of the stages before.
+    fn stage(&mut self, stage: &'a Stage, node: &Node, names: &mut HashSet<&'a str>) {
+        let span = stage.span;
+        let from = &node.command.text;
+        if let Args::Words(words) = &node.args
+            && let [_, keyword, name] = words.as_slice()
+        {
+            if name.text != name.text.to_lowercase() {
+                self.warn(&lint::STAGE_NAME_CASING, detail::stage_name_casing(&name.text), span);
             }
-            if let Some(name) = stage.name.as_deref() {
-                if matches!(name, "scratch" | "context") {
-                    self.warn(&lint::RESERVED_STAGE_NAME, detail::reserved_stage_name(name), span);
-                }
-                if !names.insert(name) {
-                    self.warn(&lint::DUPLICATE_STAGE_NAME, detail::duplicate_stage_name(name), span);
-                }
+            let keyword = &keyword.text;
+            let fits = (is_lower(from) && is_lower(keyword)) || (is_upper(from) && is_upper(keyword));
+            if !fits && (is_lower(from) || is_upper(from)) {
+                self.warn(&lint::FROM_AS_CASING, detail::from_as_casing(from, keyword), span);
             }
-            if let Some(platform) = stage.platform.as_deref().filter(|platform| is_wrongly_constant(platform, stage)) {
-                let detail = detail::from_platform_flag_const_disallowed(platform);
-                self.warn(&lint::FROM_PLATFORM_FLAG_CONST_DISALLOWED, detail, span);
+        }
+        if let Some(name) = stage.name.as_deref() {
+            if matches!(name, "scratch" | "context") {
+                self.warn(&lint::RESERVED_STAGE_NAME, detail::reserved_stage_name(name), span);
             }
+            if !names.insert(name) {
+                self.warn(&lint::DUPLICATE_STAGE_NAME, detail::duplicate_stage_name(name), span);
+            }
+        }
+        if let Some(platform) = stage.platform.as_deref().filter(|platform| is_wrongly_constant(platform, stage)) {
+            let detail = detail::from_platform_flag_const_disallowed(platform);
+            self.warn(&lint::FROM_PLATFORM_FLAG_CONST_DISALLOWED, detail, span);
         }
     }
 
-    /// The instructions of a stage that starts as `state`; returns how it ends.
-    fn instructions(&mut self, stage: &'a Stage, mut state: Inherited) -> Inherited {
-        let mut used: BTreeMap<&'static str, u32> = BTreeMap::new();
-        for located in &stage.instructions {
-            let (span, word) = (located.span, self.word(located.span.line));
+    /// The instructions of a stage; `workdir` says whether there was a WORKDIR before, the result whether there is one now.
+    fn instructions(&mut self, stage: &'a Stage, nodes: &[Node], mut workdir: bool) -> bool {
+        let mut used: BTreeMap<&'static str, Span> = BTreeMap::new();
+        for (located, node) in stage.instructions.iter().zip(nodes) {
+            let (span, word) = (located.span, &node.command.text);
             let once = match &located.value {
                 Instruction::Cmd(_) => Some("CMD"),
                 Instruction::Entrypoint(_) => Some("ENTRYPOINT"),
                 Instruction::Healthcheck(_) => Some("HEALTHCHECK"),
                 _ => None,
             };
-            if let Some(earlier) = once.and_then(|name| used.insert(name, span.line)) {
+            if let Some(earlier) = once.and_then(|name| used.insert(name, span)) {
                 // Shown at the one that has no effect.
-                let earlier = self.nodes.get(&earlier).map_or(span, |node| node.span());
                 let detail = detail::multiple_instructions_disallowed(word);
                 self.warn_at(&lint::MULTIPLE_INSTRUCTIONS_DISALLOWED, detail, span.line, earlier);
             }
-            self.instruction(located, word, &mut state);
+            self.instruction(located, word, &mut workdir);
         }
-        state
+        workdir
     }
 
-    fn instruction(&mut self, located: &Located<Instruction>, word: &str, state: &mut Inherited) {
+    fn instruction(&mut self, located: &Located<Instruction>, word: &str, workdir: &mut bool) {
         let span = located.span;
         match &located.value {
-            Instruction::Cmd(CommandLine::Shell(_)) | Instruction::Entrypoint(CommandLine::Shell(_))
-                if !state.shell =>
-            {
-                self.warn(&lint::JSON_ARGS_RECOMMENDED, detail::json_args_recommended(word), span);
-            }
-            Instruction::Shell(_) => state.shell = true,
             Instruction::Maintainer(_) => {
                 self.warn(&lint::MAINTAINER_DEPRECATED, detail::maintainer_deprecated(), span);
             }
             Instruction::Workdir(path) => {
-                if !state.workdir && !path.contains('$') && !path.trim_start_matches(['"', '\'']).starts_with('/') {
+                if !*workdir && !path.contains('$') && !path.trim_start_matches(['"', '\'']).starts_with('/') {
                     self.warn(&lint::WORKDIR_RELATIVE_PATH, detail::workdir_relative_path(path), span);
                 }
-                state.workdir = true;
+                *workdir = true;
             }
             Instruction::Env(pairs) | Instruction::Label(pairs) => {
                 let env = matches!(located.value, Instruction::Env(_));
@@ -241,12 +205,12 @@ impl<'a> Check<'a> {
     }
 }
 
-fn lines_of(stage: &Stage) -> impl Iterator<Item = u32> {
-    std::iter::once(stage.span.line).chain(stage.instructions.iter().map(|located| located.span.line))
+fn is_lower(word: &str) -> bool {
+    !word.bytes().any(|byte| byte.is_ascii_uppercase())
 }
 
-fn names(arg: &ArgInstruction) -> Vec<&str> {
-    arg.args.iter().map(|arg| arg.name.as_str()).collect()
+fn is_upper(word: &str) -> bool {
+    !word.bytes().any(|byte| byte.is_ascii_lowercase())
 }
 
 /// A platform without a variable, in a stage whose name does not say that it is for that platform.

@@ -125,7 +125,7 @@ pub enum ParseErrorKind {
         instruction: &'static str,
     },
     /// No such flag.
-    #[error("unknown flag: --{name} (not a flag of {instruction})")]
+    #[error("unknown flag: --{name}: {instruction} has none of that name")]
     UnknownFlag {
         /// Its name.
         name: String,

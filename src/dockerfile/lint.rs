@@ -2,6 +2,7 @@
 //! what it found. [`super::check`] finds what the text alone shows; the plan finds the rest.
 
 use super::span::Span;
+use super::suggest;
 use super::value::boolean;
 
 /// A warning; never stops a build unless `# check=error=true`.
@@ -35,6 +36,23 @@ pub struct Rule {
     pub experimental: bool,
     /// Concerns instructions of stages that are built, not the file as such.
     pub built_stages_only: bool,
+}
+
+impl Rule {
+    /// BuildKit's page about it.
+    pub fn url(&self) -> String {
+        let mut kebab = String::with_capacity(self.name.len() + 6);
+        let bytes = self.name.as_bytes();
+        for (at, byte) in bytes.iter().enumerate() {
+            let after_small = at > 0 && bytes[at - 1].is_ascii_lowercase();
+            let ends_acronym = at > 0 && bytes.get(at + 1).is_some_and(u8::is_ascii_lowercase);
+            if byte.is_ascii_uppercase() && (after_small || ends_acronym) {
+                kebab.push('-');
+            }
+            kebab.push(byte.to_ascii_lowercase().into());
+        }
+        format!("https://docs.docker.com/go/dockerfile/rule/{kebab}/")
+    }
 }
 
 /// Everything that a rule is, in one line each.
@@ -124,7 +142,7 @@ pub fn rule(name: &str) -> Option<&'static Rule> {
 
 /// How each rule words what it found.
 pub mod detail {
-    fn did_you_mean(near: Option<String>) -> String {
+    pub(super) fn did_you_mean(near: Option<String>) -> String {
         near.map(|near| format!(" (did you mean {near}?)")).unwrap_or_default()
     }
 
@@ -300,11 +318,16 @@ pub struct Options {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OptionsError {
     /// Neither `skip=`, `experimental=` nor `error=`.
-    #[error("invalid check option {0:?}: expected skip=, experimental= or error=")]
+    #[error("invalid check option {0:?}: expected skip=, experimental= or error={near}", near = near_option(.0))]
     Unknown(String),
     /// `error=` of something else than a truth value.
     #[error("failed to parse check option {0:?}: expected true or false")]
     NotBoolean(String),
+}
+
+fn near_option(part: &str) -> String {
+    let key = part.split_once('=').map_or(part, |(key, _)| key).trim();
+    detail::did_you_mean(suggest::nearest(key, ["skip", "experimental", "error"]).map(str::to_string))
 }
 
 impl Options {
@@ -331,6 +354,22 @@ impl Options {
         Ok(options)
     }
 
+    /// What is said of names in `skip=` and `experimental=` that are no rule's; BuildKit passes over them in silence.
+    pub fn unknown_rules(&self) -> Vec<String> {
+        let named = [&self.skip, &self.experimental].into_iter().flat_map(|selection| match selection {
+            Selection::Some(names) => names.as_slice(),
+            Selection::All => &[],
+        });
+        let unknown = named.filter(|name| !name.is_empty() && rule(name).is_none());
+        let words = |name: &String| {
+            let near = suggest::nearest_ignoring_case(name, RULES.iter().map(|rule| rule.name));
+            let near = near.and_then(|near| RULES.iter().find(|rule| rule.name.eq_ignore_ascii_case(&near)));
+            let near = near.or(RULES.iter().find(|rule| rule.name.eq_ignore_ascii_case(name)));
+            format!("there is no check named {name}{}", detail::did_you_mean(near.map(|rule| rule.name.to_string())))
+        };
+        unknown.map(words).collect()
+    }
+
     /// Whether warnings of `name` are wanted.
     pub fn wants(&self, name: &str) -> bool {
         if rule(name).is_some_and(|rule| rule.experimental) && self.experimental.has(name) {
@@ -353,6 +392,13 @@ mod tests {
     }
 
     #[test]
+    fn a_rule_has_a_page() {
+        let page = |rule: &Rule| rule.url().split('/').rev().nth(1).map(str::to_string);
+        assert_eq!(page(&JSON_ARGS_RECOMMENDED).as_deref(), Some("json-args-recommended"));
+        assert_eq!(page(&FROM_AS_CASING).as_deref(), Some("from-as-casing"));
+    }
+
+    #[test]
     fn reads_options() {
         let options = Options::parse("skip=JSONArgsRecommended, UndefinedVar;error=true").expect("valid");
         assert!(options.error);
@@ -363,6 +409,15 @@ mod tests {
         assert!(!options.wants("StageNameCasing"));
         assert!(options.wants("InvalidDefinitionDescription"));
         assert_eq!(Options::parse(" "), Ok(Options::default()));
+        let options = Options::parse("skip=UndefinedVars,undefinedvar,Nonsense,StageNameCasing").expect("valid");
+        assert_eq!(
+            options.unknown_rules(),
+            [
+                "there is no check named UndefinedVars (did you mean UndefinedVar?)",
+                "there is no check named undefinedvar (did you mean UndefinedVar?)",
+                "there is no check named Nonsense"
+            ]
+        );
         assert!(Options::parse("skip").is_err());
         assert!(Options::parse("skp=all").is_err());
         assert!(Options::parse("error=maybe").is_err());

@@ -92,16 +92,6 @@ impl Node {
         self.line.span(range.start, range.end)
     }
 
-    /// The arguments as plain words; none where they are pairs or a trigger.
-    pub fn words(&self) -> Vec<String> {
-        match &self.args {
-            Args::Words(words) => words.iter().map(|word| word.text.clone()).collect(),
-            Args::Json(strings, _) => strings.clone(),
-            Args::Typed(kind, _) => vec![kind.text.clone()],
-            Args::Pairs(_) | Args::Trigger(_) => Vec::new(),
-        }
-    }
-
     /// Last line before the here-documents, where there was an empty line inside the logical line.
     pub fn empty_continuation(&self) -> Option<u32> {
         self.line.empty_continuation.then_some(self.line.last)

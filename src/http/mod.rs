@@ -23,9 +23,9 @@ mod body;
 mod client;
 mod error;
 mod retry;
-mod secret;
 mod tls;
 
+pub use crate::secret::Secret;
 pub use address::{Address, authority, is_loopback};
 pub use body::{Body, BodyReader, Open};
 pub use client::{Http, Proxies, Request, Response, Settings, Timeouts};
@@ -33,5 +33,4 @@ pub use error::{Fault, HttpError};
 pub use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 pub use reqwest::{Method, StatusCode, Url};
 pub use retry::{AsHttp, Backoff, RetryPolicy};
-pub use secret::Secret;
 pub use tls::{SYSTEM_BUNDLES, TlsError, TlsSettings};

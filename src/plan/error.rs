@@ -5,6 +5,7 @@ use crate::dockerfile::ParseError;
 use crate::dockerfile::expand::ExpandError;
 use crate::dockerfile::expose::ExposeError;
 use crate::dockerfile::git_ref::GitRefError;
+use crate::dockerfile::lint::OptionsError;
 use crate::dockerfile::mount::MountError;
 use crate::dockerfile::span::Span;
 use crate::oci::platform::PlatformError;
@@ -65,6 +66,9 @@ pub enum PlanErrorKind {
         /// A variable of nearly that name.
         suggestion: Option<String>,
     },
+    /// `# check=` or `BUILDKIT_DOCKERFILE_CHECK` cannot be read.
+    #[error(transparent)]
+    Check(#[from] OptionsError),
     /// A word that cannot be expanded.
     #[error(transparent)]
     Expand(#[from] ExpandError),
@@ -74,7 +78,7 @@ pub enum PlanErrorKind {
     )]
     VariableInFrom,
     /// `COPY --from=7` with fewer stages.
-    #[error("invalid stage index {index} (the Dockerfile has {stages} stages, counted from 0)")]
+    #[error("invalid stage index {index} (the Dockerfile has {stages} stage{}, counted from 0)", if *stages == 1 { "" } else { "s" })]
     StageIndex {
         /// The number as written.
         index: String,
@@ -106,6 +110,14 @@ pub enum PlanErrorKind {
     /// `SOURCE_DATE_EPOCH` is no number.
     #[error("invalid SOURCE_DATE_EPOCH: {0}")]
     SourceDateEpoch(String),
+    /// `SOURCE_DATE_EPOCH` names a stage that is more than `FROM scratch` and an ADD.
+    #[error("SOURCE_DATE_EPOCH={stage}: the stage does not only hold a source: unsupported {instruction} instruction")]
+    SourceDateEpochInstruction {
+        /// The stage.
+        stage: String,
+        /// What it should not hold.
+        instruction: String,
+    },
     /// `SOURCE_DATE_EPOCH` names a stage.
     #[error("SOURCE_DATE_EPOCH={0}: taking the time from a stage is not supported; give seconds since 1970")]
     SourceDateEpochStage(String),
@@ -116,11 +128,19 @@ pub enum PlanErrorKind {
     #[error("invalid mount target \"{0}\"")]
     MountTarget(String),
     /// EXPOSE
-    #[error(transparent)]
+    #[error("{0}{hint}", hint = port_hint(.0))]
     Port(#[from] ExposeError),
     /// STOPSIGNAL
-    #[error("invalid signal: {0}")]
-    Signal(String),
+    #[error("invalid signal: {name}{}", did_you_mean(.suggestion.as_deref()))]
+    Signal {
+        /// The signal.
+        name: String,
+        /// The nearest signal.
+        suggestion: Option<String>,
+    },
+    /// `# syntax=` or `BUILDKIT_SYNTAX` asks for a front end that is none of Docker's own.
+    #[error("the front end {0} cannot be run: docker/dockerfile is built in, others are programs in images")]
+    FrontEnd(String),
     /// VOLUME with an empty path.
     #[error("VOLUME specified can not be an empty string")]
     EmptyVolume,
@@ -180,6 +200,13 @@ pub enum PlanErrorKind {
     /// `--checksum` of another kind.
     #[error("unsupported digest algorithm: {0}")]
     ChecksumAlgorithm(String),
+}
+
+fn port_hint(error: &ExposeError) -> &'static str {
+    match error {
+        ExposeError::Protocol { .. } => " (expected tcp, udp or sctp)",
+        _ => "",
+    }
 }
 
 impl PlanErrorKind {

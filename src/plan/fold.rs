@@ -5,7 +5,7 @@ use super::model::{
     Base, ImageSource, PlannedImage, PlannedStage, StageIndex, Step, StepKind, TreeSource, WorkdirStep,
 };
 use super::planner::{Command, Found, Planner, Source};
-use super::signal::is_signal;
+use super::signal::{self, is_signal};
 use super::state::{State, start};
 use super::text::{absolute, duration, quoted_list};
 use crate::dockerfile::expand::ExpandError;
@@ -119,6 +119,7 @@ fn fold(
         base,
         platform: fold.state.platform.clone(),
         steps: fold.steps,
+        args: fold.state.args.entries().to_vec(),
         total,
         config,
     };
@@ -131,6 +132,7 @@ impl Fold<'_, '_> {
             Instruction::Add(add) => self.add(command, add),
             Instruction::Arg(arg) => self.arg(command, arg),
             Instruction::Cmd(line) => {
+                self.recommend_json(command, line);
                 let args = self.state.with_shell(line);
                 self.metadata(command, format!("CMD {}", quoted_list(&args)));
                 self.state.config.config.cmd = Some(args).filter(|args| !args.is_empty());
@@ -140,6 +142,7 @@ impl Fold<'_, '_> {
             }
             Instruction::Copy(copy) => self.copy(command, copy),
             Instruction::Entrypoint(line) => {
+                self.recommend_json(command, line);
                 let args = self.state.with_shell(line);
                 self.metadata(command, format!("ENTRYPOINT {}", quoted_list(&args)));
                 self.state.config.config.entrypoint = Some(args).filter(|args| !args.is_empty());
@@ -175,7 +178,7 @@ impl Fold<'_, '_> {
             Instruction::Stopsignal(signal) => {
                 let signal = self.expand(command, signal)?;
                 if !is_signal(&signal) {
-                    return Err(PlanErrorKind::Signal(signal));
+                    return Err(PlanErrorKind::Signal { suggestion: signal::nearest_to(&signal), name: signal });
                 }
                 self.metadata(command, format!("STOPSIGNAL {signal}"));
                 self.state.config.config.stop_signal = Some(signal);
@@ -189,6 +192,17 @@ impl Fold<'_, '_> {
             Instruction::Volume(paths) => self.volume(command, paths),
             Instruction::Workdir(path) => self.workdir(command, path),
         }
+    }
+
+    /// Warns of CMD and ENTRYPOINT in shell form, unless a SHELL was chosen, here or by the base.
+    fn recommend_json(&mut self, command: &Command<'_>, line: &CommandLine) {
+        let chosen = self.state.config.config.shell.as_ref().is_some_and(|shell| !shell.is_empty());
+        if chosen || command.trigger || !matches!(line, CommandLine::Shell(_)) {
+            return;
+        }
+        let located = &command.instruction;
+        let word = located.original.split_whitespace().next().unwrap_or_default();
+        self.warn(&lint::JSON_ARGS_RECOMMENDED, detail::json_args_recommended(word), located.span);
     }
 
     /// Expands a word of an instruction, warning of variables that are not there.

@@ -5,7 +5,7 @@ use super::error::{PlanError, PlanErrorKind};
 use super::model::SourceDateEpoch;
 use super::options::PlanOptions;
 use super::words::Words;
-use crate::dockerfile::instruction::Dockerfile;
+use crate::dockerfile::instruction::{Dockerfile, Instruction, Stage};
 use crate::oci::Platform;
 
 /// Predefined proxy variables; usable in RUN without an ARG, in either case.
@@ -101,10 +101,18 @@ impl Globals {
         if options.named_contexts.contains_key(value) {
             return Ok(Some(SourceDateEpoch::NamedContext(value.to_string())));
         }
-        if dockerfile.stages.iter().any(|stage| stage.name.as_deref() == Some(&value.to_lowercase())) {
-            return Err(PlanErrorKind::SourceDateEpochStage(value.to_string()));
-        }
-        Err(PlanErrorKind::SourceDateEpoch(value.to_string()))
+        let named = |stage: &&Stage| stage.name.as_deref() == Some(&value.to_lowercase());
+        let Some(stage) = dockerfile.stages.iter().find(named) else {
+            return Err(PlanErrorKind::SourceDateEpoch(value.to_string()));
+        };
+        let source = |instruction: &Instruction| matches!(instruction, Instruction::Arg(_) | Instruction::Add(_));
+        Err(match stage.instructions.iter().find(|located| !source(&located.value)) {
+            Some(other) => PlanErrorKind::SourceDateEpochInstruction {
+                stage: value.to_string(),
+                instruction: other.original.split_whitespace().next().unwrap_or_default().to_ascii_uppercase(),
+            },
+            None => PlanErrorKind::SourceDateEpochStage(value.to_string()),
+        })
     }
 }
 

@@ -17,6 +17,7 @@ mod lint;
 mod model;
 mod mount;
 mod options;
+mod place;
 mod planner;
 mod run;
 mod signal;
@@ -26,6 +27,7 @@ mod words;
 
 pub use crate::dockerfile::mount::Sharing;
 pub use error::{PlanError, PlanErrorKind};
+pub use lint::{check_front_end, lint_options};
 pub use model::*;
 pub use mount::{Mount, MountKind};
 pub use options::{BaseImage, ImageRequest, NamedContext, PlanOptions};

@@ -12,6 +12,8 @@ pub struct BuildPlan {
     pub stages: Vec<PlannedStage>,
     /// The stage that becomes the image.
     pub target: StageIndex,
+    /// The global ARGs and their values.
+    pub global_args: Vec<(String, Option<String>)>,
     /// What the planner has to say; the parser's own warnings are in the `Dockerfile`.
     pub warnings: Vec<Warning>,
     /// `SOURCE_DATE_EPOCH`, given as a build argument or as the default of a global ARG.
@@ -57,6 +59,8 @@ pub struct PlannedStage {
     pub platform: Platform,
     /// Steps in order, fired ONBUILD triggers included.
     pub steps: Vec<Step>,
+    /// Arguments that are declared at its end, each once, those of the stages it is made from first.
+    pub args: Vec<(String, Option<String>)>,
     /// How many numbers progress counts in this stage (a base image counts one, metadata steps none).
     pub total: usize,
     /// The stage's final config: `config` complete, `history` the base's entries and then one a step, the steps' without

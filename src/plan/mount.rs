@@ -14,6 +14,17 @@ pub struct Mount {
     pub kind: MountKind,
 }
 
+impl Mount {
+    /// The tree that it reads.
+    pub fn tree(&self) -> Option<&TreeSource> {
+        match &self.kind {
+            MountKind::Bind { from, .. } => Some(from),
+            MountKind::Cache { seed, .. } => seed.as_ref(),
+            MountKind::Tmpfs { .. } | MountKind::Secret { .. } | MountKind::Ssh { .. } => None,
+        }
+    }
+}
+
 /// What a mount gives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MountKind {
@@ -32,8 +43,10 @@ pub enum MountKind {
         id: String,
         /// `sharing=`
         sharing: Sharing,
-        /// What the cache starts with, and the path below it; `None` for an empty directory.
-        seed: Option<(TreeSource, String)>,
+        /// The tree that the cache starts with; `None` for an empty directory.
+        seed: Option<TreeSource>,
+        /// `source=`, absolute and clean: path below the seed, or below the cache where it has none.
+        source: String,
         /// Owner of the directory when it is made.
         uid: u32,
         /// Group of the directory when it is made.
@@ -106,7 +119,8 @@ pub(super) fn resolve(
             MountKind::Cache {
                 id: namespace.map(|ns| format!("{ns}/{id}")).unwrap_or(id),
                 sharing: mount.sharing.unwrap_or(Sharing::Shared),
-                seed: from.map(|tree| (tree, source)),
+                seed: from,
+                source,
                 uid,
                 gid,
                 mode: mount.mode.unwrap_or(0o755),

@@ -179,7 +179,9 @@ impl<'a> Planner<'a> {
         let (stages, target) = fold::stages(&mut self)?;
         // A comment above an instruction may turn a rule off for it.
         self.warnings.retain(|warning| !self.dockerfile.skips(warning.span.line, warning.rule));
-        Ok(BuildPlan { stages, target, warnings: self.warnings, source_date_epoch: self.epoch })
+        let names = self.dockerfile.global_args.iter().flat_map(|located| &located.value.args);
+        let global_args = names.map(|arg| (arg.name.clone(), self.globals.env.get(&arg.name).cloned())).collect();
+        Ok(BuildPlan { stages, target, global_args, warnings: self.warnings, source_date_epoch: self.epoch })
     }
 
     fn find_target(&self) -> Result<usize, PlanErrorKind> {

@@ -1,5 +1,7 @@
 //! STOPSIGNAL: the names and numbers that Docker accepts.
 
+use crate::dockerfile::suggest::nearest;
+
 /// Names without `SIG`, but for the real-time ones.
 const NAMES: &[&str] = &[
     "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL", "PIPE", "POLL",
@@ -20,6 +22,14 @@ pub(super) fn is_signal(text: &str) -> bool {
     NAMES.contains(&name)
         || name.strip_prefix("RTMIN+").is_some_and(|rest| offset(rest, 15))
         || name.strip_prefix("RTMAX-").is_some_and(|rest| offset(rest, 14))
+}
+
+/// The name that was probably meant.
+pub(super) fn nearest_to(text: &str) -> Option<String> {
+    let upper = text.to_uppercase();
+    let prefix = if upper.starts_with("SIG") { "SIG" } else { "" };
+    let near = nearest(upper.strip_prefix(prefix).unwrap_or(&upper), NAMES.iter().copied())?;
+    Some(format!("{prefix}{near}"))
 }
 
 #[cfg(test)]

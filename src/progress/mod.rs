@@ -30,6 +30,8 @@ pub enum Outcome {
     Cached(String),
     /// It failed; the error itself travels by `Result`.
     Failed,
+    /// It was ended because another one failed.
+    Cancelled,
 }
 
 /// One event.

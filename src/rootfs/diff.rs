@@ -4,7 +4,8 @@
 //! directory above a change. What equals the parent in metadata and bytes is dropped, so the layer depends on the two trees
 //! and not on how the second came about. The rules, as BuildKit has them:
 //!
-//! * Whatever differs in kind, mode, owner, attributes, size, modification time (whole seconds) or bytes is listed.
+//! * Whatever differs in kind, mode, owner, attributes, size, modification time or bytes is listed. Layers hold whole seconds;
+//!   here nanoseconds count, so that what was written again is listed whether or not a second has passed.
 //! * A directory's own time does not count; its ancestors are listed with whatever is listed, the root never is.
 //! * Deletions are explicit whiteouts, one for each name that the parent has there; an opaque directory becomes those, too.
 //! * Names of one inode become hard links, and are listed together if any of them changed.
@@ -220,6 +221,7 @@ impl<W: Write> Differ<'_, W> {
             return Ok(self.layer.hardlink(path, &first)?);
         }
         if old.is_some_and(|old| old == node.meta)
+            && self.same_nanos(path, node.nanos)?
             && self.same_bytes(path, node.file.as_mut())?
             && self.same_names(path, node.links)?
         {
@@ -283,6 +285,11 @@ impl<W: Write> Differ<'_, W> {
 
     fn is_excluded(&self, path: &[u8]) -> bool {
         self.exclude.iter().any(|at| path.strip_prefix(*at).is_some_and(|rest| rest.is_empty() || rest[0] == b'/'))
+    }
+
+    fn same_nanos(&self, path: &[u8], nanos: u32) -> Result<bool, DiffError> {
+        let before = self.parent.mtime_nanos(path);
+        Ok(before.map_err(|source| DiffError::Parent { path: path.to_vec(), source })?.is_none_or(|n| n == nanos))
     }
 
     fn identity(&self, path: &[u8]) -> Result<Option<(u64, u64)>, DiffError> {

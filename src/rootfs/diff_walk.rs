@@ -163,6 +163,8 @@ pub(super) fn list(fd: &OwnedFd) -> Result<Vec<Name>, Errno> {
 pub(super) struct Node {
     /// Its metadata, overrides honoured, attributes of overlayfs and of ours left out.
     pub meta: Metadata,
+    /// Nanoseconds of its modification time.
+    pub nanos: u32,
     /// Device and inode, where it has more than one name.
     pub links: Option<(u64, u64)>,
     /// Open for reading: regular files and directories.
@@ -209,7 +211,7 @@ pub(super) fn look(walk: &Walk, name: &[u8], owners: &Owners) -> Result<Node, Di
     let file = file.filter(|_| matches!(meta.kind, Kind::File { .. } | Kind::Dir));
     let opaque = is_dir && xattrs::is_opaque(dir, name).map_err(|error| walk.error(error))?;
     let links = (!is_dir && stat.st_nlink > 1).then(|| id(&stat));
-    Ok(Node { meta, links, file, opaque })
+    Ok(Node { meta, nanos: stat.st_mtime_nsec as u32, links, file, opaque })
 }
 
 fn major(stat: &Stat) -> u32 {

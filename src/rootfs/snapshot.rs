@@ -9,7 +9,7 @@ use super::diff::{DiffError, LeftOut, diff};
 use super::layer::{LayerError, LayerOptions, LayerWriter};
 use super::unpack::{UnpackError, unpack};
 use super::view::LayerView;
-use crate::oci::{ChainId, DiffId, Layer};
+use crate::oci::{ChainId, DiffId, Digest, Layer};
 use crate::sandbox::Root;
 use crate::store::{BlobWriter, StagedLayer, Store, StoreError, TempDir};
 use std::collections::{HashMap, HashSet};
@@ -57,19 +57,26 @@ pub enum SnapshotError {
 #[derive(Debug)]
 pub struct Snapshotter {
     store: Store,
-    /// One lock a chain, so that two stages with one base do not unpack it twice.
-    unpacking: Mutex<HashMap<ChainId, Arc<Mutex<()>>>>,
+    /// One lock a blob and a chain, so that two stages with one base fetch and unpack it once.
+    locks: Mutex<HashMap<Digest, Arc<Mutex<()>>>>,
 }
 
 impl Snapshotter {
     /// Keeps trees in `store`.
     pub fn new(store: Store) -> Self {
-        Snapshotter { store, unpacking: Mutex::default() }
+        Snapshotter { store, locks: Mutex::default() }
     }
 
     /// The tree of `stack` (bottom first), to be read. Fetches and unpacks what is missing.
     pub fn view(&self, stack: &[Layer], fetch: &Fetch) -> Result<LayerView, SnapshotError> {
         Ok(top_first(&self.unpacked(stack, fetch)?)?)
+    }
+
+    /// Directories of the unpacked layers of `stack`, top first, to be mounted. Fetches and unpacks what is missing.
+    pub fn lowers(&self, stack: &[Layer], fetch: &Fetch) -> Result<Vec<PathBuf>, SnapshotError> {
+        let mut dirs = self.unpacked(stack, fetch)?;
+        dirs.reverse();
+        Ok(dirs)
     }
 
     /// An empty upper directory over the tree of `stack`. Fetches and unpacks what is missing.
@@ -101,28 +108,46 @@ impl Snapshotter {
                     }
                 });
             }
-            let mut dirs = Vec::with_capacity(stack.len());
-            for (index, layer) in stack.iter().enumerate() {
-                if missing.contains(&index) {
-                    arrivals.wait(index)?;
-                }
-                let dir = self.unpack_layer(layer, &chains[index], &dirs);
-                dirs.push(dir.inspect_err(|_| next.store(missing.len(), Ordering::SeqCst))?);
-            }
-            Ok(dirs)
+            let result = self.unpack_in_order(stack, &chains, |index| match missing.contains(&index) {
+                true => arrivals.wait(index),
+                false => Ok(()),
+            });
+            // After a failure the fetchers have nothing left to do.
+            next.store(missing.len(), Ordering::SeqCst);
+            result
         })
     }
 
+    /// Unpacks what is not unpacked, bottom first; `wait` returns when the blob of a layer has come.
+    fn unpack_in_order(
+        &self,
+        stack: &[Layer],
+        chains: &[ChainId],
+        wait: impl Fn(usize) -> Result<(), SnapshotError>,
+    ) -> Result<Vec<PathBuf>, SnapshotError> {
+        let mut dirs = Vec::with_capacity(stack.len());
+        for (index, layer) in stack.iter().enumerate() {
+            wait(index)?;
+            dirs.push(self.unpack_layer(layer, &chains[index], &dirs)?);
+        }
+        Ok(dirs)
+    }
+
     fn ensure_blob(&self, layer: &Layer, fetch: &Fetch) -> Result<(), SnapshotError> {
+        let lock = self.lock(&layer.digest);
+        let _held = lock.lock().unwrap_or_else(PoisonError::into_inner);
         match self.store.has_blob(&layer.digest)? {
             Some(_) => Ok(()),
             None => fetch(layer).map_err(SnapshotError::Fetch),
         }
     }
 
+    fn lock(&self, digest: &Digest) -> Arc<Mutex<()>> {
+        self.locks.lock().unwrap_or_else(PoisonError::into_inner).entry(digest.clone()).or_default().clone()
+    }
+
     fn unpack_layer(&self, layer: &Layer, chain: &ChainId, below: &[PathBuf]) -> Result<PathBuf, SnapshotError> {
-        let lock =
-            self.unpacking.lock().unwrap_or_else(PoisonError::into_inner).entry(chain.clone()).or_default().clone();
+        let lock = self.lock(chain.digest());
         let _held = lock.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(dir) = self.store.layer_dir(chain) {
             return Ok(dir);

@@ -318,6 +318,12 @@ impl SourceTree for LayerView {
         let linked = hit.stat.st_nlink > 1 && FileType::from_raw_mode(hit.stat.st_mode) != FileType::Directory;
         Ok(linked.then_some((hit.stat.st_dev, hit.stat.st_ino)))
     }
+
+    fn mtime_nanos(&self, path: &[u8]) -> io::Result<Option<u32>> {
+        check(path)?;
+        let hit = if path.is_empty() { None } else { self.find(path)? };
+        Ok(hit.map(|hit| hit.stat.st_mtime_nsec as u32))
+    }
 }
 
 fn is_whiteout(stat: &Stat) -> bool {

@@ -37,6 +37,9 @@ pub enum SandboxError {
         /// The error.
         source: io::Error,
     },
+    /// The command was killed because [`super::Sandbox::stop`] was called.
+    #[error("the command was stopped")]
+    Stopped,
     /// A helper process ended before its work was done; out of memory is the usual cause.
     #[error("the sandbox's {role} process ended early: {exit}")]
     Lost {
@@ -130,6 +133,19 @@ pub enum Failure {
         /// The ids that are mapped.
         mapped: String,
     },
+    /// A file or directory is to belong to ids that are not in the id map.
+    #[error(
+        "cannot give {path} to {uid}:{gid}: these ids are not in the id map. \
+         Grant this user a range in /etc/subuid and /etc/subgid and install newuidmap (package uidmap), or run dockless as root"
+    )]
+    OwnerNotMapped {
+        /// What was to be given, in the image.
+        path: String,
+        /// The owner.
+        uid: u32,
+        /// The group.
+        gid: u32,
+    },
     /// The program is in none of the directories of PATH.
     #[error("exec: {program:?}: executable file not found in $PATH")]
     ProgramNotFound {
@@ -184,6 +200,8 @@ pub enum Step {
     WorkingDirectory,
     ReadUsers,
     Capabilities,
+    Limit,
+    Owner,
     Signals,
     Wait,
     ReplaceDirectory,
@@ -225,6 +243,8 @@ impl fmt::Display for Step {
             Step::WorkingDirectory => "change to the working directory",
             Step::ReadUsers => "read the image's",
             Step::Capabilities => "drop capabilities",
+            Step::Limit => "set the limit",
+            Step::Owner => "give an owner to",
             Step::Signals => "block signals",
             Step::Wait => "wait for the command",
             Step::Unmount => "clear away",

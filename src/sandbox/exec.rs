@@ -11,6 +11,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets, Gid, Uid};
 
 use super::error::{During, Failure, Step};
 use super::idmap::{self, IdRange};
+use super::limits::Limit;
 use super::spec::RunSpec;
 use super::users::{self, User};
 use crate::sys;
@@ -37,8 +38,7 @@ const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::KILL)
     .union(CapabilitySet::AUDIT_WRITE);
 
-/// A command made ready, in the root, before the process for it is forked.
-#[derive(Debug)]
+/// A command made ready, in the root, before the process for it is forked. Not `Debug`: its environment may hold secrets.
 pub(super) struct Prepared {
     user: User,
     set_groups: bool,
@@ -48,6 +48,7 @@ pub(super) struct Prepared {
     args: Vec<CString>,
     env: Vec<CString>,
     cwd: PathBuf,
+    limits: Vec<Limit>,
 }
 
 /// Which ids this namespace has: to be read before the root changes.
@@ -67,6 +68,14 @@ impl Ids {
             gids: idmap::parse_map(&read("/proc/self/gid_map")?),
             set_groups: read("/proc/self/setgroups")?.trim() == "allow",
         })
+    }
+
+    /// Whether `path` can be given to these ids.
+    pub(super) fn check_owner(&self, path: &Path, uid: u32, gid: u32) -> Result<(), Failure> {
+        match idmap::contains(&self.uids, uid) && idmap::contains(&self.gids, gid) {
+            true => Ok(()),
+            false => Err(Failure::OwnerNotMapped { path: path.display().to_string(), uid, gid }),
+        }
     }
 
     fn check(&self, user: &User) -> Result<(), Failure> {
@@ -104,6 +113,10 @@ impl Prepared {
         let user = users::lookup(&read_small("/etc/passwd")?, &read_small("/etc/group")?, &spec.user)?;
         ids.check(&user)?;
         let mut env = spec.env.clone();
+        for (name, value) in &spec.secret_env {
+            env.retain(|(known, _)| known != name.as_str());
+            env.push((name.into(), OsString::from_vec(value.expose().to_vec())));
+        }
         let missing = |env: &[(OsString, OsString)], name: &str| env.iter().all(|(key, _)| key != name);
         if missing(&env, "PATH") {
             env.insert(0, ("PATH".into(), DEFAULT_PATH.into()));
@@ -129,6 +142,7 @@ impl Prepared {
             candidates,
             args: spec.args.iter().map(|arg| c_string(arg.clone(), "an argument")).collect::<Result<_, _>>()?,
             env: env.iter().map(assign).collect::<Result<_, _>>()?,
+            limits: spec.limits.clone(),
             cwd: Path::new("/").join(&spec.cwd),
             user,
         })
@@ -149,6 +163,9 @@ impl Prepared {
 
     fn become_user(&self) -> Result<(), Failure> {
         rustix::process::umask(Mode::from_raw_mode(0o022));
+        for limit in &self.limits {
+            limit.apply()?;
+        }
         rustix::process::chdir(&self.cwd).during_at(Step::WorkingDirectory, &self.cwd)?;
         for number in 0..63 {
             let capability = CapabilitySet::from_bits_retain(1 << number);

@@ -22,6 +22,7 @@ use super::enter::die_with_parent;
 use super::error::{During, Failure, Namespaces, Step};
 use super::exec::{Ids, Prepared};
 use super::mounts::{self, MountedRoot, Targets};
+use super::sources::Sources;
 use super::spec::{Network, RunSpec, Stdio};
 use super::target::Stubs;
 use super::wire::Control;
@@ -81,11 +82,13 @@ fn run_job(control: &Control) -> Result<(), Failure> {
     mounts::write_own_files(&root, spec)?;
     let tree = root.open()?;
     let mut stubs = Stubs::default();
-    let place = Place { root, ids };
-    let done = Targets::prepare(&mut stubs, tree.as_fd(), spec)
+    let sources = Sources::prepare(&root, spec, &ids)?;
+    let place = Place { root, ids, sources };
+    let done = Targets::prepare(&mut stubs, tree.as_fd(), spec, &place.sources)
         .and_then(|targets| run_inner(control, &job, &place, &targets, fds, &signals));
     stubs.remove(tree.as_fd())?;
     drop(tree);
+    place.sources.unmount(spec)?;
     place.root.unmount(&job.spec.root)?;
     done
 }
@@ -94,6 +97,7 @@ fn run_job(control: &Control) -> Result<(), Failure> {
 struct Place {
     root: MountedRoot,
     ids: Ids,
+    sources: Sources,
 }
 
 /// Starts the second process and waits for it.
@@ -144,7 +148,7 @@ fn pid_one(
         set_child_subreaper(Some(rustix::process::getpid())).during(Step::Fork)?;
     }
     sys::unshare(UnshareFlags::NEWNS).during(Step::Unshare(Namespaces::Mount))?;
-    mounts::mount_all(&place.root, targets, proc, &job.spec)?;
+    mounts::mount_all(&place.root, targets, proc, &job.spec, &place.sources)?;
     change_root(&place.root)?;
     let prepared = Prepared::new(&job.spec, &place.ids)?;
     prepared.make_cwd()?;

@@ -18,6 +18,7 @@ use rustix::mount::{
 
 use super::error::{During, Failure, Step};
 use super::idmap;
+use super::sources::Sources;
 use super::spec::{Mount, MountSource, Root, RunSpec};
 use super::target::{Kind, Stubs, open_place};
 use crate::sys;
@@ -57,6 +58,8 @@ pub(super) fn place(path: &Path) -> Result<OwnedFd, Failure> {
 /// A new file system, not attached anywhere yet.
 fn new_mount(kind: &str, options: &[(&str, &str)], attributes: MountAttrFlags) -> Result<OwnedFd, Errno> {
     let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    // What mount(8) shows first; without it that is `none`.
+    fsconfig_set_string(context.as_fd(), "source", kind)?;
     for (key, value) in options {
         fsconfig_set_string(context.as_fd(), *key, *value)?;
     }
@@ -109,7 +112,7 @@ impl MountedRoot {
                     empty = place(&dir)?;
                     lowers.push(&empty);
                 }
-                mount_overlay(&lowers, upper, work, &path).during_at(Step::MountOverlay, &scratch)?;
+                mount_overlay(&lowers, Some((upper, work)), &path).during_at(Step::MountOverlay, &scratch)?;
             }
         }
         Ok(MountedRoot { scratch, path })
@@ -168,13 +171,16 @@ pub(super) fn mount_tmpfs_at(at: &OwnedFd, name: &Path) -> Result<(), Failure> {
     attach(&tmpfs, at).during_at(Step::MountTmpfs, name)
 }
 
-/// Mounts an overlay at `at`. Layers are named by their descriptors: any bytes may be in a path, and there is room for
-/// 500 of them.
-pub(super) fn mount_overlay(lowers: &[&OwnedFd], upper: &OwnedFd, work: &OwnedFd, at: &Path) -> Result<(), Errno> {
-    match overlay_by_fsconfig(lowers, upper, work) {
+/// Upper and work directory of an overlay.
+type UpperAndWork<'a> = (&'a OwnedFd, &'a OwnedFd);
+
+/// Mounts an overlay at `at`, read-only where it has no `upper`. Layers are named by their descriptors: any bytes may be in
+/// a path, and there is room for 500 of them.
+pub(super) fn mount_overlay(lowers: &[&OwnedFd], upper: Option<UpperAndWork<'_>>, at: &Path) -> Result<(), Errno> {
+    match overlay_by_fsconfig(lowers, upper) {
         Ok(overlay) => attach(&overlay, &openat(CWD, at, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?),
         // `lowerdir+` came with Linux 6.5.
-        Err(Errno::INVAL) => overlay_by_mount(lowers, upper, work, at),
+        Err(Errno::INVAL) => overlay_by_mount(lowers, upper, at),
         Err(error) => Err(error),
     }
 }
@@ -184,28 +190,31 @@ fn fd_path(fd: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
 
-fn overlay_by_fsconfig(lowers: &[&OwnedFd], upper: &OwnedFd, work: &OwnedFd) -> Result<OwnedFd, Errno> {
+fn overlay_by_fsconfig(lowers: &[&OwnedFd], upper: Option<UpperAndWork<'_>>) -> Result<OwnedFd, Errno> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     let context = context.as_fd();
     fsconfig_set_string(context, "source", "overlay")?;
     for lower in lowers {
         fsconfig_set_string(context, "lowerdir+", fd_path(lower))?;
     }
-    fsconfig_set_string(context, "upperdir", fd_path(upper))?;
-    fsconfig_set_string(context, "workdir", fd_path(work))?;
+    if let Some((upper, work)) = upper {
+        fsconfig_set_string(context, "upperdir", fd_path(upper))?;
+        fsconfig_set_string(context, "workdir", fd_path(work))?;
+        fsconfig_set_flag(context, "volatile")?;
+    }
     fsconfig_set_flag(context, "userxattr")?;
-    fsconfig_set_flag(context, "volatile")?;
     fsconfig_create(context)?;
     fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
 }
 
 /// By mount(2), whose options must fit into a page: so descriptors' numbers, relative to /proc/self/fd.
-fn overlay_by_mount(lowers: &[&OwnedFd], upper: &OwnedFd, work: &OwnedFd, at: &Path) -> Result<(), Errno> {
+fn overlay_by_mount(lowers: &[&OwnedFd], upper: Option<UpperAndWork<'_>>, at: &Path) -> Result<(), Errno> {
     use std::os::fd::AsRawFd;
     rustix::process::chdir("/proc/self/fd")?;
     let lowers: Vec<String> = lowers.iter().map(|lower| lower.as_raw_fd().to_string()).collect();
-    let (upper, work) = (upper.as_raw_fd(), work.as_raw_fd());
-    let data = format!("lowerdir={},upperdir={upper},workdir={work},userxattr,volatile\0", lowers.join(":"));
+    let upper =
+        upper.map(|(upper, work)| format!(",upperdir={},workdir={},volatile", upper.as_raw_fd(), work.as_raw_fd()));
+    let data = format!("lowerdir={}{},userxattr\0", lowers.join(":"), upper.unwrap_or_default());
     let data = std::ffi::CStr::from_bytes_with_nul(data.as_bytes()).map_err(|_| Errno::INVAL)?;
     let mounted = mount("overlay", at, "overlay", MountFlags::empty(), Some(data));
     rustix::process::chdir("/")?;
@@ -225,32 +234,32 @@ pub(super) struct Targets {
 
 impl Targets {
     /// Finds them, and makes them where the tree lacks them.
-    pub(super) fn prepare(stubs: &mut Stubs, root: BorrowedFd<'_>, spec: &RunSpec) -> Result<Targets, Failure> {
+    pub(super) fn prepare(
+        stubs: &mut Stubs,
+        root: BorrowedFd<'_>,
+        spec: &RunSpec,
+        sources: &Sources,
+    ) -> Result<Targets, Failure> {
+        let mut directory = |path: &str| stubs.prepare(root, Path::new(path), Kind::Directory);
+        let (proc, sys, dev) = (directory("/proc")?, directory("/sys")?, directory("/dev")?);
+        // Every runtime wants them, so an image that had none has them from its first RUN on, as `docker build` has it.
+        stubs.keep(&["proc", "sys", "dev"]);
         let mut prepare = |path: &Path, kind| stubs.prepare(root, path, kind);
         let targets = Targets {
-            proc: prepare(Path::new("/proc"), Kind::Directory)?,
-            sys: prepare(Path::new("/sys"), Kind::Directory)?,
-            dev: prepare(Path::new("/dev"), Kind::Directory)?,
+            proc,
+            sys,
+            dev,
             hosts: prepare(Path::new("/etc/hosts"), Kind::File)?,
             resolv: prepare(Path::new("/etc/resolv.conf"), Kind::File)?,
             mounts: spec
                 .mounts
                 .iter()
-                .map(|mount| prepare(&mount.target, kind_of(&mount.source)?))
+                .enumerate()
+                .map(|(number, mount)| prepare(&mount.target, sources.kind(number, mount)?))
                 .collect::<Result<_, _>>()?,
         };
         stubs.settle(root)?;
         Ok(targets)
-    }
-}
-
-fn kind_of(source: &MountSource) -> Result<Kind, Failure> {
-    match source {
-        MountSource::Tmpfs(_) => Ok(Kind::Directory),
-        MountSource::Bind(path) => {
-            let metadata = fs_err::metadata(path).during_at(Step::Bind, path)?;
-            Ok(if metadata.is_dir() { Kind::Directory } else { Kind::File })
-        }
     }
 }
 
@@ -289,6 +298,7 @@ pub(super) fn mount_all(
     targets: &Targets,
     proc: Option<OwnedFd>,
     spec: &RunSpec,
+    sources: &Sources,
 ) -> Result<(), Failure> {
     let fd = root.open()?;
     let mut tree = Tree { root: fd.as_fd(), finder: Stubs::default() };
@@ -301,19 +311,19 @@ pub(super) fn mount_all(
     let sys = copy_of(CWD, Path::new("/sys")).during_at(Step::MountProc, Path::new("/sys"))?;
     sys::make_mount_readonly(sys.as_fd(), true).during_at(Step::ReadOnly, Path::new("/sys"))?;
     tree.attach(&sys, &targets.sys, Kind::Directory, Step::MountProc)?;
-    mount_dev(&mut tree, &targets.dev)?;
+    mount_dev(&mut tree, &targets.dev, spec)?;
     for (name, target) in [(HOSTS, &targets.hosts), (RESOLV, &targets.resolv)] {
         let own = root.scratch.join(name);
         let copy = copy_of(CWD, &own).during_at(Step::Bind, &own)?;
         tree.attach(&copy, target, Kind::File, Step::Bind)?;
     }
-    for (mount, target) in spec.mounts.iter().zip(&targets.mounts) {
-        mount_further(&mut tree, mount, target)?;
+    for (number, target) in targets.mounts.iter().enumerate() {
+        mount_further(&mut tree, sources, number, &spec.mounts[number], target)?;
     }
     protect(&mut tree)
 }
 
-fn mount_dev(tree: &mut Tree<'_>, target: &Path) -> Result<(), Failure> {
+fn mount_dev(tree: &mut Tree<'_>, target: &Path, spec: &RunSpec) -> Result<(), Failure> {
     let dev = Path::new("/dev");
     let step = Step::MountDevices;
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_STRICTATIME;
@@ -347,9 +357,11 @@ fn mount_dev(tree: &mut Tree<'_>, target: &Path) -> Result<(), Failure> {
     let no_exec = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let pts = new_mount("devpts", &options, no_exec).during_at(step, &dev.join("pts"))?;
     inside.attach(&pts, Path::new("pts"), Kind::Directory, step)?;
-    let shm = [("mode", "1777"), ("size", "65536k")];
-    let shm = new_mount("tmpfs", &shm, no_exec | NO_DEVICES).during_at(step, &dev.join("shm"))?;
-    inside.attach(&shm, Path::new("shm"), Kind::Directory, step)?;
+    // A mount of the caller's stands in its place.
+    if spec.mounts.iter().all(|mount| mount.target != dev.join("shm")) {
+        let shm = new_shm(spec.shm_size).during_at(step, &dev.join("shm"))?;
+        inside.attach(&shm, Path::new("shm"), Kind::Directory, step)?;
+    }
     match new_mount("mqueue", &[], no_exec | NO_DEVICES) {
         Err(Errno::NODEV) => Ok(()), // a kernel without message queues
         mqueue => {
@@ -358,20 +370,37 @@ fn mount_dev(tree: &mut Tree<'_>, target: &Path) -> Result<(), Failure> {
     }
 }
 
-fn mount_further(tree: &mut Tree<'_>, wanted: &Mount, target: &Path) -> Result<(), Failure> {
+/// The tmpfs of /dev/shm. A size that was asked for comes without `noexec`, as BuildKit has it.
+fn new_shm(size: Option<u64>) -> Result<OwnedFd, Errno> {
+    let (size, attributes) = match size {
+        Some(bytes) => (bytes.to_string(), MountAttrFlags::MOUNT_ATTR_NOSUID),
+        None => ("65536k".to_string(), NO_DEVICES | MountAttrFlags::MOUNT_ATTR_NOEXEC),
+    };
+    new_mount("tmpfs", &[("mode", "1777"), ("size", &size)], attributes)
+}
+
+fn mount_further(
+    tree: &mut Tree<'_>,
+    sources: &Sources,
+    number: usize,
+    wanted: &Mount,
+    target: &Path,
+) -> Result<(), Failure> {
     let copy = match &wanted.source {
-        MountSource::Bind(path) => copy_of(CWD, path).during_at(Step::Bind, path)?,
         MountSource::Tmpfs(size) => {
             let size = size.map(|bytes| bytes.to_string());
             let options: Vec<(&str, &str)> =
                 [("mode", "1777")].into_iter().chain(size.iter().map(|size| ("size", size.as_str()))).collect();
-            new_mount("tmpfs", &options, NO_DEVICES).during_at(Step::MountTmpfs, target)?
+            // Devices cannot be made in a user namespace anyway; BuildKit has no more than this either.
+            let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID;
+            new_mount("tmpfs", &options, attributes).during_at(Step::MountTmpfs, target)?
         }
+        _ => copy_of(sources.open(number, wanted)?.as_fd(), Path::new("")).during_at(Step::Bind, target)?,
     };
     if wanted.readonly {
         sys::make_mount_readonly(copy.as_fd(), true).during_at(Step::ReadOnly, target)?;
     }
-    tree.attach(&copy, target, kind_of(&wanted.source)?, Step::Bind)
+    tree.attach(&copy, target, sources.kind(number, wanted)?, Step::Bind)
 }
 
 /// Hides and write-protects what Docker does.

@@ -77,7 +77,7 @@ fn try_overlay(dir: &Path) -> Result<(), Failure> {
         fs_err::create_dir_all(path(name)).during_at(Step::WriteFile, &path(name))?;
     }
     let [lower, upper, work] = [place(&path("lower"))?, place(&path("upper"))?, place(&path("work"))?];
-    mount_overlay(&[&lower], &upper, &work, &path("merged")).during_at(Step::MountOverlay, dir)?;
+    mount_overlay(&[&lower], Some((&upper, &work)), &path("merged")).during_at(Step::MountOverlay, dir)?;
     // Without working user xattrs the overlay mounts, but a directory that replaces a lower one gives EIO.
     let replaced = path("merged/dir");
     let works = fs_err::remove_dir(&replaced)

@@ -1,12 +1,12 @@
 //! The caller's side of running one command.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 
 use super::enter::spawn;
 use super::error::{Failure, SandboxError};
@@ -22,12 +22,24 @@ pub struct Sandbox {
     exe: PathBuf,
     /// A new /proc was refused once; it will be again.
     masked_proc: AtomicBool,
+    /// Readable once [`Sandbox::stop`] was called.
+    stop: OwnedFd,
 }
 
 impl Sandbox {
-    /// Runs commands with the help of `exe`, which is this program: `/proc/self/exe` but in tests.
-    pub fn new(exe: impl Into<PathBuf>) -> Sandbox {
-        Sandbox { exe: exe.into(), masked_proc: AtomicBool::new(false) }
+    /// Runs commands with the help of `exe`, which is this program: `/proc/self/exe` but in tests. Fails where the process
+    /// has no descriptor left.
+    pub fn new(exe: impl Into<PathBuf>) -> Result<Sandbox, SandboxError> {
+        let stop = eventfd(0, EventfdFlags::CLOEXEC);
+        let stop = stop.map_err(|errno| SandboxError::Control { role: Role::Init.name(), source: errno.into() })?;
+        Ok(Sandbox { exe: exe.into(), masked_proc: AtomicBool::new(false), stop })
+    }
+
+    /// Kills the captured commands that run, and those that are started from now on: their runs end with
+    /// [`SandboxError::Stopped`].
+    pub fn stop(&self) {
+        // Adding one to an eventfd fails only when 2^64 - 2 calls were made before; it is readable then, too.
+        let _ = rustix::io::write(&self.stop, &1u64.to_ne_bytes());
     }
 
     /// Runs a command and waits for it and everything it started. `output` gets what it writes, as it comes, unless its
@@ -64,7 +76,10 @@ impl Sandbox {
             return Err(child.lost(Role::Init));
         }
         let told = match &signals {
-            None => collect(&control, &mut child, output).map_err(lost)?,
+            None => match collect(&control, &mut child, self.stop.as_fd(), output).map_err(lost)? {
+                Collected::Told(told) => told,
+                Collected::Stopped => return Err(SandboxError::Stopped),
+            },
             Some(signals) => {
                 child.wait_forwarding(signals).map_err(lost)?;
                 last_word(&control).map_err(lost)?
@@ -87,22 +102,33 @@ impl Sandbox {
     }
 }
 
-/// Reads output and messages until all ends are closed.
+/// What came of listening to a command.
+enum Collected {
+    /// All ends are closed; the last word that counts, if there was one.
+    Told(Option<FromInit>),
+    /// Everything is to stop. The command dies with its guard.
+    Stopped,
+}
+
+/// Reads output and messages until all ends are closed, or `stop` is readable.
 fn collect(
     control: &Control,
     child: &mut child::Guard,
+    stop: BorrowedFd<'_>,
     output: &mut dyn FnMut(Stream, &[u8]),
-) -> io::Result<Option<FromInit>> {
+) -> io::Result<Collected> {
     let mut stdout = child.child().stdout.take();
     let mut stderr = child.child().stderr.take();
     let (mut told, mut talking) = (None, true);
     let mut buffer = vec![0; 64 << 10];
     while talking || stdout.is_some() || stderr.is_some() {
         let ready = {
-            let open =
-                [stdout.as_ref().map(AsFd::as_fd), stderr.as_ref().map(AsFd::as_fd), talking.then(|| control.as_fd())];
-            ready(&open)?
+            let (out, err) = (stdout.as_ref().map(AsFd::as_fd), stderr.as_ref().map(AsFd::as_fd));
+            ready(&[out, err, talking.then(|| control.as_fd()), Some(stop)])?
         };
+        if ready[3] {
+            return Ok(Collected::Stopped);
+        }
         if ready[0] && !pass_on(stdout.as_ref().map(AsFd::as_fd), Stream::Stdout, &mut buffer, output)? {
             stdout = None;
         }
@@ -116,15 +142,15 @@ fn collect(
             }
         }
     }
-    Ok(told)
+    Ok(Collected::Told(told))
 }
 
 /// Waits until at least one of the open descriptors has something.
-fn ready(open: &[Option<BorrowedFd<'_>>; 3]) -> io::Result<[bool; 3]> {
+fn ready(open: &[Option<BorrowedFd<'_>>; 4]) -> io::Result<[bool; 4]> {
     let mut fds: Vec<PollFd<'_>> = open.iter().flatten().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
     rustix::io::retry_on_intr(|| poll(&mut fds, None))?;
     let mut polled = fds.iter();
-    let mut out = [false; 3];
+    let mut out = [false; 4];
     for (ready, fd) in out.iter_mut().zip(open) {
         *ready = fd.is_some() && polled.next().is_some_and(|fd| !fd.revents().is_empty());
     }

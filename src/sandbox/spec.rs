@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::limits::Limit;
+use crate::secret::SecretBytes;
+
 /// The root file system of a command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Root {
@@ -60,8 +63,50 @@ pub struct Mount {
 pub enum MountSource {
     /// A file or directory outside, with what is mounted below it.
     Bind(#[serde(with = "path")] PathBuf),
+    /// A file or directory below a directory outside. Links on the way are followed inside that directory.
+    Below {
+        /// The directory, which may hold anything.
+        #[serde(with = "path")]
+        dir: PathBuf,
+        /// Path below it.
+        #[serde(with = "path")]
+        path: PathBuf,
+    },
+    /// A file or directory of a tree of layers.
+    Overlay {
+        /// Unpacked layers, the top one first; may be empty.
+        #[serde(with = "paths")]
+        lowers: Vec<PathBuf>,
+        /// Where writes go; without it there can be none.
+        writes: Option<Writes>,
+        /// Path below the tree's root; links on the way are followed inside the tree.
+        #[serde(with = "path")]
+        path: PathBuf,
+    },
     /// An empty tmpfs, of at most so many bytes if given.
     Tmpfs(Option<u64>),
+    /// A file in memory.
+    Secret {
+        /// What it holds.
+        content: SecretBytes,
+        /// Its owner.
+        uid: u32,
+        /// Its group.
+        gid: u32,
+        /// Its mode.
+        mode: u32,
+    },
+}
+
+/// The writable part of a mounted overlay; both directories on one file system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Writes {
+    /// Where changes go.
+    #[serde(with = "path")]
+    pub upper: PathBuf,
+    /// An empty directory.
+    #[serde(with = "path")]
+    pub work: PathBuf,
 }
 
 /// A command and all it needs.
@@ -73,6 +118,8 @@ pub struct RunSpec {
     pub args: Vec<OsString>,
     /// Its whole environment, but for PATH (Docker's default) and HOME (the user's), which are set where missing.
     pub env: Vec<(OsString, OsString)>,
+    /// Variables whose values are secrets, after those of `env`.
+    pub secret_env: Vec<(String, SecretBytes)>,
     /// Its working directory; made if it is not there.
     #[serde(with = "path")]
     pub cwd: PathBuf,
@@ -84,6 +131,10 @@ pub struct RunSpec {
     pub hosts: Vec<(String, String)>,
     /// Further mounts, made in order.
     pub mounts: Vec<Mount>,
+    /// Size of `/dev/shm` in bytes; 64 MiB if `None`.
+    pub shm_size: Option<u64>,
+    /// Resource limits; those that are not named are the caller's.
+    pub limits: Vec<Limit>,
     /// Its network.
     pub network: Network,
     /// Its standard input, output and error.
@@ -97,11 +148,14 @@ impl RunSpec {
             root,
             args: args.into_iter().map(Into::into).collect(),
             env: Vec::new(),
+            secret_env: Vec::new(),
             cwd: PathBuf::from("/"),
             user: String::new(),
             hostname: None,
             hosts: Vec::new(),
             mounts: Vec::new(),
+            shm_size: None,
+            limits: Vec::new(),
             network: Network::Host,
             stdio: Stdio::Capture,
         }

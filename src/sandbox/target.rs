@@ -115,6 +115,11 @@ impl Stubs {
         Ok(())
     }
 
+    /// Leaves the directories of these names in the root in the tree, where they were made.
+    pub(super) fn keep(&mut self, names: &[&str]) {
+        self.made.retain(|(path, _)| !names.iter().any(|name| path == Path::new(name)));
+    }
+
     /// To be called when all are made, before the command runs.
     pub(super) fn settle(&mut self, root: BorrowedFd<'_>) -> Result<(), Failure> {
         for parent in &mut self.parents {

@@ -42,7 +42,7 @@ pub fn trial_role() -> ExitCode {
     let Ok((exe, specs)) = serde_json::from_slice::<(std::path::PathBuf, Vec<RunSpec>)>(&entered.payload) else {
         return ExitCode::from(125);
     };
-    let sandbox = Sandbox::new(exe);
+    let Ok(sandbox) = Sandbox::new(exe) else { return ExitCode::from(125) };
     let results: Vec<TrialResult> = specs.iter().map(|spec| run_one(&sandbox, spec)).collect();
     let report = serde_json::to_vec(&results).map_err(std::io::Error::from);
     match report.and_then(|report| entered.report(&report)) {

@@ -14,6 +14,9 @@
 //!     boot               the boot it was written in
 //!     tree/              its files in overlayfs's format (`userxattr`)
 //!     owners             owners that `tree` cannot hold itself, see `rootfs::overrides`; often absent
+//!   caches/HEX/N/        a directory that RUN steps keep, by what it is; N is 0 but for those that want one alone
+//!     lock               held by its users, shared or exclusively
+//!     tree/              its files
 //!   records/BUCKET/HEX   a checksum line, then the bytes
 //!   tmp/PID-RANDOM/      what one open store is writing; `lock` in it is held for as long as that lasts
 //! ```
@@ -25,6 +28,7 @@
 //! - `lock` shared: everybody. Whoever deletes committed things takes it exclusively, so nothing vanishes under a build.
 //! - `commit.lock` exclusive: a change of `index.json`, or putting a layer in place. Readers need no lock: both change by
 //!   rename. Blobs and records need none: two writers of one digest write the same bytes.
+//! - `caches/HEX/N/lock`: a cache directory in use, shared or alone; alone too while it gets its first content.
 //! - `tmp/lock` exclusive: making a directory in `tmp`, and sweeping those whose own lock nobody holds any more.
 //!
 //! # Crashes
@@ -39,8 +43,10 @@
 //! - An **unpacked layer** is not synced either (syncing 20,000 files costs more than unpacking them): it counts only in
 //!   the boot that wrote it, and is unpacked again after another. Where the kernel tells no boot id, the file system is
 //!   synced before the layer is put in place.
+//! - A **cache directory** is whatever the file system kept of it: its users must bear that, as they must a killed step.
 
 mod blob;
+mod caches;
 pub mod image;
 mod layers;
 mod names;
@@ -48,6 +54,7 @@ mod records;
 mod temp;
 
 pub use blob::{BlobReader, BlobWriter};
+pub use caches::{CacheDir, CacheUse};
 pub use image::{Image, ImageError};
 pub use layers::StagedLayer;
 pub use temp::TempDir;
@@ -64,8 +71,19 @@ use std::sync::Arc;
 const FORMAT: u32 = 1;
 const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 /// What a store's root may hold; a directory with anything else in it is somebody's.
-const OWN_NAMES: &[&str] =
-    &["version", "lock", "commit.lock", "oci-layout", "index.json", "blobs", "layers", "records", "tmp", "lost+found"];
+const OWN_NAMES: &[&str] = &[
+    "version",
+    "lock",
+    "commit.lock",
+    "oci-layout",
+    "index.json",
+    "blobs",
+    "layers",
+    "caches",
+    "records",
+    "tmp",
+    "lost+found",
+];
 
 /// Why the store could not do something.
 #[derive(Debug, thiserror::Error)]
@@ -177,7 +195,7 @@ impl Store {
     pub fn open(root: &Path) -> Result<Store, StoreError> {
         prepare_root(root)?;
         let lock = lock_file(&root.join("lock"), FlockOperation::LockShared)?;
-        for dir in ["blobs/sha256", "blobs/sha512", "layers", "records", "tmp"] {
+        for dir in ["blobs/sha256", "blobs/sha512", "layers", "caches", "records", "tmp"] {
             fs::create_dir_all(root.join(dir))?;
         }
         let temp = temp::ProcessTemp::create(&root.join("tmp"))?;

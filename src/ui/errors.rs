@@ -2,7 +2,7 @@
 
 use super::diagnostic::{Diagnostic, Kind, Snippet};
 use crate::build::copy::CopyError;
-use crate::build::{BaseError, BuildError, Source, StepError};
+use crate::build::{BaseError, BuildError, MountError, Source, StepError};
 use crate::images::SaveError;
 use crate::oci::Reference;
 use crate::registry::RegistryError;
@@ -116,7 +116,8 @@ impl From<&RunError> for Diagnostic {
 /// A failed build, with the lines of the Dockerfile that it is about.
 pub fn build_failure(error: &BuildError, source: &Source) -> Box<Diagnostic> {
     let mut diagnostic = Diagnostic::from(error);
-    diagnostic.source = error.span().map(|span| Snippet { file: source.name.clone(), text: source.text.clone(), span });
+    diagnostic.source =
+        error.place(&source.text).map(|span| Snippet { file: source.name.clone(), text: source.text.clone(), span });
     Box::new(diagnostic)
 }
 
@@ -137,7 +138,7 @@ impl From<&BuildError> for Diagnostic {
             BuildError::ReadDockerfile(_) | BuildError::Context(_) | BuildError::Ignore(_) => {
                 Diagnostic::from_error(Kind::Context, error)
             }
-            BuildError::Parse(_) | BuildError::Plan(_) | BuildError::NamedContext { .. } => {
+            BuildError::Parse(_) | BuildError::Plan(_) | BuildError::NamedContext { .. } | BuildError::Lint { .. } => {
                 Diagnostic::from_error(Kind::Dockerfile, error)
             }
             BuildError::Base { source: BaseError::Registry(source), .. } => Diagnostic::from(source).wrap(error),
@@ -159,13 +160,20 @@ impl From<&StepError> for Diagnostic {
                 Diagnostic::from_error(Kind::Context, error)
             }
             StepError::Copy(_)
-            | StepError::Unsupported { .. }
+            | StepError::NotAllowed { .. }
+            | StepError::Insecure
+            | StepError::Device { .. }
             | StepError::NamedContext { .. }
             | StepError::StageFailed { .. } => Diagnostic::from_error(Kind::Dockerfile, error),
+            StepError::Mount(MountError::Secret { .. } | MountError::Ssh { .. }) => {
+                Diagnostic::from_error(Kind::Usage, error).exit(1)
+            }
             StepError::Snapshot(error) => error.into(),
             StepError::Sandbox(error) => error.into(),
             StepError::Store(error) => error.into(),
-            StepError::Platform { .. } | StepError::Layer(_) | StepError::Io(_) => environment(error),
+            StepError::Mount(_) | StepError::Platform { .. } | StepError::Layer(_) | StepError::Io(_) => {
+                environment(error)
+            }
         }
     }
 }

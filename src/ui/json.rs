@@ -28,6 +28,7 @@ pub(super) fn text(change: &Change, at: Duration) -> String {
                 Outcome::Done => ("done", None),
                 Outcome::Cached(place) => ("cached", Some(place)),
                 Outcome::Failed => ("failed", None),
+                Outcome::Cancelled => ("cancelled", None),
             };
             let seconds = elapsed.as_secs_f64();
             objects.push(json!({

@@ -11,6 +11,8 @@ mod diagnostic;
 mod errors;
 mod json;
 mod lines;
+mod lint;
+mod outline;
 mod plain;
 mod steps;
 mod table;
@@ -19,6 +21,8 @@ mod tty;
 pub use diagnostic::{Diagnostic, Kind, Snippet};
 pub use errors::{build_failure, push_failure};
 pub use lines::clean;
+pub use lint::{lint_json, lint_sarif, lint_text};
+pub use outline::{outline_json, outline_text, targets_json, targets_text};
 pub use steps::bytes;
 pub use table::table;
 

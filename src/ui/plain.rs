@@ -40,6 +40,7 @@ pub(super) fn text(change: &Change) -> String {
                 Outcome::Done => line(&mut out, &format!("#{number} DONE {time}{size}")),
                 Outcome::Cached(place) => line(&mut out, &format!("#{number} CACHED {time} {place}")),
                 Outcome::Failed => line(&mut out, &format!("#{number} ERROR {time}")),
+                Outcome::Cancelled => line(&mut out, &format!("#{number} CANCELLED {time}")),
             }
         }
     }

@@ -161,6 +161,7 @@ impl Steps {
                 let tail = step.tail.into();
                 self.failures.push(Failure { number: step.number, name: step.name.clone(), tail });
             }
+            Outcome::Cancelled => {}
         }
         Change::Ended { number: step.number, name: step.name, rest, bytes: step.bytes, outcome, elapsed }
     }

@@ -110,6 +110,7 @@ impl Board {
             Outcome::Done => format!("{:>8} {name}{size}", seconds(elapsed)),
             Outcome::Cached(_) => self.dim(&format!("{:>8} {name}", "cached")),
             Outcome::Failed => self.paint("31", &format!("{:>8} {name}", "failed")),
+            Outcome::Cancelled => format!("{:>8} {name}", "stopped"),
         }
     }
 

@@ -9,6 +9,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("dockerfile", 0),
     ("progress", 0),
     ("http", 0),
+    ("secret", 0),
     ("sys", 0),
     ("store", 1),
     ("context", 1),
@@ -25,7 +26,7 @@ const LEVELS: &[(&str, u8)] = &[
 ];
 
 /// Arrows within one level.
-const SIDEWAYS: &[(&str, &str)] = &[("http", "oci"), ("http", "progress")];
+const SIDEWAYS: &[(&str, &str)] = &[("http", "oci"), ("http", "progress"), ("http", "secret")];
 
 /// Text that only the named modules may hold, tests left out.
 const ONLY: &[(&str, &[&str], &str)] = &[

@@ -227,7 +227,7 @@ fn help_is_a_result() {
 /// Puts an image with one layer of 1.5 kB into a store and gives the ID.
 fn image(root: &Path, names: &[&str]) -> String {
     let store = Store::open(root).expect("a store");
-    let config = r#"{"architecture":"amd64","os":"linux","created":"2024-05-06T07:08:09Z","rootfs":{"type":"layers","diff_ids":[]}}"#;
+    let config = r#"{"architecture":"amd64","os":"linux","created":"2024-05-06T07:08:09Z","rootfs":{"type":"layers","diff_ids":["sha256:0000000000000000000000000000000000000000000000000000000000000000"]}}"#;
     let config_digest = store.put_blob(config.as_bytes()).expect("a config");
     let format = ImageFormat::Oci;
     let manifest = serde_json::json!({
@@ -254,8 +254,8 @@ fn images_lists_the_store() {
     let id = &id["sha256:".len()..][..12];
     let expected = format!(
         "REPOSITORY           TAG   IMAGE ID       CREATED                SIZE\n\
-         127.0.0.1:5000/app   2     {id}   2024-05-06T07:08:09Z   2.0kB\n\
-         app                  1     {id}   2024-05-06T07:08:09Z   2.0kB\n"
+         127.0.0.1:5000/app   2     {id}   2024-05-06T07:08:09Z   2.1kB\n\
+         app                  1     {id}   2024-05-06T07:08:09Z   2.1kB\n"
     );
     run.gives(0, &expected, "");
 

@@ -710,3 +710,23 @@ fn many_files_hash_the_same_by_any_number_of_threads() {
     let changes: Changes = copy(&request, &context, &EmptyTree, dir.path()).unwrap();
     assert_eq!(changes.iter().count(), 500);
 }
+
+#[test]
+fn what_is_there_already_is_no_change_names_of_one_file_included() {
+    let (dir, context) = context_of(&[("d/a", "A"), ("b", "B")]);
+    fs::hard_link(dir.path().join("d/a"), dir.path().join("d/z")).unwrap();
+    let (other, before) = context_of(&[]);
+    let request = CopyRequest { sources: &strings(&["."]), dest: "/", ..PLAIN };
+    let paths = |dest: &dyn SourceTree| -> Vec<String> {
+        let changes = copy(&request, &context, dest, other.path()).unwrap();
+        changes.iter().map(|(path, _)| String::from_utf8_lossy(path).into_owned()).collect()
+    };
+    assert_eq!(paths(&before), ["b", "d", "d/a", "d/z"]);
+    assert_eq!(paths(&context), [""; 0]);
+    // Two files of the same content are not two names of one.
+    let (apart, two) = context_of(&[("d/a", "A"), ("b", "B")]);
+    fs::write(apart.path().join("d/z"), "A").unwrap();
+    set_times(apart.path(), b"", &[]);
+    set_times(dir.path(), b"", &[]);
+    assert_eq!(paths(&two), ["d", "d/a", "d/z"]);
+}

@@ -2,12 +2,15 @@
 
 mod architecture;
 mod build;
+mod check;
 mod cli;
 mod conformance;
 mod copy;
 mod dockerfile;
+mod errors;
 mod images;
 mod layer;
+mod mounts;
 mod plan;
 mod registry;
 mod sandbox;

@@ -22,7 +22,7 @@ impl Tree {
         let dir = tempfile::tempdir().unwrap();
         fs_err::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
         let tree = Tree { dir };
-        for name in ["base/bin", "base/etc", "base/tmp", "base/root"] {
+        for name in ["base/bin", "base/etc", "base/tmp", "base/root", "base/proc", "base/sys", "base/dev"] {
             fs_err::create_dir_all(tree.path(name)).unwrap();
         }
         fs_err::copy("/usr/bin/busybox", tree.path("base/bin/busybox")).unwrap();
@@ -176,7 +176,7 @@ fn runs_in_a_directory_in_place() {
     let spec = RunSpec::new(Root::Dir(tree.path("base")), ["/bin/sh", "-c", "echo x > /new; cat /etc/hosts > /hosts"]);
     assert_eq!(stdout(spec), "");
     assert_eq!(fs_err::read(tree.path("base/hosts")).unwrap(), fs_err::read("/etc/hosts").unwrap());
-    for made in ["proc", "sys", "dev", "etc/hosts", "etc/resolv.conf"] {
+    for made in ["etc/hosts", "etc/resolv.conf"] {
         assert!(!tree.path("base").join(made).exists(), "{made} is left");
     }
 }
@@ -356,7 +356,8 @@ fn starts_from_nothing() {
     fs_err::copy("/usr/bin/busybox", upper.join("busybox")).unwrap();
     let spec = RunSpec::new(Root::Overlay { lowers: Vec::new(), upper, work }, ["/busybox", "echo", "hello"]);
     assert_eq!(stdout(spec), "hello\n");
-    assert_eq!(tree.upper("a"), ["busybox"]);
+    // The directories that every runtime wants stay; the other mount points do not.
+    assert_eq!(tree.upper("a"), ["busybox", "dev", "proc", "sys"]);
 }
 
 #[test]
@@ -368,6 +369,7 @@ fn follows_hostile_links_inside_the_root_only() {
     let base = tree.path("base");
     symlink(outside.join("resolv.conf"), base.join("etc/resolv.conf")).unwrap();
     symlink("../../../../../../etc/hosts2", base.join("etc/hosts")).unwrap();
+    fs_err::remove_dir(base.join("dev")).unwrap();
     symlink(&outside, base.join("dev")).unwrap();
     assert_eq!(
         stdout(tree.sh(
@@ -380,6 +382,7 @@ fn follows_hostile_links_inside_the_root_only() {
     assert!(!outside.join("null").exists() && !outside.join("planted").exists());
     assert_eq!(tree.upper("a"), [""; 0]);
     // What leads into the new /proc cannot be had, and leaves nothing either.
+    fs_err::remove_dir(base.join("sys")).unwrap();
     symlink("/proc/self/root/../../x", base.join("sys")).unwrap();
     let (message, _) = run(tree.sh("c", "true")).exit.unwrap_err();
     assert!(message.contains("prepare the mount point proc/x"), "{message}");

@@ -8,7 +8,7 @@
 mod archive;
 mod digest;
 mod owner;
-mod source;
+pub(super) mod source;
 mod target;
 mod walk;
 

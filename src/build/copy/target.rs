@@ -172,10 +172,13 @@ impl<'a> Target<'a> {
     pub fn finish(mut self, same: impl Fn(&Data, &[u8]) -> io::Result<bool>) -> io::Result<Vec<(Vec<u8>, Change)>> {
         self.order_links();
         let mut kept = BTreeMap::new();
-        let linked: BTreeSet<Vec<u8>> = self.changes.values().filter_map(link_target).cloned().collect();
+        let links = self.unchanged_links(&same)?;
         for (path, change) in &self.changes {
-            let replaced = self.hidden.contains(path);
-            if replaced || linked.contains(path) || !self.is_unchanged(path, change, &same)? {
+            let unchanged = match links.get(link_target(change).unwrap_or(path)) {
+                Some(unchanged) => *unchanged,
+                None => !self.hidden.contains(path) && self.is_unchanged(path, change, &same)?,
+            };
+            if !unchanged {
                 kept.insert(path.clone(), change.clone());
             }
         }
@@ -236,6 +239,38 @@ impl<'a> Target<'a> {
                 self.changes.insert(other, Change::Hardlink { to: first.clone() });
             }
         }
+    }
+
+    /// The entries that have further names, and whether the tree has all of that: the file, and one inode for its names.
+    fn unchanged_links(
+        &self,
+        same: &impl Fn(&Data, &[u8]) -> io::Result<bool>,
+    ) -> io::Result<BTreeMap<&Vec<u8>, bool>> {
+        let mut groups: BTreeMap<&Vec<u8>, bool> = BTreeMap::new();
+        for (path, change) in &self.changes {
+            let Some(entry) = link_target(change) else { continue };
+            let unchanged = match groups.get(entry) {
+                Some(unchanged) => *unchanged,
+                None => self.has_entry(entry, same)?,
+            };
+            groups.insert(entry, unchanged && self.is_linked(path, entry)?);
+        }
+        Ok(groups)
+    }
+
+    fn has_entry(&self, path: &[u8], same: &impl Fn(&Data, &[u8]) -> io::Result<bool>) -> io::Result<bool> {
+        let Some(change) = self.changes.get(path) else { return Ok(false) };
+        Ok(!self.hidden.contains(path) && self.is_unchanged(path, change, same)?)
+    }
+
+    /// Whether `path` is another name of `entry` in the tree, and nothing made here covers it.
+    fn is_linked(&self, path: &[u8], entry: &[u8]) -> io::Result<bool> {
+        let covered = self.ancestors(source::split(path).0).any(|above| self.is_covered(above));
+        if covered || self.hidden.contains(path) || self.tree.metadata(path)?.is_none() {
+            return Ok(false);
+        }
+        let identity = self.tree.link_identity(entry)?;
+        Ok(identity.is_some() && self.tree.link_identity(path)? == identity)
     }
 
     fn is_unchanged(

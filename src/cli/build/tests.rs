@@ -43,9 +43,15 @@ fn flags_become_options() {
 fn foreign_flags_are_ignored_with_a_warning() {
     let line = "--rm --force-rm=true --memory 2g -m 1g --cache-from a --provenance=false --sbom true CTX";
     let (_, warnings) = job(&[], line).unwrap();
-    let names: Vec<&str> = warnings.iter().filter_map(|text| text.split(' ').nth(1)).collect();
-    assert_eq!(names, ["--cache-from", "--force-rm", "--memory", "--rm", "--sbom"]);
-    assert_eq!(warnings[0], "flag --cache-from is ignored: only the local store is asked for cached steps yet");
+    let expected = [
+        "flag --cache-from is ignored: only the local store is asked for cached steps yet",
+        "flags --force-rm, --rm are ignored: there is no intermediate container to keep, compress or remove",
+        "flag --memory is ignored: dockless sets no resource limits: the job's own hold",
+        "flag --sbom is ignored: no attestation is made yet",
+    ];
+    assert_eq!(warnings, expected);
+    let (_, warnings) = job(&[], "--provenance=mode=max --sbom=true --attest type=sbom CTX").unwrap();
+    assert_eq!(warnings, ["flags --attest, --provenance, --sbom are ignored: no attestation is made yet"]);
 }
 
 #[test]
@@ -53,7 +59,12 @@ fn wrong_values_say_what_was_expected() {
     let cases = [
         ("--push CTX", "--push needs a name to push to: -t REGISTRY/REPOSITORY:TAG"),
         ("--squash CTX", "flag --squash is not supported yet: every step is a layer of its own"),
-        ("--secret id=x CTX", "flag --secret is not supported yet: RUN --mount=type=secret is not there yet"),
+        ("--secret x CTX", "--secret 'x': expected id=ID with src=FILE or env=VARIABLE"),
+        ("--allow fs.read=/ CTX", "--allow fs.read=/: unknown entitlement: expected network.host or security.insecure"),
+        (
+            "--annotation a=b --format docker CTX",
+            "--annotation needs --format=oci: Docker's manifests have no annotations",
+        ),
         (
             "--platform linux/a,linux/b CTX",
             "--platform=linux/a,linux/b: several platforms in one build are not supported yet",
@@ -79,6 +90,20 @@ fn wrong_values_say_what_was_expected() {
     }
     let wrong = job(&[("SOURCE_DATE_EPOCH", "now")], "CTX").unwrap_err();
     assert_eq!(wrong, "SOURCE_DATE_EPOCH=now: expected seconds since 1970");
+}
+
+#[test]
+fn what_steps_are_given() {
+    let line = "--secret id=a,env=TOKEN --allow network.host --shm-size 1m --ulimit nofile=5 --ulimit nofile=6:7 \
+                --no-cache-filter one,two --no-cache-filter three --annotation x=y CTX";
+    let (job, _) = job(&[("TOKEN", "hush-hush")], line).unwrap();
+    let steps = &job.options.steps;
+    assert_eq!(steps.secrets["a"].expose(), b"hush-hush");
+    assert_eq!((steps.shm_size, steps.limits.len(), steps.limits[0].hard), (Some(1 << 20), 1, Some(7)));
+    assert_eq!(steps.allowed, [crate::build::Entitlement::NetworkHost]);
+    assert_eq!(job.options.no_cache_stages, ["one", "two", "three"]);
+    assert_eq!(job.options.annotations, [("x".to_string(), "y".to_string())]);
+    assert!(!format!("{job:?}").contains("hush-hush"), "Debug shows the secret");
 }
 
 #[test]

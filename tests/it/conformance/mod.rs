@@ -4,11 +4,14 @@
 //! is printed per failure (case and what differed), and one per kind: `kind: N passed, M failed`. To add kinds, write a
 //! module with checks and a test that calls [`run`].
 
+mod build;
+mod lint;
 mod text;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{LazyLock, Mutex};
@@ -78,22 +81,23 @@ static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| {
     cases
 });
 
-/// Cases that `EXCEPTIONS.md` gives a reason for: its lines that start with "- `id`".
-fn exceptions() -> Vec<String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/conformance/EXCEPTIONS.md");
+/// Cases that a file of the repository's data gives a reason for: its lines that start with "- `id`". `EXCEPTIONS.md` names
+/// those held to be wrong, which are not run; `PENDING.md` those that wait for a feature, which are run and may fail.
+fn listed(file: &str) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/conformance").join(file);
     let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let id = |line: &str| line.strip_prefix("- `")?.split_once('`').map(|(id, _)| id.to_string());
     text.lines().filter_map(id).collect()
 }
 
-/// Checks every case of these kinds, in parallel; panics if one fails, or if the repository's data has no such case.
-pub fn run(kinds: &[(&str, Check)]) {
+/// Checks every case of these kinds, in parallel; panics if one fails that is not pending, or if the repository's data has no such case.
+pub fn run<C: Fn(&Case) -> Result<(), String> + Sync>(kinds: &[(&str, C)]) {
     let (_, own) = directory();
-    let exceptions = exceptions();
-    let wanted: Vec<(&Case, Check)> = CASES
+    let (exceptions, pending) = (listed("EXCEPTIONS.md"), listed("PENDING.md"));
+    let wanted: Vec<(&Case, &C)> = CASES
         .iter()
         .filter(|case| !exceptions.contains(&case.id))
-        .filter_map(|case| kinds.iter().find(|(kind, _)| *kind == case.kind).map(|(_, check)| (case, *check)))
+        .filter_map(|case| kinds.iter().find(|(kind, _)| *kind == case.kind).map(|(_, check)| (case, check)))
         .collect();
     let (next, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
@@ -101,7 +105,8 @@ pub fn run(kinds: &[(&str, Check)]) {
         for _ in 0..threads {
             scope.spawn(|| {
                 while let Some((case, check)) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let outcome = std::panic::catch_unwind(|| check(case)).unwrap_or_else(|_| Err("panicked".into()));
+                    let outcome =
+                        catch_unwind(AssertUnwindSafe(|| check(case))).unwrap_or_else(|_| Err("panicked".into()));
                     if let Err(difference) = outcome {
                         failures.lock().expect("not poisoned").push((case, difference));
                     }
@@ -119,14 +124,20 @@ pub fn run(kinds: &[(&str, Check)]) {
     let mut out = std::io::stdout().lock();
     for (case, difference) in &failures {
         counts.entry(&case.kind).or_default().1 += 1;
-        writeln!(out, "{}: {difference}", case.id).expect("stdout");
+        let mark = if pending.contains(&case.id) { "pending, " } else { "" };
+        writeln!(out, "{}: {mark}{difference}", case.id).expect("stdout");
+    }
+    let failed = |id: &String| failures.iter().any(|(case, _)| case.id == *id);
+    for (case, _) in wanted.iter().filter(|(case, _)| pending.contains(&case.id) && !failed(&case.id)) {
+        writeln!(out, "{}: passes, take it out of PENDING.md", case.id).expect("stdout");
     }
     for (kind, (all, failed)) in &counts {
         writeln!(out, "{kind}: {} passed, {failed} failed", all - failed).expect("stdout");
         assert!(!own || *all > 0, "no case of kind {kind}");
     }
     drop(out);
-    assert!(failures.is_empty(), "{} of {} cases failed", failures.len(), wanted.len());
+    failures.retain(|(case, _)| !pending.contains(&case.id));
+    assert!(failures.is_empty(), "{} of {} cases failed and are not pending", failures.len(), wanted.len());
 }
 
 /// The first place where `actual` is not what was expected.
@@ -149,10 +160,10 @@ pub fn difference(expected: &Value, actual: &Value, at: &str) -> Result<(), Stri
 
 #[test]
 fn exceptions_are_few_and_real() {
-    let exceptions = exceptions();
+    let exceptions = listed("EXCEPTIONS.md");
     assert!(exceptions.len() <= MAX_EXCEPTIONS, "{} exceptions", exceptions.len());
     let (_, own) = directory();
-    for id in exceptions.iter().filter(|_| own) {
+    for id in exceptions.iter().chain(&listed("PENDING.md")).filter(|_| own) {
         assert!(CASES.iter().any(|case| case.id == *id), "no case {id}");
     }
 }

@@ -6,11 +6,11 @@ use dockless::dockerfile::syntax::{self, Args, Node};
 use dockless::dockerfile::{self, ParseErrorKind, directive, expose, git_ref, heredoc, instruction::*, lint};
 use serde_json::{Map, Value, json};
 
-use super::{Case, difference, run};
+use super::{Case, Check, difference, run};
 
 #[test]
 fn text_layers_do_as_buildkit_does() {
-    run(&[
+    run::<Check>(&[
         ("parse-ok", parse_ok),
         ("parse-error", parse_error),
         ("shell-lex", shell_lex),
