@@ -60,7 +60,10 @@ push_base() {
   skopeo copy --quiet --dest-tls-verify=false "oci:$1:latest" "docker://$registry/library/$2:latest"
 }
 
-# make_bases DIR NAME...: real base images from Debian packages; only root can make them.
+# make_bases DIR NAME...: real base images from Debian packages; only root can make those that are missing.
 make_bases() {
-  as_root "$root/scripts/make-bases" "$@" >&2
+  local dir=$1 missing=() name
+  shift
+  for name in "$@"; do [ -e "$dir/$name" ] || missing+=("$name"); done
+  [ ${#missing[@]} -eq 0 ] || as_root "$root/scripts/make-bases" "$dir" "${missing[@]}" >&2
 }

@@ -28,6 +28,12 @@ fn is_disk_full(error: &(dyn Error + 'static)) -> bool {
     false
 }
 
+/// A failure of the machine.
+fn environment(error: &(dyn Error + 'static)) -> Diagnostic {
+    let diagnostic = Diagnostic::from_error(Kind::Environment, error);
+    if is_disk_full(error) { diagnostic.hint(MAKE_ROOM) } else { diagnostic }
+}
+
 impl From<&StoreError> for Diagnostic {
     fn from(error: &StoreError) -> Diagnostic {
         let diagnostic = Diagnostic::from_error(Kind::Environment, error);
@@ -85,9 +91,9 @@ impl From<&SnapshotError> for Diagnostic {
             SnapshotError::Store(error) => error.into(),
             SnapshotError::Fetch(cause) => match cause.downcast_ref::<RegistryError>() {
                 Some(error) => error.into(),
-                None => Diagnostic::from_error(Kind::Environment, error),
+                None => environment(error),
             },
-            _ => Diagnostic::from_error(Kind::Environment, error),
+            _ => environment(error),
         }
     }
 }
@@ -166,8 +172,7 @@ impl From<&StepError> for Diagnostic {
             StepError::Sandbox(error) => error.into(),
             StepError::Store(error) => error.into(),
             StepError::Mount(_) | StepError::Platform { .. } | StepError::Layer(_) | StepError::Io(_) => {
-                let diagnostic = Diagnostic::from_error(Kind::Environment, error);
-                if is_disk_full(error) { diagnostic.hint(MAKE_ROOM) } else { diagnostic }
+                environment(error)
             }
         }
     }
