@@ -59,3 +59,20 @@ fn a_signal_ends_a_build_and_leaves_nothing() {
         }
     }
 }
+
+#[test]
+fn a_stage_that_fails_ends_the_others() {
+    let registry = Registry::start();
+    let base = registry.put_base("busybox");
+    for (nth, caller) in callers("stages that fail").into_iter().enumerate() {
+        let place = Place::new(caller);
+        let word = format!("slow-{}-{nth}", std::process::id());
+        let slow = format!("FROM {base} AS slow\nRUN sh -c 'sleep 120; echo fin\"\"ished' {word}\n");
+        let broken = format!("FROM {base} AS broken\nRUN exit 3\n");
+        let last = "FROM scratch\nCOPY --from=slow /etc /slow\nCOPY --from=broken /etc /broken\n";
+        place.file("Dockerfile", [&slow, &broken, last].concat());
+        let ran = place.dockless("build --progress=plain context").failed(1, &["exit code 3", "RUN exit 3"]);
+        assert!(!ran.stderr.contains("finished"), "{caller:?}: {}", ran.stderr);
+        assert!(!running(&word), "{caller:?}: the other stage's command still runs");
+    }
+}
