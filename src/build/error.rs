@@ -58,6 +58,12 @@ pub enum BuildError {
         #[source]
         source: BaseError,
     },
+    /// A RUN step, and no sandbox to run it in.
+    #[error("this machine gives RUN steps no namespaces")]
+    NoSandbox {
+        /// The first one's lines.
+        span: Span,
+    },
     /// A step failed.
     #[error("{text}")]
     Step {
@@ -93,7 +99,9 @@ impl BuildError {
         match self {
             BuildError::Parse(error) => Some(error.span),
             BuildError::Plan(error) => error.place(text),
-            BuildError::Base { span, .. } | BuildError::Step { span, .. } => Some(*span),
+            BuildError::Base { span, .. } | BuildError::NoSandbox { span } | BuildError::Step { span, .. } => {
+                Some(*span)
+            }
             BuildError::NoDockerfile { .. }
             | BuildError::ReadDockerfile(_)
             | BuildError::Context(_)
@@ -167,6 +175,9 @@ pub enum StepError {
         /// Its name.
         name: String,
     },
+    /// A command, and no sandbox to run it in: `build` looks for that before the first step.
+    #[error("this machine gives RUN steps no namespaces")]
+    NoSandbox,
     /// The stage that the step reads failed.
     #[error("stage {name} failed")]
     StageFailed {

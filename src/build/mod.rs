@@ -28,7 +28,7 @@ use crate::dockerfile::{self, lint::Warning};
 use crate::oci::{Layer, Platform};
 use crate::plan::{
     BaseImage, BuildPlan, ImageRequest, ImageSource, NamedContext, PlanOptions, PlannedImage, Planner, SourceDateEpoch,
-    check_front_end, lint_options,
+    Step, StepKind, check_front_end, lint_options,
 };
 use crate::progress::{Event, Outcome, Progress, StepId};
 use crate::registry::RegistryClient;
@@ -47,8 +47,8 @@ pub struct Services<'a> {
     pub store: Store,
     /// Where bases come from.
     pub registry: &'a RegistryClient,
-    /// What runs RUN steps.
-    pub sandbox: &'a Sandbox,
+    /// What runs RUN steps; `None` where this machine has no namespaces for them.
+    pub sandbox: Option<&'a Sandbox>,
     /// Who is told.
     pub progress: &'a dyn Progress,
     /// Threads for hashing and compressing.
@@ -131,6 +131,9 @@ pub fn build(options: &BuildOptions, source: &Source, services: &Services) -> Re
     let context = open_context(&options.context, options.dockerfile.path())?;
     let plan_options = plan_options(options);
     let (plan, images) = make_plan(options, Planner::new(&parsed, &plan_options)?, &services.lookup())?;
+    if services.sandbox.is_none() {
+        refuse_commands(&plan)?;
+    }
     let contexts = options
         .build_contexts
         .iter()
@@ -157,13 +160,22 @@ pub fn build(options: &BuildOptions, source: &Source, services: &Services) -> Re
     let results = schedule::run_stages(
         build.plan.stages.len(),
         |index, results| build.run_stage(index, results),
-        || services.sandbox.stop(),
+        || services.sandbox.into_iter().for_each(Sandbox::stop),
     )?;
     let image = image::write(&services.store, &results[build.plan.target.0], options.format, &options.annotations)?;
     for tag in &options.tags {
         services.store.tag(tag, &image.manifest)?;
     }
     Ok(Built { image, warnings })
+}
+
+/// Fails where the plan has a RUN step: said before anything is pulled.
+fn refuse_commands(plan: &BuildPlan) -> Result<(), BuildError> {
+    let run = |step: &&Step| matches!(step.kind, StepKind::Run(_));
+    match plan.stages.iter().find_map(|stage| stage.steps.iter().find(run)) {
+        Some(step) => Err(BuildError::NoSandbox { span: step.span }),
+        None => Ok(()),
+    }
 }
 
 /// The Dockerfile's own `SOURCE_DATE_EPOCH`. A context that is a directory has no time of its own.

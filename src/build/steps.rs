@@ -119,7 +119,8 @@ impl Build<'_> {
             self.services.progress.emit(Event::Output { id, stream, data: data.to_vec() });
         };
         let command = step.args.join(" ");
-        match self.services.sandbox.run(&spec, &mut output)? {
+        let sandbox = self.services.sandbox.ok_or(StepError::NoSandbox)?;
+        match sandbox.run(&spec, &mut output)? {
             Exit::Code(0) => {}
             Exit::Code(code) => return Err(StepError::Exit { code, command }),
             Exit::Signal(signal) => return Err(StepError::Signal { signal, command }),

@@ -9,7 +9,7 @@ use super::environment::Environment;
 use super::network::Variables;
 use super::work;
 use crate::run::RunOptions;
-use crate::sandbox::{self, Exit, Role};
+use crate::sandbox::{self, Exit, Role, SandboxError};
 use crate::ui::{Diagnostic, Kind, Look, Screen};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -47,14 +47,21 @@ impl Job {
     }
 }
 
-/// Does `job` inside new namespaces; gives the exit code of the inner process, which has said what went wrong.
-pub fn enter(job: &Job) -> Outcome<ExitCode> {
-    let payload = serde_json::to_vec(job).map_err(|error| {
+/// Does `job` inside new namespaces; gives the exit code of the inner process, which has said what went wrong. Where there
+/// are no namespaces, the job is done without, if it can be.
+pub fn enter(job: Job) -> Outcome<ExitCode> {
+    let payload = serde_json::to_vec(&job).map_err(|error| {
         let mut diagnostic = Diagnostic::new(Kind::Usage, "a path of the command line is not UTF-8");
         diagnostic.causes.push(error.to_string());
         diagnostic
     })?;
-    let ended = sandbox::enter(Path::new(SELF), Role::Build, &payload)?;
+    let ended = match sandbox::enter(Path::new(SELF), Role::Build, &payload) {
+        Err(why @ SandboxError::NoNamespaces { .. }) => {
+            let screen = Screen::stderr(job.look);
+            return Ok(draw(&screen, work::perform_outside(job, why, &screen)));
+        }
+        other => other?,
+    };
     match ended.exit {
         Exit::Code(_) => Ok(ExitCode::from(ended.exit.code())),
         Exit::Signal(signal) => {
@@ -70,7 +77,12 @@ pub fn inside() -> ExitCode {
     let Some(entered) = sandbox::entered() else { return ExitCode::from(125) };
     let Ok(job) = serde_json::from_slice::<Job>(&entered.payload) else { return ExitCode::from(125) };
     let screen = Screen::stderr(job.look);
-    match work::perform(job, &screen) {
+    draw(&screen, work::perform(job, &screen))
+}
+
+/// Closes the screen over what came of the job.
+fn draw(screen: &Screen, result: Outcome<u8>) -> ExitCode {
+    match result {
         Ok(code) => {
             screen.succeed();
             ExitCode::from(code)

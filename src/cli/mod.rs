@@ -97,7 +97,7 @@ fn perform(arguments: Vec<OsString>, environment: &Environment, look: &mut Look)
             warn(*look, warnings);
             match question {
                 Some(question) => check::answer(question, &job.options, &state, environment, *look),
-                None => job::enter(&Job::new(*look, state, environment, Task::Build(Box::new(job)))),
+                None => job::enter(Job::new(*look, state, environment, Task::Build(Box::new(job)))),
             }
         }
         Verb::Run(args) => {
@@ -107,7 +107,7 @@ fn perform(arguments: Vec<OsString>, environment: &Environment, look: &mut Look)
             let (options, warnings) = args.options(environment)?;
             warn(*look, warnings);
             *look = Look { mode: ui::Mode::Quiet, ..*look };
-            job::enter(&Job::new(*look, state, environment, Task::Run(Box::new(options))))
+            job::enter(Job::new(*look, state, environment, Task::Run(Box::new(options))))
         }
     }
 }

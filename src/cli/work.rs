@@ -13,7 +13,7 @@ use crate::progress::{Event, Progress};
 use crate::registry::RegistryClient;
 use crate::rootfs::Snapshotter;
 use crate::run::{self, RunOptions};
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Sandbox, SandboxError};
 use crate::store::{Image, Store};
 use crate::ui::{self, Diagnostic, Kind, Screen};
 use serde_json::json;
@@ -26,9 +26,15 @@ pub fn perform(job: Job, screen: &Screen) -> Outcome<u8> {
     let registry = job.variables.client();
     let sandbox = Sandbox::new(SELF)?;
     match &job.task {
-        Task::Build(job) => build(job, &store, &registry, &sandbox, screen).map(|()| 0),
+        Task::Build(job) => build(job, &store, &registry, Ok(&sandbox), screen).map(|()| 0),
         Task::Run(options) => start(options, &store, &registry, &sandbox, screen),
     }
+}
+
+/// Does a job in this process, where there are no namespaces, as `why` says: a build without RUN steps needs none.
+pub fn perform_outside(job: Job, why: SandboxError, screen: &Screen) -> Outcome<u8> {
+    let Task::Build(task) = &job.task else { return Err(why.into()) };
+    build(task, &Store::open(&job.state)?, &job.variables.client(), Err(why), screen).map(|()| 0)
 }
 
 fn start(
@@ -41,10 +47,17 @@ fn start(
     Ok(run::run(options, store, registry, sandbox, screen)?.code())
 }
 
-fn build(job: &BuildJob, store: &Store, registry: &RegistryClient, sandbox: &Sandbox, screen: &Screen) -> Outcome<()> {
+fn build(
+    job: &BuildJob,
+    store: &Store,
+    registry: &RegistryClient,
+    sandbox: Result<&Sandbox, SandboxError>,
+    screen: &Screen,
+) -> Outcome<()> {
     let source = build::read_dockerfile(&job.options)?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let services = Services { store: store.clone(), registry, sandbox, progress: screen, threads };
+    let found = sandbox.as_ref().ok().copied();
+    let services = Services { store: store.clone(), registry, sandbox: found, progress: screen, threads };
     let warn = |warnings: &[Warning]| {
         for warning in warnings {
             let text = format!("{}: {} ({}:{})", warning.rule, warning.detail, source.name, warning.span.line);
@@ -55,7 +68,10 @@ fn build(job: &BuildJob, store: &Store, registry: &RegistryClient, sandbox: &San
         if let BuildError::Lint { warnings, .. } = &error {
             warn(warnings);
         }
-        ui::build_failure(&error, &source)
+        match (&error, sandbox) {
+            (BuildError::NoSandbox { .. }, Err(why)) => ui::no_sandbox(&error, &why, &source),
+            _ => ui::build_failure(&error, &source),
+        }
     })?;
     warn(&built.warnings);
     write_outputs(job, &built.image, store, registry, screen)?;

@@ -121,6 +121,12 @@ pub fn build_failure(error: &BuildError, source: &Source) -> Box<Diagnostic> {
     Box::new(diagnostic)
 }
 
+/// A build that has RUN steps where nothing can run them, as `why` says.
+pub fn no_sandbox(error: &BuildError, why: &SandboxError, source: &Source) -> Box<Diagnostic> {
+    let shown = build_failure(error, source);
+    Box::new(Diagnostic { source: shown.source, ..Diagnostic::from(why).wrap(error) })
+}
+
 /// A push that failed.
 pub fn push_failure(error: &RegistryError, to: &Reference) -> Box<Diagnostic> {
     let mut diagnostic = Diagnostic::from(error);
@@ -146,6 +152,7 @@ impl From<&BuildError> for Diagnostic {
             BuildError::Base { source: BaseError::Layout { .. }, .. } => {
                 Diagnostic::from_error(Kind::Dockerfile, error)
             }
+            BuildError::NoSandbox { .. } => Diagnostic::from_error(Kind::Environment, error),
             BuildError::Step { source, .. } => Diagnostic::from(source).wrap(error),
             BuildError::Store(error) => error.into(),
         }
@@ -171,9 +178,11 @@ impl From<&StepError> for Diagnostic {
             StepError::Snapshot(error) => error.into(),
             StepError::Sandbox(error) => error.into(),
             StepError::Store(error) => error.into(),
-            StepError::Mount(_) | StepError::Platform { .. } | StepError::Layer(_) | StepError::Io(_) => {
-                environment(error)
-            }
+            StepError::Mount(_)
+            | StepError::NoSandbox
+            | StepError::Platform { .. }
+            | StepError::Layer(_)
+            | StepError::Io(_) => environment(error),
         }
     }
 }

@@ -67,3 +67,28 @@ fn needs_no_home_and_no_environment() {
     let ran = place.finish(command.output().unwrap()).succeeded();
     assert!(ran.text().starts_with("sha256:"), "{}", ran.text());
 }
+
+/// A machine without user namespaces: a build without RUN works all the same, one with RUN says why it cannot, and pulls
+/// no layer first.
+#[test]
+fn only_commands_need_namespaces() {
+    let registry = Registry::start();
+    let base = registry.put_base("busybox");
+    let without = |place: &Place, words: &str| {
+        let script = "echo 0 > /proc/sys/user/max_user_namespaces && exec ./dockless $0";
+        let mut command = std::process::Command::new("unshare");
+        command.args(["--user", "--map-root-user", "sh", "-c", script, words]).current_dir(place.path(""));
+        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("DOCKLESS_HOME", place.state());
+        place.finish(command.output().unwrap())
+    };
+    let place = Place::new(Caller::Own);
+    place.file("Dockerfile", format!("FROM {base}\nWORKDIR /made\nCOPY --chown=7:8 Dockerfile file\nCMD [\"cat\"]\n"));
+    without(&place, "build -t app --output type=oci,dest=out/app.tar context").succeeded();
+    assert!(place.path("out/app.tar").exists());
+    let place = Place::new(Caller::Own);
+    place.file("Dockerfile", format!("FROM {base}\nCOPY Dockerfile /\nRUN true\n"));
+    let words = ["--> Dockerfile:3:1", "no namespaces", "max_user_namespaces"];
+    without(&place, "build -t app context").failed(1, &words);
+    let layers = place.kept().iter().filter(|path| path.starts_with(place.state().join("layers"))).count();
+    assert_eq!(layers, 0, "a layer was unpacked");
+}
