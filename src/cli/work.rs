@@ -42,20 +42,21 @@ fn start(
 }
 
 fn build(job: &BuildJob, store: &Store, registry: &RegistryClient, sandbox: &Sandbox, screen: &Screen) -> Outcome<()> {
-    let source = build::read_dockerfile(&job.options)?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let services = Services { store: store.clone(), registry, sandbox, progress: screen, threads };
+    let inputs = build::open(&job.options, || Ok(services.lookup()))?;
+    let source = &inputs.dockerfile;
     let warn = |warnings: &[Warning]| {
         for warning in warnings {
             let text = format!("{}: {} ({}:{})", warning.rule, warning.detail, source.name, warning.span.line);
             screen.emit(Event::Warning { text });
         }
     };
-    let built = build::build(&job.options, &source, &services).map_err(|error| {
+    let built = build::build(&job.options, &inputs, &services).map_err(|error| {
         if let BuildError::Lint { warnings, .. } = &error {
             warn(warnings);
         }
-        ui::build_failure(&error, &source)
+        ui::build_failure(&error, source)
     })?;
     warn(&built.warnings);
     write_outputs(job, &built.image, store, registry, screen)?;
