@@ -10,7 +10,7 @@
 //! | 4 | [`ui`] | progress renderers, diagnostics, exit codes; the only printer |
 //! | 3 | [`build`], [`run`], [`images`] | the operations, independent of one another |
 //! | 2 | [`rootfs`], [`registry`] | trees, diffs, layers; resolve, pull, push, authenticate |
-//! | 1 | [`store`], [`context`], [`plan`], [`sandbox`] | content store; build context; AST to plan (pure); a process in a root |
+//! | 1 | [`store`], [`context`], [`plan`], [`sandbox`], [`git`] | content store; build context; AST to plan (pure); a process in a root; repositories |
 //! | 0 | [`oci`], [`dockerfile`], [`progress`], [`http`], [`secret`], [`sys`] | formats (pure); the language (pure); events; TLS and retries; hidden values; `unsafe` |
 //!
 //! # One build
@@ -25,6 +25,7 @@ pub mod build;
 pub mod cli;
 pub mod context;
 pub mod dockerfile;
+pub mod git;
 pub mod http;
 pub mod images;
 pub mod oci;

@@ -1,7 +1,7 @@
 //! Checking: everything that a build knows before its first step, and nothing built. Bases are asked for their digest and
 //! config alone; what needs no base needs neither store nor network.
 
-use super::{BuildError, BuildOptions, Lookup, Source, make_plan, open_context, plan_options};
+use super::{BuildError, BuildOptions, Inputs, Lookup, Source, make_plan, plan_options};
 use crate::dockerfile::instruction::{ArgDefinition, Instruction};
 use crate::dockerfile::lint::Warning;
 use crate::dockerfile::span::Span;
@@ -27,16 +27,15 @@ pub struct Checked {
 /// What would make a build fail before its first step, but for warnings that count as errors.
 pub fn check<'s>(
     options: &BuildOptions,
-    source: &Source,
+    inputs: &Inputs,
     lookup: impl FnOnce() -> Result<Lookup<'s>, StoreError>,
 ) -> Result<Checked, BuildError> {
-    let file = dockerfile::parse(&source.text)?;
+    let file = dockerfile::parse(&inputs.dockerfile.text)?;
     check_front_end(&file, &options.build_args)?;
     let wanted = lint_options(&file, &options.build_args)?;
-    let context = open_context(&options.context, options.dockerfile.path())?;
     let plan_options = plan_options(options);
     let plan = finish(options, Planner::for_check(&file, &plan_options)?, lookup)?;
-    let warnings = plan.lints(&file, &wanted, |path| context.leaves_out(path));
+    let warnings = plan.lints(&file, &wanted, |path| inputs.context.leaves_out(path));
     Ok(Checked { warnings, error: wanted.error, notes: wanted.unknown_rules() })
 }
 

@@ -2,6 +2,7 @@
 
 use super::copy::CopyError;
 use super::mounts::MountError;
+use super::remote::RemoteError;
 use crate::context::ignore::IgnoreError;
 use crate::dockerfile::ParseError;
 use crate::dockerfile::lint::Warning;
@@ -30,6 +31,18 @@ pub enum BuildError {
     /// The context cannot be opened.
     #[error("cannot open the build context")]
     Context(#[source] std::io::Error),
+    /// A context from elsewhere cannot be had.
+    #[error("cannot load the build context{}", if name == "context" { String::new() } else { format!(" '{name}'") })]
+    Fetch {
+        /// Its name; `context` is the main one.
+        name: String,
+        /// Why.
+        #[source]
+        source: Box<RemoteError>,
+    },
+    /// A Dockerfile in place of a context, and another one named.
+    #[error("the Dockerfile is given twice: the context is a Dockerfile, and -f names another")]
+    TwoDockerfiles,
     /// The context's ignore file cannot be used.
     #[error(transparent)]
     Ignore(#[from] IgnoreError),
@@ -75,12 +88,6 @@ pub enum BuildError {
         #[source]
         source: StepError,
     },
-    /// A named context that is no image and no directory.
-    #[error("the build context '{name}' cannot be used as an image")]
-    NamedContext {
-        /// Its name.
-        name: String,
-    },
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -106,8 +113,9 @@ impl BuildError {
             | BuildError::ReadDockerfile(_)
             | BuildError::Context(_)
             | BuildError::Ignore(_)
+            | BuildError::Fetch { .. }
+            | BuildError::TwoDockerfiles
             | BuildError::Lint { .. }
-            | BuildError::NamedContext { .. }
             | BuildError::Store(_) => None,
         }
     }
@@ -122,12 +130,15 @@ pub enum BaseError {
     /// Its documents.
     #[error(transparent)]
     Image(#[from] ImageError),
-    /// A named context that is an OCI layout.
-    #[error("the build context '{name}' is an OCI layout, which is not supported yet")]
-    Layout {
+    /// A named context that the build was not given.
+    #[error("there is no build context '{name}'")]
+    NamedContext {
         /// Its name.
         name: String,
     },
+    /// A named context that is an OCI layout.
+    #[error(transparent)]
+    Layout(Box<RemoteError>),
 }
 
 /// Why a step failed.
@@ -187,6 +198,9 @@ pub enum StepError {
     /// COPY or ADD.
     #[error(transparent)]
     Copy(#[from] CopyError),
+    /// What ADD names elsewhere.
+    #[error(transparent)]
+    Remote(Box<RemoteError>),
     /// A step is for a platform that this machine cannot run.
     #[error("this machine ({host}) cannot run a command for {wanted}")]
     Platform {
@@ -210,4 +224,10 @@ pub enum StepError {
     /// A file.
     #[error(transparent)]
     Io(#[from] std::io::Error),
+}
+
+impl From<RemoteError> for StepError {
+    fn from(error: RemoteError) -> Self {
+        StepError::Remote(Box::new(error))
+    }
 }

@@ -1,9 +1,11 @@
 //! COPY, ADD and WORKDIR: written straight into a layer, with no command and no mount.
 
 use super::Build;
-use super::copy::{self, Changes, CopyError, CopyRequest, Heredoc};
+use super::copy::{self, Changes, CopyRequest, Heredoc, WithRemotes, remote_path};
 use super::error::{BuildError, StepError};
+use super::inputs::NamedTree;
 use super::record::StepRecord;
+use super::remote::{self, FileTree};
 use super::schedule::{Results, Stopped};
 use super::stage::{StageResult, StageState};
 use crate::context::{EmptyTree, SourceTree};
@@ -41,7 +43,7 @@ impl Build<'_> {
         step: &CopyStep,
         results: &Results<StageResult>,
     ) -> Result<(StepRecord, Outcome), StepError> {
-        let sources = paths(step)?;
+        let (sources, remotes) = self.sources(step)?;
         let heredocs: Vec<Heredoc> =
             step.heredocs.iter().map(|file| Heredoc { name: &file.name, body: file.content.as_bytes() }).collect();
         let request = CopyRequest {
@@ -58,7 +60,10 @@ impl Build<'_> {
             unpack: step.add.as_ref().and_then(|add| add.unpack),
             created_mtime: self.now_seconds(),
         };
-        let source = self.tree(&step.from, results)?;
+        let mut source = self.tree(&step.from, results)?;
+        if !remotes.is_empty() {
+            source = Arc::new(WithRemotes { main: source, remotes });
+        }
         let mut key = self.encoder(if request.is_add { "add" } else { "copy" }, state);
         key.field("selection", copy::selection_digest(&request, &*source)?.to_string());
         key.list("sources", &sources);
@@ -67,7 +72,8 @@ impl Build<'_> {
         key.list("chown", &step.chown);
         key.list("chmod", &step.chmod);
         key.list("exclude", &step.exclude);
-        key.field("flags", [step.parents, step.link, request.unpack != Some(false)].map(u8::from));
+        key.field("flags", [step.parents, step.link].map(u8::from));
+        key.list("unpack", request.unpack.map(|unpack| [u8::from(unpack)]));
         self.cached_or(state, &key.finish(), || {
             let dest = self.snapshots.view(&state.layers, &|layer| self.fetch(layer))?;
             let spool = self.services.store.temp_dir()?;
@@ -112,11 +118,10 @@ impl Build<'_> {
         results: &Results<StageResult>,
     ) -> Result<Arc<dyn SourceTree>, StepError> {
         let layers = match from {
-            TreeSource::Context => return Ok(self.context.clone()),
+            TreeSource::Context => return Ok(self.inputs.context.clone()),
             TreeSource::Scratch => return Ok(Arc::new(EmptyTree)),
             TreeSource::NamedContext(name) => {
-                let context = self.contexts.get(name).cloned();
-                return Ok(context.ok_or_else(|| StepError::NamedContext { name: name.clone() })?);
+                return Ok(self.named_tree(name)?.filtered.clone());
             }
             TreeSource::Image(image) => self.image(image).layers.clone(),
             TreeSource::Stage(stage) => self.stage_result(*stage, results)?.layers.clone(),
@@ -133,13 +138,62 @@ impl Build<'_> {
         let name = || self.plan.stages[stage.0].label.clone();
         results.wait(stage).map_err(|_| StepError::StageFailed { name: name() })
     }
+
+    fn named_tree(&self, name: &str) -> Result<&NamedTree, StepError> {
+        self.inputs.named.get(name).ok_or_else(|| StepError::NamedContext { name: name.to_string() })
+    }
+
+    /// `FROM` of a named context that is a tree of files: all of it as one layer.
+    pub(super) fn context_layer(&self, name: &str, state: &StageState) -> Result<(StepRecord, Outcome), StepError> {
+        let tree = self.named_tree(name)?.whole.clone();
+        let sources = ["/".to_string()];
+        let request = CopyRequest {
+            sources: &sources,
+            heredocs: &[],
+            dest: "/",
+            workdir: "/",
+            chown: None,
+            chmod: None,
+            exclude: &[],
+            parents: false,
+            link: false,
+            is_add: false,
+            unpack: None,
+            created_mtime: self.now_seconds(),
+        };
+        let mut key = self.encoder("context", state);
+        key.field("selection", copy::selection_digest(&request, &*tree)?.to_string());
+        self.cached_or(state, &key.finish(), || {
+            let spool = self.services.store.temp_dir()?;
+            let changes = copy::copy(&request, &*tree, &EmptyTree, spool.path())?;
+            self.write(&changes, &*tree, &EmptyTree)
+        })
+    }
+
+    /// The path sources of a COPY or ADD, and the trees that stand beside the context for those that are elsewhere.
+    fn sources(&self, step: &CopyStep) -> Result<Sources, StepError> {
+        let (mut paths, mut remotes) = (Vec::new(), Vec::<Arc<dyn SourceTree>>::new());
+        let add = step.add.clone().unwrap_or_default();
+        for source in &step.sources {
+            match source {
+                CopySource::Path(path) => paths.push(path.clone()),
+                CopySource::Url(url) => {
+                    let temp = self.services.store.temp_dir()?;
+                    let (path, name) = (temp.path().join("download"), remote::file_name(url));
+                    let http = self.services.registry.http();
+                    let found = remote::download(http, url, add.checksum.as_deref(), &path)?;
+                    paths.push(remote_path(remotes.len(), &name));
+                    let (size, mtime) = (found.size, found.mtime);
+                    remotes.push(Arc::new(FileTree { path, name, size, mtime, keep: Some(temp) }));
+                }
+                CopySource::Git(url) => {
+                    paths.push(remote_path(remotes.len(), ""));
+                    remotes.push(Arc::new(remote::git_tree(&self.services.lookup(), url, &add)?));
+                }
+            }
+        }
+        Ok((paths, remotes))
+    }
 }
 
-/// The path sources of a COPY or ADD.
-fn paths(step: &CopyStep) -> Result<Vec<String>, CopyError> {
-    let path = |source: &CopySource| match source {
-        CopySource::Path(path) => Ok(path.clone()),
-        CopySource::Url(url) | CopySource::Git(url) => Err(CopyError::RemoteAdd(url.clone())),
-    };
-    step.sources.iter().map(path).collect()
-}
+type Sources = (Vec<String>, Vec<Arc<dyn SourceTree>>);

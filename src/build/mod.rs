@@ -9,21 +9,22 @@ pub mod copy;
 pub mod error;
 mod files;
 pub mod image;
+pub mod inputs;
 pub mod key;
 mod mounts;
 pub mod options;
 pub mod record;
+pub mod remote;
 pub mod schedule;
 pub mod stage;
 mod steps;
 
 pub use error::{BaseError, BuildError, StepError};
 pub use image::BuiltImage;
+pub use inputs::{Inputs, open, open_main};
 pub use mounts::MountError;
-pub use options::{BuildOptions, DockerfileSource, Entitlement, StepOptions};
+pub use options::{BuildOptions, ContextSource, DockerfileSource, Entitlement, NamedSource, RemoteUrl, StepOptions};
 
-use crate::context::ContextDir;
-use crate::context::ignore::IgnoreFile;
 use crate::dockerfile::{self, lint::Warning};
 use crate::oci::{Layer, Platform};
 use crate::plan::{
@@ -35,9 +36,7 @@ use crate::registry::RegistryClient;
 use crate::rootfs::Snapshotter;
 use crate::sandbox::{Sandbox, SandboxError};
 use crate::store::{Image, Store};
-use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -57,12 +56,14 @@ pub struct Services<'a> {
 
 impl Services<'_> {
     /// The part that finds base images.
-    fn lookup(&self) -> Lookup<'_> {
+    /// Where base images and what else is elsewhere are found.
+    pub fn lookup(&self) -> Lookup<'_> {
         Lookup { store: &self.store, registry: self.registry, progress: self.progress }
     }
 }
 
-/// Where base images are found.
+/// Where base images, and what else is elsewhere, are found.
+#[derive(Clone, Copy)]
 pub struct Lookup<'a> {
     /// Those that are there already.
     pub store: &'a Store,
@@ -96,62 +97,36 @@ struct Build<'a> {
     services: &'a Services<'a>,
     plan: BuildPlan,
     images: HashMap<(ImageSource, Platform), Image>,
-    contexts: BTreeMap<String, Arc<ContextDir>>,
-    context: Arc<ContextDir>,
+    inputs: &'a Inputs,
     snapshots: Snapshotter,
     parts: mounts::ContextParts,
     next_id: AtomicU64,
     epoch: Option<i64>,
 }
 
-/// Reads the Dockerfile of a build.
-pub fn read_dockerfile(options: &BuildOptions) -> Result<Source, BuildError> {
-    let (name, bytes) = match &options.dockerfile {
-        DockerfileSource::Text(text) => ("Dockerfile".to_string(), text.clone()),
-        DockerfileSource::File { path, name } => match fs_err::read(path) {
-            Ok(bytes) => (name.clone(), bytes),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(BuildError::NoDockerfile { path: path.clone() });
-            }
-            Err(error) => return Err(BuildError::ReadDockerfile(error)),
-        },
-    };
-    let text = String::from_utf8(bytes).map_err(|error| {
-        BuildError::ReadDockerfile(std::io::Error::new(std::io::ErrorKind::InvalidData, error.utf8_error()))
-    })?;
-    Ok(Source { name, text })
-}
-
 /// Builds an image into the store and tags it there.
-pub fn build(options: &BuildOptions, source: &Source, services: &Services) -> Result<Built, BuildError> {
-    let parsed = dockerfile::parse(&source.text)?;
+pub fn build(options: &BuildOptions, inputs: &Inputs, services: &Services) -> Result<Built, BuildError> {
+    let parsed = dockerfile::parse(&inputs.dockerfile.text)?;
     check_front_end(&parsed, &options.build_args)?;
     let wanted = lint_options(&parsed, &options.build_args)?;
     wanted.unknown_rules().into_iter().for_each(|text| services.progress.emit(Event::Warning { text }));
-    let context = open_context(&options.context, options.dockerfile.path())?;
     let plan_options = plan_options(options);
     let (plan, images) = make_plan(options, Planner::new(&parsed, &plan_options)?, &services.lookup())?;
     if services.sandbox.is_none() {
         refuse_commands(&plan)?;
     }
-    let contexts = options
-        .build_contexts
-        .iter()
-        .map(|(name, dir)| Ok((name.clone(), open_context(dir, None)?)))
-        .collect::<Result<_, BuildError>>()?;
     let build = Build {
-        epoch: options.source_date_epoch.or(epoch_of(&plan)),
+        epoch: options.source_date_epoch.or(epoch_of(&plan, inputs)),
         plan,
         images,
-        contexts,
-        context,
+        inputs,
         snapshots: Snapshotter::new(services.store.clone()),
         parts: mounts::ContextParts::default(),
-        next_id: AtomicU64::new(0),
+        next_id: AtomicU64::new(inputs.ids),
         options,
         services,
     };
-    let warnings = build.plan.lints(&parsed, &wanted, |path| build.context.leaves_out(path));
+    let warnings = build.plan.lints(&parsed, &wanted, |path| inputs.context.leaves_out(path));
     if wanted.error && !warnings.is_empty() {
         return Err(BuildError::lint(warnings));
     }
@@ -178,18 +153,13 @@ fn refuse_commands(plan: &BuildPlan) -> Result<(), BuildError> {
     }
 }
 
-/// The Dockerfile's own `SOURCE_DATE_EPOCH`. A context that is a directory has no time of its own.
-fn epoch_of(plan: &BuildPlan) -> Option<i64> {
-    match plan.source_date_epoch {
-        Some(SourceDateEpoch::Seconds(seconds)) => Some(seconds),
-        Some(SourceDateEpoch::Context | SourceDateEpoch::NamedContext(_)) | None => None,
+/// The Dockerfile's own `SOURCE_DATE_EPOCH`. A context that is no commit has no time of its own.
+fn epoch_of(plan: &BuildPlan, inputs: &Inputs) -> Option<i64> {
+    match plan.source_date_epoch.as_ref()? {
+        SourceDateEpoch::Seconds(seconds) => Some(*seconds),
+        SourceDateEpoch::Context => inputs.times.get(inputs::MAIN).copied(),
+        SourceDateEpoch::NamedContext(name) => inputs.times.get(name).copied(),
     }
-}
-
-/// A context directory, filtered by its ignore file.
-fn open_context(dir: &Path, dockerfile: Option<&Path>) -> Result<Arc<ContextDir>, BuildError> {
-    let ignore = IgnoreFile::find(dir, dockerfile)?;
-    ContextDir::open(dir, ignore).map(Arc::new).map_err(BuildError::Context)
 }
 
 type Images = HashMap<(ImageSource, Platform), Image>;
@@ -226,16 +196,35 @@ fn plan_options(options: &BuildOptions) -> PlanOptions {
         platform: options.platform.clone().unwrap_or_else(Platform::host),
         platform_is_explicit: options.platform.is_some(),
         build_platform: Platform::host(),
-        named_contexts: options.build_contexts.iter().map(|(name, _)| (name.clone(), NamedContext::Tree)).collect(),
+        named_contexts: options.build_contexts.iter().map(|(name, source)| (name.clone(), named(source))).collect(),
     }
+}
+
+fn named(source: &NamedSource) -> NamedContext {
+    match source {
+        NamedSource::Tree(_) => NamedContext::Tree,
+        NamedSource::Image(reference) => NamedContext::Image(reference.clone()),
+        NamedSource::Layout { .. } => NamedContext::Layout,
+    }
+}
+
+/// The image of a named context that is an OCI layout.
+fn resolve_layout(options: &BuildOptions, name: &str, platform: &Platform, store: &Store) -> Result<Image, BaseError> {
+    // The last one wins, as it does for the planner.
+    let layout = options.build_contexts.iter().rev().find_map(|(own, source)| match source {
+        NamedSource::Layout { path, image } if own == name => Some((path, image)),
+        _ => None,
+    });
+    let Some((path, image)) = layout else { return Err(BaseError::NamedContext { name: name.to_string() }) };
+    let imported = remote::import_layout(store, path, image.as_deref(), platform);
+    imported.map_err(|error| BaseError::Layout(Box::new(error)))
 }
 
 /// An image from the store where it has a name there, else from its registry.
 fn resolve(options: &BuildOptions, request: &ImageRequest, lookup: &Lookup<'_>) -> Result<Image, BaseError> {
     let reference = match &request.source {
         ImageSource::Registry(reference) => reference,
-        // `plan_options` makes no context an OCI layout.
-        ImageSource::Context(name) => return Err(BaseError::Layout { name: name.clone() }),
+        ImageSource::Context(name) => return resolve_layout(options, name, &request.platform, lookup.store),
     };
     if !options.pull
         && let Some(image) = lookup.store.image(reference, &request.platform)?

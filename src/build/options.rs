@@ -1,17 +1,20 @@
 //! What a build is asked to do: plain values that `cli` fills and that travel by pipe into the build role.
 
+use crate::dockerfile::redact::redact;
 use crate::oci::{ImageFormat, Platform, Reference};
 use crate::sandbox::Limit;
 use crate::secret::SecretBytes;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::fmt;
+use std::path::PathBuf;
 
-/// A build, as asked for. Credentials travel beside it; the secrets of steps are of a type that does not show them.
+/// A build, as asked for. Credentials travel beside it; the secrets of steps and URLs that may hold a password are of types
+/// that do not show them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BuildOptions {
-    /// The context directory, absolute.
-    pub context: PathBuf,
+    /// What COPY and ADD read.
+    pub context: ContextSource,
     /// Where the Dockerfile is.
     pub dockerfile: DockerfileSource,
     /// `-t`: names of the result in the local store.
@@ -24,8 +27,8 @@ pub struct BuildOptions {
     pub labels: Vec<(String, String)>,
     /// `--platform`; the host's where absent.
     pub platform: Option<Platform>,
-    /// `--build-context name=DIR`, in order.
-    pub build_contexts: Vec<(String, PathBuf)>,
+    /// `--build-context name=…`, in order.
+    pub build_contexts: Vec<(String, NamedSource)>,
     /// `--no-cache`: look nothing up (what is built is still recorded).
     pub no_cache: bool,
     /// `--no-cache-filter`: the same for the stages of these names.
@@ -72,6 +75,64 @@ pub enum Entitlement {
     SecurityInsecure,
 }
 
+/// A URL as given, which may hold credentials: `Display` and `Debug` show it without them.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RemoteUrl(String);
+
+impl RemoteUrl {
+    /// From its text.
+    pub fn new(text: impl Into<String>) -> Self {
+        RemoteUrl(text.into())
+    }
+
+    /// The whole text, for the request that needs it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RemoteUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&redact(&self.0))
+    }
+}
+
+impl fmt::Debug for RemoteUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&redact(&self.0), f)
+    }
+}
+
+/// Where a tree of files comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ContextSource {
+    /// A directory, absolute.
+    Directory(PathBuf),
+    /// Standard input: a tar, compressed or not, or else a Dockerfile, which has an empty context.
+    Stdin,
+    /// A download: a tar, compressed or not, or else a Dockerfile.
+    Url(RemoteUrl),
+    /// A git repository, with what of it is meant.
+    Git(RemoteUrl),
+}
+
+/// What `--build-context` gives a name to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NamedSource {
+    /// A tree of files.
+    Tree(ContextSource),
+    /// `docker-image://`: the reference as written.
+    Image(String),
+    /// `oci-layout://`
+    Layout {
+        /// The layout's directory, absolute.
+        path: PathBuf,
+        /// `TAG` or `sha256:…`; the only image, or `latest`, where absent.
+        image: Option<String>,
+    },
+}
+
 /// Where the Dockerfile is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DockerfileSource {
@@ -84,14 +145,6 @@ pub enum DockerfileSource {
     },
     /// Its text (from standard input).
     Text(Vec<u8>),
-}
-
-impl DockerfileSource {
-    /// Where the file is; `None` for text.
-    pub fn path(&self) -> Option<&Path> {
-        match self {
-            DockerfileSource::File { path, .. } => Some(path),
-            DockerfileSource::Text(_) => None,
-        }
-    }
+    /// This path in a context that has to be fetched first, or one of the usual names.
+    InContext(Option<String>),
 }

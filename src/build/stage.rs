@@ -5,7 +5,7 @@ use super::error::{BuildError, StepError};
 use super::key::{CacheKey, Encoder, ParentId};
 use super::record::{self, StepRecord};
 use super::schedule::{Results, Stopped};
-use crate::oci::{ChainId, ImageConfig, Layer};
+use crate::oci::{ChainId, History, ImageConfig, Layer};
 use crate::plan::{Base, PlannedStage, StageIndex, Step, StepKind};
 use crate::progress::{Outcome, StepId};
 
@@ -18,6 +18,10 @@ pub struct StageResult {
     pub tree: ParentId,
     /// The complete config.
     pub config: ImageConfig,
+    /// What made each of the layers that are not an image's, for people.
+    pub made_by: Vec<String>,
+    /// Layers that no entry of the plan's history stands for: a base that is a directory.
+    pub unnamed: usize,
 }
 
 /// A stage in progress.
@@ -32,6 +36,22 @@ pub(super) struct StageState<'a> {
     pub no_cache: bool,
     /// When each step's result was made, RFC 3339.
     created: Vec<String>,
+    /// As in [`StageResult`].
+    made_by: Vec<String>,
+    unnamed: usize,
+}
+
+impl StageState<'_> {
+    /// Puts the layer of a step, if it made one, on top.
+    fn push(&mut self, layer: Option<Layer>, made_by: &str) {
+        let Some(layer) = layer else { return };
+        // Layers of our own always have a content digest; `record::find` takes no other.
+        if let Some(content) = &layer.content {
+            self.tree = self.tree.push(content);
+        }
+        self.layers.push(layer);
+        self.made_by.push(made_by.to_string());
+    }
 }
 
 impl Build<'_> {
@@ -57,29 +77,42 @@ impl Build<'_> {
         stage: &'a PlannedStage,
         results: &Results<StageResult>,
     ) -> Result<StageState<'a>, Stopped<BuildError>> {
-        let (layers, tree) = match &stage.base {
-            Base::Scratch => (Vec::new(), ParentId::base(None)),
+        let named = |name: &String| self.options.no_cache_stages.iter().any(|stage| stage.eq_ignore_ascii_case(name));
+        let mut state = StageState {
+            stage,
+            no_cache: self.options.no_cache || stage.name.as_ref().is_some_and(named),
+            layers: Vec::new(),
+            tree: ParentId::base(None),
+            created: Vec::new(),
+            made_by: Vec::new(),
+            unnamed: 0,
+        };
+        match &stage.base {
+            Base::Scratch => {}
             Base::Stage(base) => {
                 let base = results.wait(*base)?;
-                (base.layers.clone(), base.tree.clone())
+                (state.layers, state.tree) = (base.layers.clone(), base.tree.clone());
+                (state.made_by, state.unnamed) = (base.made_by.clone(), base.unnamed);
             }
             Base::Image(image) => {
                 let resolved = self.image(image);
                 let chain = ChainId::of(resolved.layers.iter().map(|layer| &layer.diff_id));
-                (resolved.layers.clone(), ParentId::base(chain.as_ref()))
+                (state.layers, state.tree) = (resolved.layers.clone(), ParentId::base(chain.as_ref()));
             }
             Base::Context(name) => {
-                return Err(Stopped::Error(BuildError::NamedContext { name: name.clone() }));
+                let text = format!("[internal] FROM {name}");
+                let layer = self.report(&text, Some(stage.span.line), |_| self.context_layer(name, &state));
+                let failed = |source| BuildError::Step { text: text.clone(), span: stage.span, source };
+                state.push(layer.map_err(failed).map_err(Stopped::Error)?.layer, &text);
+                state.unnamed = 1;
             }
-        };
+        }
         if let Some(text) = stage.describe_base() {
             // Resolved while the plan was made; its layers come when somebody reads them.
             let shown = self.report(&text, Some(stage.span.line), |_| Ok(((), Outcome::Done)));
             shown.map_err(|source| Stopped::Error(BuildError::Step { text, span: stage.span, source }))?;
         }
-        let named = |name: &String| self.options.no_cache_stages.iter().any(|stage| stage.eq_ignore_ascii_case(name));
-        let no_cache = self.options.no_cache || stage.name.as_ref().is_some_and(named);
-        Ok(StageState { stage, layers, tree, no_cache, created: Vec::new() })
+        Ok(state)
     }
 
     fn run_step(
@@ -97,13 +130,7 @@ impl Build<'_> {
             self.report(&text, Some(step.span.line), |id| self.layer_step(state, step, results, id)).map_err(failed)
         };
         let record = record.map_err(Stopped::Error)?;
-        if let Some(layer) = record.layer {
-            // Layers of our own always have a content digest; `record::find` takes no other.
-            if let Some(content) = &layer.content {
-                state.tree = state.tree.push(content);
-            }
-            state.layers.push(layer);
-        }
+        state.push(record.layer, &text);
         state.created.push(record.created);
         Ok(())
     }
@@ -170,6 +197,16 @@ impl Build<'_> {
         }
         let newest = config.history.iter().filter_map(|history| history.created.clone()).next_back();
         config.created = Some(newest.unwrap_or_else(|| self.now()));
-        StageResult { layers: state.layers, tree: state.tree, config }
+        // An image has as many entries with a layer as layers. BuildKit puts what is missing at the end, in the words of
+        // the last layers; the entries of a stage that this one is based on lack the same number.
+        let first = state.made_by.len().saturating_sub(state.unnamed);
+        config.history.extend(state.made_by[first..].iter().map(|text| History {
+            created: config.created.clone(),
+            created_by: Some(text.clone()),
+            comment: Some("buildkit.exporter.image.v0".into()),
+            ..History::default()
+        }));
+        let StageState { layers, tree, made_by, unnamed, .. } = state;
+        StageResult { layers, tree, config, made_by, unnamed }
     }
 }

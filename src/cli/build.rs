@@ -7,7 +7,9 @@ use super::environment::Environment;
 use super::foreign::{Foreign, OfBuild};
 use super::output::{self, Destination, Output};
 use super::{Outcome, usage};
-use crate::build::{BuildOptions, DockerfileSource};
+use crate::build::{BuildOptions, ContextSource, DockerfileSource, NamedSource, RemoteUrl};
+use crate::dockerfile::git_ref;
+use crate::dockerfile::redact::redact;
 use crate::oci::{ImageFormat, Platform, Reference};
 use crate::ui::{Choice, Diagnostic, Kind};
 use clap::{Args, ValueEnum};
@@ -82,8 +84,9 @@ pub struct BuildArgs {
     /// Add a line to /etc/hosts of RUN steps
     #[arg(long, value_name = "NAME:IP")]
     add_host: Vec<String>,
-    /// A directory that COPY --from=NAME and FROM NAME read
-    #[arg(long, value_name = "NAME=DIR")]
+    /// What COPY --from=NAME and FROM NAME read: a directory, docker-image://REF, oci-layout://DIR[:TAG], a URL or a git
+    /// repository
+    #[arg(long, value_name = "NAME=PLACE")]
     build_context: Vec<String>,
     /// Set the times of all files in the layers to at most SOURCE_DATE_EPOCH
     #[arg(long)]
@@ -101,7 +104,7 @@ pub struct BuildArgs {
     steps: StepArgs,
     #[command(flatten)]
     foreign: Foreign<OfBuild>,
-    /// The directory that COPY and ADD read
+    /// What COPY and ADD read: a directory, '-' (a tar or a Dockerfile on standard input), a URL or a git repository
     #[arg(value_name = "CONTEXT")]
     context: OsString,
 }
@@ -254,16 +257,32 @@ fn reference(text: &str) -> Outcome<Reference> {
     Ok(reference)
 }
 
-/// The context directory.
-fn context(text: &OsString, environment: &Environment) -> Outcome<PathBuf> {
-    let shown = text.to_string_lossy();
-    if shown == "-" {
-        return Err(usage("a context from standard input is not supported yet: give a directory"));
-    }
-    if ["http://", "https://", "git://", "git@", "ssh://", "github.com/"].iter().any(|start| shown.starts_with(start)) {
-        return Err(usage(format!("the context '{shown}': remote contexts are not supported yet: give a directory")));
+/// The context: `-`, a repository, a URL, else a directory.
+fn context(text: &OsString, environment: &Environment) -> Outcome<ContextSource> {
+    if text == "-" {
+        return Ok(ContextSource::Stdin);
     }
     let path = environment.absolute(text);
+    match text.to_str().and_then(remote) {
+        Some(remote) if !path.is_dir() => remote,
+        _ => directory(text, path).map(ContextSource::Directory),
+    }
+}
+
+/// What `text` names elsewhere, if it looks like that.
+fn remote(text: &str) -> Option<Outcome<ContextSource>> {
+    match git_ref::parse(text) {
+        Ok(_) => Some(Ok(ContextSource::Git(RemoteUrl::new(text)))),
+        Err(reason) if reason.is_git() => Some(Err(usage(format!("the context '{}': {reason}", redact(text))))),
+        Err(_) if ["http://", "https://"].iter().any(|scheme| text.starts_with(scheme)) => {
+            Some(Ok(ContextSource::Url(RemoteUrl::new(text))))
+        }
+        Err(_) => None,
+    }
+}
+
+fn directory(text: &OsString, path: PathBuf) -> Outcome<PathBuf> {
+    let shown = text.to_string_lossy();
     match fs_err::metadata(&path) {
         Ok(metadata) if metadata.is_dir() => Ok(path),
         Ok(_) => {
@@ -277,17 +296,23 @@ fn context(text: &OsString, environment: &Environment) -> Outcome<PathBuf> {
     }
 }
 
-/// The Dockerfile: `-f`, else `Dockerfile` or `Containerfile` in the context.
-fn dockerfile(file: Option<&Path>, context: &Path, environment: &Environment) -> Outcome<DockerfileSource> {
+/// The Dockerfile: `-f`, else `Dockerfile` or `Containerfile` in the context. A relative path is one in the context where
+/// that is fetched first.
+fn dockerfile(file: Option<&Path>, context: &ContextSource, environment: &Environment) -> Outcome<DockerfileSource> {
     let missing = |what: String| Box::new(Diagnostic::new(Kind::Context, what));
+    let from_stdin = file == Some(Path::new("-"));
+    if from_stdin && *context == ContextSource::Stdin {
+        return Err(usage("the context and the Dockerfile cannot both come from standard input"));
+    }
     let Some(file) = file else {
+        let ContextSource::Directory(context) = context else { return Ok(DockerfileSource::InContext(None)) };
         let names = ["Dockerfile", "Containerfile"];
         let found = names.into_iter().find(|name| context.join(name).exists()).ok_or_else(|| {
             missing(format!("there is no Dockerfile in {}", context.display())).hint("name it with -f FILE").into()
         });
         return found.map(|name| DockerfileSource::File { path: context.join(name), name: name.into() });
     };
-    if file == Path::new("-") {
+    if from_stdin {
         let mut text = Vec::new();
         io::stdin().read_to_end(&mut text).map_err(|error| {
             let mut diagnostic = Diagnostic::new(Kind::Context, "cannot read the Dockerfile from standard input");
@@ -295,6 +320,9 @@ fn dockerfile(file: Option<&Path>, context: &Path, environment: &Environment) ->
             diagnostic
         })?;
         return Ok(DockerfileSource::Text(text));
+    }
+    if !matches!(context, ContextSource::Directory(_)) && file.is_relative() {
+        return Ok(DockerfileSource::InContext(Some(file.to_string_lossy().into_owned())));
     }
     let path = environment.absolute(file);
     if path.is_file() {
@@ -371,20 +399,43 @@ pub(super) fn add_host(text: &str) -> Outcome<(String, String)> {
     Ok((name.to_string(), address.to_string()))
 }
 
-fn named_contexts(texts: &[String], environment: &Environment) -> Outcome<Vec<(String, PathBuf)>> {
+fn named_contexts(texts: &[String], environment: &Environment) -> Outcome<Vec<(String, NamedSource)>> {
     texts
         .iter()
         .map(|text| {
-            let (name, place) = text
-                .split_once('=')
-                .filter(|(name, place)| !name.is_empty() && !place.is_empty())
-                .ok_or_else(|| usage(format!("--build-context '{text}': expected NAME=DIR")))?;
-            if place.contains("://") || place.starts_with("git@") {
-                return Err(usage(format!("--build-context '{text}': only directories are supported yet")));
-            }
-            Ok((name.to_string(), context(&OsString::from(place), environment)?))
+            let (name, place) =
+                text.split_once('=').filter(|(name, place)| !name.is_empty() && !place.is_empty()).ok_or_else(
+                    || usage(format!("--build-context '{}': expected NAME=DIRECTORY, URL or image", redact(text))),
+                )?;
+            Ok((name.to_string(), named_context(name, place, environment)?))
         })
         .collect()
+}
+
+fn named_context(name: &str, place: &str, environment: &Environment) -> Outcome<NamedSource> {
+    let wrong = |what: String| usage(format!("--build-context {name}={}: {what}", redact(place)));
+    if let Some(reference) = place.strip_prefix("docker-image://") {
+        reference.parse::<Reference>().map_err(|error| wrong(error.to_string()))?;
+        return Ok(NamedSource::Image(reference.to_string()));
+    }
+    if let Some(layout) = place.strip_prefix("oci-layout://") {
+        let (path, image) = split_layout(layout);
+        return Ok(NamedSource::Layout { path: environment.absolute(path), image: image.map(str::to_string) });
+    }
+    match context(&OsString::from(place), environment)? {
+        ContextSource::Stdin => Err(wrong("only the main context can come from standard input".to_string())),
+        ContextSource::Directory(_) if place.contains("://") => Err(wrong("unknown kind of context".to_string())),
+        source => Ok(NamedSource::Tree(source)),
+    }
+}
+
+/// `PATH`, `PATH:TAG`, `PATH@DIGEST` or `PATH:TAG@DIGEST`, where the digest decides.
+fn split_layout(text: &str) -> (&str, Option<&str>) {
+    let (rest, digest) = text.split_once('@').map_or((text, None), |(rest, digest)| (rest, Some(digest)));
+    match rest.rsplit_once(':') {
+        Some((path, tag)) if !tag.contains('/') => (path, digest.or(Some(tag))),
+        _ => (rest, digest),
+    }
 }
 
 #[cfg(test)]

@@ -107,7 +107,6 @@ pub fn answer(
     environment: &Environment,
     look: Look,
 ) -> Outcome<ExitCode> {
-    let source = build::read_dockerfile(options)?;
     let registry = environment.variables().client();
     let screen = Screen::stderr(Look { mode: Mode::Quiet, ..look });
     let store = OnceCell::new();
@@ -115,24 +114,26 @@ pub fn answer(
         let opened = Store::open(state)?;
         Ok(Lookup { store: store.get_or_init(|| opened), registry: &registry, progress: &screen })
     };
-    let failure = |error: BuildError| ui::build_failure(&error, &source);
+    let inputs = build::open_main(options, lookup)?;
+    let source = &inputs.dockerfile;
+    let failure = |error: BuildError| ui::build_failure(&error, source);
     match question.call {
         Call::Check => {
-            let checked = check::check(options, &source, lookup);
+            let checked = check::check(options, &inputs, lookup);
             checked.iter().flat_map(|checked| &checked.notes).for_each(|text| ui::notice(look, text));
-            report(question, checked, &source)
+            report(question, checked, source)
         }
         Call::Outline => {
-            let outline = check::outline(options, &source, lookup).map_err(failure)?;
+            let outline = check::outline(options, source, lookup).map_err(failure)?;
             print(&match question.form {
-                Form::Json => ui::outline_json(&outline, &source),
+                Form::Json => ui::outline_json(&outline, source),
                 Form::Text | Form::Sarif => ui::outline_text(&outline),
             })
         }
         Call::Targets => {
-            let file = check::targets(&source).map_err(failure)?;
+            let file = check::targets(source).map_err(failure)?;
             print(&match question.form {
-                Form::Json => ui::targets_json(&file, &source),
+                Form::Json => ui::targets_json(&file, source),
                 Form::Text | Form::Sarif => ui::targets_text(&file),
             })
         }

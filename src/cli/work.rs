@@ -54,23 +54,24 @@ fn build(
     sandbox: Result<&Sandbox, SandboxError>,
     screen: &Screen,
 ) -> Outcome<()> {
-    let source = build::read_dockerfile(&job.options)?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let found = sandbox.as_ref().ok().copied();
     let services = Services { store: store.clone(), registry, sandbox: found, progress: screen, threads };
+    let inputs = build::open(&job.options, || Ok(services.lookup()))?;
+    let source = &inputs.dockerfile;
     let warn = |warnings: &[Warning]| {
         for warning in warnings {
             let text = format!("{}: {} ({}:{})", warning.rule, warning.detail, source.name, warning.span.line);
             screen.emit(Event::Warning { text });
         }
     };
-    let built = build::build(&job.options, &source, &services).map_err(|error| {
+    let built = build::build(&job.options, &inputs, &services).map_err(|error| {
         if let BuildError::Lint { warnings, .. } = &error {
             warn(warnings);
         }
         match (&error, sandbox) {
-            (BuildError::NoSandbox { .. }, Err(why)) => ui::no_sandbox(&error, &why, &source),
-            _ => ui::build_failure(&error, &source),
+            (BuildError::NoSandbox { .. }, Err(why)) => ui::no_sandbox(&error, &why, source),
+            _ => ui::build_failure(&error, source),
         }
     })?;
     warn(&built.warnings);

@@ -29,11 +29,12 @@ pub mod instruction;
 mod lines;
 pub mod lint;
 pub mod mount;
+pub mod redact;
 pub mod span;
 pub mod suggest;
 pub mod syntax;
 mod typed;
-mod value;
+pub mod value;
 mod words;
 
 pub use error::{Arity, ParseError, ParseErrorKind};

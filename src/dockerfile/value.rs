@@ -1,7 +1,7 @@
 //! Small values that options are written in: booleans, numbers, comma-separated fields.
 
 /// `1 t T true True TRUE` or `0 f F false False FALSE`.
-pub(super) fn boolean(text: &str) -> Option<bool> {
+pub fn boolean(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "true" | "True" | "TRUE" => Some(true),
         "0" | "f" | "F" | "false" | "False" | "FALSE" => Some(false),

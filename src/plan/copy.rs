@@ -7,6 +7,7 @@ use super::planner::Command;
 use super::text::destination;
 use crate::dockerfile::git_ref;
 use crate::dockerfile::instruction::{AddInstruction, CopyInstruction, SourcesAndDest};
+use crate::dockerfile::redact::redact;
 
 impl Fold<'_, '_> {
     pub(super) fn copy(&mut self, command: &Command<'_>, copy: &CopyInstruction) -> Result<(), PlanErrorKind> {
@@ -73,7 +74,7 @@ impl Fold<'_, '_> {
         }
         for source in &paths.sources {
             let source = self.expand(command, source)?;
-            created_by.push_str(&format!(" {source}"));
+            created_by.push_str(&format!(" {}", redact(&source)));
             step.sources.push(classify(source, step.add.as_ref())?);
         }
         if let Some(checksum) = step.add.as_ref().and_then(|add| add.checksum.as_deref()) {

@@ -12,6 +12,7 @@ use crate::dockerfile::expand::ExpandError;
 use crate::dockerfile::expose;
 use crate::dockerfile::instruction::{ArgInstruction, CommandLine, Healthcheck, Instruction, KeyValue};
 use crate::dockerfile::lint::{self, Rule, Warning, detail};
+use crate::dockerfile::redact::redact;
 use crate::dockerfile::span::Span;
 use crate::dockerfile::suggest::nearest;
 use crate::oci::{Empty, HealthConfig, History, ImageConfig, Platform};
@@ -241,7 +242,7 @@ impl Fold<'_, '_> {
         });
         let text = text.unwrap_or_else(|| {
             let original = &command.instruction.original;
-            let text = self.planner.words.display(original, &self.state.env, false);
+            let text = redact(&self.planner.words.display(original, &self.state.env, false));
             let (word, rest) = text.split_once(' ').unwrap_or((&text, ""));
             format!("{}{} {rest}", if command.trigger { "ONBUILD " } else { "" }, word.to_uppercase()).trim_end().into()
         });

@@ -93,10 +93,15 @@ impl Override {
     /// unpacker's, a mode that is no longer the one that was put there with the record. A set-id bit that could not be
     /// put there cannot be seen to go, and stays.
     pub fn apply(&self, metadata: &mut Metadata) {
-        if metadata.uid == 0 {
+        // A store has one user: whoever reads it unpacked it, inside of a user namespace (as 0) or outside.
+        self.apply_as(metadata, rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    }
+
+    fn apply_as(&self, metadata: &mut Metadata, unpacker: u32, group: u32) {
+        if metadata.uid == unpacker {
             metadata.uid = self.uid;
         }
-        if metadata.gid == 0 {
+        if metadata.gid == group {
             metadata.gid = self.gid;
         }
         if self.was_given(metadata.mode) {
@@ -248,7 +253,7 @@ mod tests {
             let (uid, gid, mode) = found;
             let (kind, xattrs) = (Kind::File { size: 1 }, std::collections::BTreeMap::new());
             let mut metadata = Metadata { kind, mode, uid, gid, mtime: 0, xattrs };
-            wanted.apply(&mut metadata);
+            wanted.apply_as(&mut metadata, 0, 0);
             assert_eq!((metadata.uid, metadata.gid, metadata.mode), result, "{found:?}");
         }
         let link = Override { mode: 0o700, kind: Type::Symlink, ..wanted };

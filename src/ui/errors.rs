@@ -3,6 +3,7 @@
 use super::diagnostic::{Diagnostic, Kind, Snippet};
 use crate::build::copy::CopyError;
 use crate::build::{BaseError, BuildError, MountError, Source, StepError};
+use crate::dockerfile::redact::mask;
 use crate::images::SaveError;
 use crate::oci::Reference;
 use crate::registry::RegistryError;
@@ -117,7 +118,7 @@ impl From<&RunError> for Diagnostic {
 pub fn build_failure(error: &BuildError, source: &Source) -> Box<Diagnostic> {
     let mut diagnostic = Diagnostic::from(error);
     diagnostic.source =
-        error.place(&source.text).map(|span| Snippet { file: source.name.clone(), text: source.text.clone(), span });
+        error.place(&source.text).map(|span| Snippet { file: source.name.clone(), text: mask(&source.text), span });
     Box::new(diagnostic)
 }
 
@@ -141,16 +142,18 @@ impl From<&BuildError> for Diagnostic {
             BuildError::NoDockerfile { .. } => {
                 Diagnostic::from_error(Kind::Context, error).hint("name it with -f FILE")
             }
-            BuildError::ReadDockerfile(_) | BuildError::Context(_) | BuildError::Ignore(_) => {
-                Diagnostic::from_error(Kind::Context, error)
-            }
-            BuildError::Parse(_) | BuildError::Plan(_) | BuildError::NamedContext { .. } | BuildError::Lint { .. } => {
+            BuildError::ReadDockerfile(_)
+            | BuildError::Context(_)
+            | BuildError::Ignore(_)
+            | BuildError::TwoDockerfiles
+            | BuildError::Fetch { .. } => Diagnostic::from_error(Kind::Context, error),
+            BuildError::Parse(_) | BuildError::Plan(_) | BuildError::Lint { .. } => {
                 Diagnostic::from_error(Kind::Dockerfile, error)
             }
             BuildError::Base { source: BaseError::Registry(source), .. } => Diagnostic::from(source).wrap(error),
             BuildError::Base { source: BaseError::Image(source), .. } => Diagnostic::from(source).wrap(error),
-            BuildError::Base { source: BaseError::Layout { .. }, .. } => {
-                Diagnostic::from_error(Kind::Dockerfile, error)
+            BuildError::Base { source: BaseError::Layout(_) | BaseError::NamedContext { .. }, .. } => {
+                Diagnostic::from_error(Kind::Context, error)
             }
             BuildError::NoSandbox { .. } => Diagnostic::from_error(Kind::Environment, error),
             BuildError::Step { source, .. } => Diagnostic::from(source).wrap(error),
@@ -163,7 +166,7 @@ impl From<&StepError> for Diagnostic {
     fn from(error: &StepError) -> Diagnostic {
         match error {
             StepError::Exit { .. } | StepError::Signal { .. } => Diagnostic::from_error(Kind::Run, error),
-            StepError::Copy(CopyError::Excluded { .. } | CopyError::NotFound { .. }) => {
+            StepError::Remote(_) | StepError::Copy(CopyError::Excluded { .. } | CopyError::NotFound { .. }) => {
                 Diagnostic::from_error(Kind::Context, error)
             }
             StepError::Copy(_)

@@ -15,6 +15,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("context", 1),
     ("plan", 1),
     ("sandbox", 1),
+    ("git", 1),
     ("rootfs", 2),
     ("registry", 2),
     ("build", 3),

@@ -511,7 +511,6 @@ fn what_cannot_be_copied_says_so() {
         ("f", "/f/x/y", "cannot copy to non-directory: /f/x"),
         ("d", "/d", "cannot copy to non-directory: /d"),
         ("[", "/", "syntax error in pattern '['"),
-        ("https://example.com/x", "/", "source can't be a URL for COPY: https://example.com/x"),
     ] {
         let mut image = image.clone();
         image.files.insert(b"x".to_vec(), (MemTree::dir(0), Vec::new()));
@@ -519,9 +518,6 @@ fn what_cannot_be_copied_says_so() {
         assert!(error.starts_with(expected), "{source} {dest}: {error}");
     }
     assert_eq!(copied(&["keep.log", "*.log"], "/n/", &context, &image).unwrap(), ["/n", "/n/keep.log"]);
-    let url = CopyRequest { sources: &strings(&["https://example.com/x"]), is_add: true, ..PLAIN };
-    let error = step(&url, &context, &mut MemTree::default()).unwrap_err().to_string();
-    assert_eq!(error, "ADD https://example.com/x: remote sources are not supported yet");
 }
 
 #[test]

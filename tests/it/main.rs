@@ -13,6 +13,7 @@ mod layer;
 mod mounts;
 mod plan;
 mod registry;
+mod remote;
 mod sandbox;
 mod store;
 mod support;

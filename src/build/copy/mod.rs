@@ -3,17 +3,20 @@
 //! Nothing is unpacked and no tree is written: the sources are read through one [`SourceTree`], the destination is looked
 //! at through another, and what comes out goes straight into a layer. The rules are those of BuildKit's file copies
 //! (FOLLOW links in what is named, keep them in what is found inside; merge directories; created directories are 0755).
-//! Remote sources of ADD are not fetched here.
+//! Remote sources of ADD are fetched before, and stand beside the source tree ([`WithRemotes`]).
 
 mod archive;
 mod digest;
 mod owner;
+mod remotes;
 pub(super) mod source;
 mod target;
 mod walk;
 
+pub use archive::is_archive;
 pub use digest::selection_digest;
 pub use owner::{ModeChange, Owner};
+pub use remotes::{WithRemotes, remote_path};
 
 use crate::context::ignore::{IgnoreError, Patterns};
 use crate::context::{Exclusion, SourceTree};
@@ -73,12 +76,6 @@ pub enum CopyError {
     /// A malformed pattern in `--exclude` or a source.
     #[error(transparent)]
     Pattern(#[from] IgnoreError),
-    /// COPY with a remote source.
-    #[error("source can't be a URL for COPY: {0}")]
-    RemoteCopy(String),
-    /// ADD of something that has to be fetched first.
-    #[error("ADD {0}: remote sources are not supported yet")]
-    RemoteAdd(String),
     /// An archive holds something that cannot be unpacked.
     #[error("archive /{archive}: member '{member}': {reason}")]
     Member {
@@ -148,7 +145,7 @@ pub struct CopyRequest<'a> {
     pub link: bool,
     /// Whether this is an ADD.
     pub is_add: bool,
-    /// `--unpack` of ADD; archives named as sources are unpacked unless it is `false`.
+    /// `--unpack` of ADD; where `None`, archives named as sources are unpacked, remote ones are not.
     pub unpack: Option<bool>,
     /// Time of whatever comes from no source: created directories, here-documents. Seconds since 1970.
     pub created_mtime: i64,
@@ -294,6 +291,12 @@ pub fn make_directory(path: &str, user: &str, dest: &dyn SourceTree, now: i64) -
     Ok(Changes { entries, spool: None })
 }
 
+/// The path in `tree` that `path` names once all links are followed inside it; `None` where they lead in a circle or the
+/// tree cannot be read there.
+pub fn resolve_in(tree: &dyn SourceTree, path: &[u8]) -> Option<Vec<u8>> {
+    source::resolve(&|path: &[u8]| tree.metadata(path), &source::beneath(path)).ok()
+}
+
 /// The destination beneath the root, with a trailing `/` where it says that it is a directory.
 fn destination(request: &CopyRequest<'_>) -> Vec<u8> {
     let dest = request.dest.as_bytes();
@@ -321,10 +324,6 @@ struct Job<'a> {
 
 impl Job<'_> {
     fn source(&mut self, text: &str) -> Result<(), CopyError> {
-        if let Some(remote) = source::remote(text) {
-            let error = if self.request.is_add { CopyError::RemoteAdd } else { CopyError::RemoteCopy };
-            return Err(error(remote.to_string()));
-        }
         let (root, wanted) = source::split_parents(text, self.request.parents);
         let include = match &wanted {
             Some(pattern) if !pattern.is_empty() => Some(walk::Include::new(pattern)?),
@@ -336,7 +335,9 @@ impl Job<'_> {
                 let wanted = source::join(&path, literal);
                 self.require(&wanted, &wanted)?;
             }
-            if self.request.is_add && self.request.unpack != Some(false) && archive::is_archive(self.source, &path)? {
+            // What is downloaded is not unpacked unless that is asked for.
+            let unpack = self.request.unpack.unwrap_or(!remotes::is_remote(&path));
+            if self.request.is_add && unpack && archive::is_archive(self.source, &path)? {
                 self.unpack(&path)?;
                 continue;
             }

@@ -8,12 +8,6 @@ use crate::oci::layer::{Kind, Metadata};
 use std::collections::VecDeque;
 use std::io;
 
-/// The source as something to fetch, where it is no path.
-pub fn remote(text: &str) -> Option<&str> {
-    let schemes = ["http://", "https://", "git://", "ssh://", "git@"];
-    schemes.iter().any(|scheme| text.starts_with(scheme)).then_some(text)
-}
-
 /// The path relative to the root; `..` stops there.
 pub fn beneath(path: &[u8]) -> Vec<u8> {
     clean(&[b"/", path].concat())[1..].to_vec()

@@ -75,21 +75,45 @@ fn wrong_values_say_what_was_expected() {
         ("--build-arg =x CTX", "--build-arg '=x' has no name: expected NAME=VALUE or NAME"),
         ("--isolation chroot CTX", "--isolation=chroot is not supported yet: expected auto or namespaces"),
         ("--isolation jail CTX", "--isolation=jail is unknown: expected auto or namespaces"),
-        ("--build-context a=https://x CTX", "--build-context 'a=https://x': only directories are supported yet"),
+        ("--build-context a CTX", "--build-context 'a': expected NAME=DIRECTORY, URL or image"),
+        ("--build-context a=- CTX", "--build-context a=-: only the main context can come from standard input"),
+        (
+            "--build-context a=docker-image://A CTX",
+            "--build-context a=docker-image://A: 'A' is not an image reference: a repository name is lower-case",
+        ),
         ("--rewrite-timestamp CTX", "--rewrite-timestamp needs SOURCE_DATE_EPOCH in the environment"),
         ("-o - -o type=oci,dest=- CTX", "only one --output can write to standard output"),
         ("-f missing CTX", "the Dockerfile 'missing' does not exist"),
         ("-f . CTX", "the Dockerfile '.' is not a file"),
         ("nowhere", "the context 'nowhere' does not exist"),
         ("Dockerfile", "the context 'Dockerfile' is not a directory"),
-        ("-", "a context from standard input is not supported yet: give a directory"),
-        ("https://x/y.git", "the context 'https://x/y.git': remote contexts are not supported yet: give a directory"),
+        ("-f - -", "the context and the Dockerfile cannot both come from standard input"),
+        ("https://u:p@x/y.git?z=1", "the context 'https://xxxxx:xxxxx@x/y.git?z=1': unexpected query \"z\""),
     ];
     for (line, expected) in cases {
         assert_eq!(job(&[], line).unwrap_err(), expected, "{line}");
     }
     let wrong = job(&[("SOURCE_DATE_EPOCH", "now")], "CTX").unwrap_err();
     assert_eq!(wrong, "SOURCE_DATE_EPOCH=now: expected seconds since 1970");
+}
+
+#[test]
+fn contexts_are_told_apart() {
+    let context = |line: &str| job(&[], line).unwrap().0.options.context;
+    let (url, git) = (|text| ContextSource::Url(RemoteUrl::new(text)), |text| ContextSource::Git(RemoteUrl::new(text)));
+    assert_eq!(context("-"), ContextSource::Stdin);
+    assert_eq!(context("https://h/c.tar.gz"), url("https://h/c.tar.gz"));
+    for text in ["https://h/r.git#v1:d", "git://h/r", "git@h:r.git", "ssh://git@h/r", "github.com/a/b"] {
+        assert_eq!(context(text), git(text), "{text}");
+    }
+    assert_eq!(format!("{:?}", url("https://u:hunter2@h/c")), "Url(\"https://xxxxx:xxxxx@h/c\")");
+    let file = |line: &str| job(&[], line).unwrap().0.options.dockerfile;
+    assert_eq!(file("-f sub/D https://h/c.tar"), DockerfileSource::InContext(Some("sub/D".into())));
+    assert_eq!(file("https://h/c.tar"), DockerfileSource::InContext(None));
+    let named = job(&[], "--build-context a=oci-layout:///l:1 --build-context b=oci-layout:///l@sha256:0 CTX").unwrap();
+    let layout = |image: &str| NamedSource::Layout { path: "/l".into(), image: Some(image.into()) };
+    let named: Vec<NamedSource> = named.0.options.build_contexts.into_iter().map(|(_, source)| source).collect();
+    assert_eq!(named, [layout("1"), layout("sha256:0")]);
 }
 
 #[test]

@@ -3,3 +3,4 @@
 pub mod bases;
 pub mod faulty;
 pub mod registry;
+pub mod web;

@@ -1,0 +1,121 @@
+//! A small web server in this process: files by path, and git repositories by `git http-backend`.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+/// One answer.
+#[derive(Clone, Default)]
+pub struct Page {
+    /// The body.
+    pub body: Vec<u8>,
+    /// Lines of the head beside `Content-Length`.
+    pub headers: Vec<String>,
+    /// The status, if not 200.
+    pub status: Option<u16>,
+}
+
+/// The head of a request, names in lower case.
+pub type Head = BTreeMap<String, String>;
+
+/// The server; it ends with the process.
+pub struct Web {
+    address: String,
+    seen: Arc<Mutex<Vec<Head>>>,
+}
+
+struct Content {
+    pages: BTreeMap<String, Page>,
+    repositories: Option<PathBuf>,
+    /// Git's protocol version 0 only.
+    old: bool,
+}
+
+impl Web {
+    /// Serves `pages` by path.
+    pub fn pages<'a>(pages: impl IntoIterator<Item = (&'a str, Page)>) -> Web {
+        let pages = pages.into_iter().map(|(path, page)| (path.to_string(), page)).collect();
+        Web::start(Content { pages, repositories: None, old: false })
+    }
+
+    /// Serves the bare repositories below `root`; an `old` server does not know version 2.
+    pub fn git(root: &Path, old: bool) -> Web {
+        Web::start(Content { pages: BTreeMap::new(), repositories: Some(root.to_path_buf()), old })
+    }
+
+    fn start(content: Content) -> Web {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address").to_string();
+        let seen = Arc::<Mutex<Vec<Head>>>::default();
+        let (content, log) = (Arc::new(content), seen.clone());
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (content, log) = (content.clone(), log.clone());
+                std::thread::spawn(move || answer(&stream, &content, &log));
+            }
+        });
+        Web { address, seen }
+    }
+
+    /// `127.0.0.1:PORT`
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The heads of all requests so far.
+    pub fn seen(&self) -> Vec<Head> {
+        self.seen.lock().expect("no panic").clone()
+    }
+}
+
+fn answer(mut stream: &TcpStream, content: &Content, log: &Mutex<Vec<Head>>) -> Option<()> {
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    reader.read_line(&mut line).ok()?;
+    let (method, target) = line.trim_end().rsplit_once(' ')?.0.split_once(' ')?;
+    let mut headers = BTreeMap::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok()?;
+        let Some((name, value)) = line.trim_end().split_once(':') else { break };
+        headers.insert(name.to_lowercase(), value.trim().to_string());
+    }
+    log.lock().ok()?.push(headers.clone());
+    let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let page = match &content.repositories {
+        Some(root) => backend(root, content.old, method, path, query, &headers, &body),
+        None => content.pages.get(path).cloned().unwrap_or(Page { status: Some(404), ..Page::default() }),
+    };
+    let mut head = format!("HTTP/1.1 {} x\r\nConnection: close\r\n", page.status.unwrap_or(200));
+    page.headers.iter().for_each(|line| head.push_str(&format!("{line}\r\n")));
+    head.push_str(&format!("Content-Length: {}\r\n\r\n", page.body.len()));
+    stream.write_all(head.as_bytes()).ok()?;
+    stream.write_all(&page.body).ok()?;
+    stream.shutdown(Shutdown::Write).ok()
+}
+
+/// CGI, as far as `git http-backend` needs it.
+fn backend(root: &Path, old: bool, method: &str, path: &str, query: &str, headers: &Head, body: &[u8]) -> Page {
+    let header = |name: &str| headers.get(name).cloned().unwrap_or_default();
+    let mut command = Command::new("git");
+    command.arg("http-backend").env("GIT_PROJECT_ROOT", root).env("GIT_HTTP_EXPORT_ALL", "1");
+    command.env("REQUEST_METHOD", method).env("PATH_INFO", path).env("QUERY_STRING", query);
+    command.env("CONTENT_TYPE", header("content-type")).env("CONTENT_LENGTH", body.len().to_string());
+    command.env("GIT_CONFIG_COUNT", "1").env("GIT_CONFIG_KEY_0", "safe.directory").env("GIT_CONFIG_VALUE_0", "*");
+    if !old {
+        command.env("GIT_PROTOCOL", header("git-protocol"));
+    }
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("git");
+    child.stdin.take().expect("piped").write_all(body).expect("git reads");
+    let output = child.wait_with_output().expect("git ends").stdout;
+    let end = output.windows(4).position(|four| four == b"\r\n\r\n").expect("a head");
+    let lines = String::from_utf8_lossy(&output[..end]).lines().map(str::to_string).collect::<Vec<_>>();
+    let status = lines.iter().find_map(|line| line.strip_prefix("Status: ")?.split(' ').next()?.parse().ok());
+    Page { body: output[end + 4..].to_vec(), headers: lines, status }
+}
