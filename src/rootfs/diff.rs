@@ -13,6 +13,7 @@
 //!   host's, overlayfs's or ours stay out.
 
 use super::diff_walk::{Name, Node, Step, Walk, id, list, look, open_root};
+use super::fill;
 use super::layer::{LayerError, LayerWriter};
 use super::overrides::Owners;
 use crate::context::SourceTree;
@@ -299,20 +300,6 @@ impl<W: Write> Differ<'_, W> {
     fn parent_metadata(&self, path: &[u8]) -> Result<Option<Metadata>, DiffError> {
         self.parent.metadata(path).map_err(|source| DiffError::Parent { path: path.to_vec(), source })
     }
-}
-
-/// Reads until `buffer` is full or the end.
-fn fill(from: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut have = 0;
-    while have < buffer.len() {
-        match from.read(&mut buffer[have..]) {
-            Ok(0) => break,
-            Ok(n) => have += n,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(have)
 }
 
 /// All names of all inodes that have several.

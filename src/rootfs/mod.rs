@@ -19,3 +19,19 @@ pub use layer::{LayerError, LayerOptions, LayerWriter};
 pub use snapshot::{ActiveSnapshot, Fetch, SnapshotError, Snapshotter};
 pub use unpack::{UnpackError, unpack};
 pub use view::LayerView;
+
+use std::io::{self, Read};
+
+/// Reads until `buffer` is full or the stream ends; the number of bytes comes back.
+pub fn fill(reader: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match reader.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}

@@ -6,6 +6,7 @@
 //!
 //! Spec: OCI image-spec layer.md; config.md (DiffID).
 
+use super::fill;
 use super::unpack_tar::TarReader;
 use super::unpack_tree::Tree;
 use super::view::LayerView;
@@ -130,20 +131,6 @@ fn decompress(blob: impl Read, pieces: &SyncSender<Piece>, spare: &Receiver<Vec<
             return;
         }
     }
-}
-
-/// Reads until `buffer` is full or the stream ends.
-fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match reader.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(n) => filled += n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(filled)
 }
 
 /// What reads the tar out of `blob`, by its first bytes: media types are wrong often enough.

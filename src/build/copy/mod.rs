@@ -21,6 +21,7 @@ pub use remotes::{WithRemotes, remote_path};
 use crate::context::ignore::{IgnoreError, Patterns};
 use crate::context::{Exclusion, SourceTree};
 use crate::oci::layer::Metadata;
+use crate::rootfs::fill;
 use owner::Ownership;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -401,17 +402,4 @@ fn same_bytes(a: &mut dyn Read, b: &mut dyn Read) -> io::Result<bool> {
             return Ok(true);
         }
     }
-}
-
-fn fill(reader: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match reader.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(n) => filled += n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(filled)
 }

@@ -74,6 +74,13 @@ fn read(dir: &Path, cases: &mut Vec<Case>) {
     }
 }
 
+impl Case {
+    /// Its kind and id: cases of two kinds that were made of one file share an id.
+    fn name(&self) -> String {
+        format!("{} {}", self.kind, self.id)
+    }
+}
+
 static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| {
     let mut cases = Vec::new();
     read(&directory().0, &mut cases);
@@ -81,7 +88,7 @@ static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| {
     cases
 });
 
-/// Cases that a file of the repository's data gives a reason for: its lines that start with "- `id`". `EXCEPTIONS.md` names
+/// Cases that a file of the repository's data gives a reason for: its lines that start with "- `kind id`". `EXCEPTIONS.md` names
 /// those held to be wrong, which are not run; `PENDING.md` those that wait for a feature, which are run and may fail.
 fn listed(file: &str) -> Vec<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/conformance").join(file);
@@ -96,7 +103,7 @@ pub fn run<C: Fn(&Case) -> Result<(), String> + Sync>(kinds: &[(&str, C)]) {
     let (exceptions, pending) = (listed("EXCEPTIONS.md"), listed("PENDING.md"));
     let wanted: Vec<(&Case, &C)> = CASES
         .iter()
-        .filter(|case| !exceptions.contains(&case.id))
+        .filter(|case| !exceptions.contains(&case.name()))
         .filter_map(|case| kinds.iter().find(|(kind, _)| *kind == case.kind).map(|(_, check)| (case, check)))
         .collect();
     let (next, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
@@ -124,11 +131,11 @@ pub fn run<C: Fn(&Case) -> Result<(), String> + Sync>(kinds: &[(&str, C)]) {
     let mut out = std::io::stdout().lock();
     for (case, difference) in &failures {
         counts.entry(&case.kind).or_default().1 += 1;
-        let mark = if pending.contains(&case.id) { "pending, " } else { "" };
+        let mark = if pending.contains(&case.name()) { "pending, " } else { "" };
         writeln!(out, "{}: {mark}{difference}", case.id).expect("stdout");
     }
     let failed = |id: &String| failures.iter().any(|(case, _)| case.id == *id);
-    for (case, _) in wanted.iter().filter(|(case, _)| pending.contains(&case.id) && !failed(&case.id)) {
+    for (case, _) in wanted.iter().filter(|(case, _)| pending.contains(&case.name()) && !failed(&case.id)) {
         writeln!(out, "{}: passes, take it out of PENDING.md", case.id).expect("stdout");
     }
     for (kind, (all, failed)) in &counts {
@@ -136,7 +143,7 @@ pub fn run<C: Fn(&Case) -> Result<(), String> + Sync>(kinds: &[(&str, C)]) {
         assert!(!own || *all > 0, "no case of kind {kind}");
     }
     drop(out);
-    failures.retain(|(case, _)| !pending.contains(&case.id));
+    failures.retain(|(case, _)| !pending.contains(&case.name()));
     assert!(failures.is_empty(), "{} of {} cases failed and are not pending", failures.len(), wanted.len());
 }
 
@@ -164,6 +171,6 @@ fn exceptions_are_few_and_real() {
     assert!(exceptions.len() <= MAX_EXCEPTIONS, "{} exceptions", exceptions.len());
     let (_, own) = directory();
     for id in exceptions.iter().chain(&listed("PENDING.md")).filter(|_| own) {
-        assert!(CASES.iter().any(|case| case.id == *id), "no case {id}");
+        assert!(CASES.iter().any(|case| case.name() == *id), "no case {id}");
     }
 }
