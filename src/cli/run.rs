@@ -32,7 +32,7 @@ pub struct RunArgs {
     /// Hand standard input to the container
     #[arg(short, long)]
     interactive: bool,
-    /// Give the container a terminal
+    /// Accepted: the container has the caller's terminal, where there is one
     #[arg(short, long)]
     tty: bool,
     /// Network of the container: default, none or host
@@ -57,7 +57,11 @@ impl RunArgs {
 
     /// The options, and warnings about flags that are ignored.
     pub fn options(self, environment: &Environment) -> Outcome<(RunOptions, Vec<String>)> {
-        let warnings = self.foreign.judge().map_err(usage)?;
+        let mut warnings = self.foreign.judge().map_err(usage)?;
+        if self.tty {
+            warnings
+                .push("--tty makes no terminal of its own: the container has the caller's, where there is one".into());
+        }
         let mut words = self.image.into_iter().map(OsString::into_vec);
         let image = String::from_utf8_lossy(&words.next().unwrap_or_default()).into_owned();
         let image: Reference = image.parse().map_err(|error| usage(format!("{image}: {error}")))?;
