@@ -15,11 +15,15 @@
 pub(crate) mod call;
 pub(crate) mod credentials;
 pub(crate) mod filter;
+mod identify;
 pub(crate) mod memory;
 mod numbers;
 pub(crate) mod outside;
+mod outsiders;
 pub(crate) mod places;
 pub(crate) mod process;
+mod restart;
+pub(crate) mod serve;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -66,6 +70,10 @@ pub(crate) enum Restart {
         arguments: Address,
         /// Where the caller has its environment.
         environment: Address,
+        /// Where the caller has an empty string: the end of the path that it gave.
+        empty: Address,
+        /// Whether it is a script, whose interpreter opens it once more.
+        script: bool,
     },
 }
 
