@@ -10,7 +10,7 @@ use super::credentials::Credentials;
 
 /// What of a file its permissions depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::sandbox) struct Owned {
+pub(crate) struct Owned {
     /// Its owner.
     pub uid: u32,
     /// Its group.
@@ -21,7 +21,7 @@ pub(in crate::sandbox) struct Owned {
 
 /// What is wanted of a file: the bits of access(2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::sandbox) struct Want(pub u32);
+pub(crate) struct Want(pub u32);
 
 impl Want {
     /// Read it, or list it.
@@ -56,7 +56,7 @@ impl Owned {
 }
 
 /// `generic_permission`.
-pub(in crate::sandbox) fn check(who: &Credentials, file: &Owned, want: Want) -> Result<(), Errno> {
+pub(crate) fn check(who: &Credentials, file: &Owned, want: Want) -> Result<(), Errno> {
     let bits = if who.uid.fs == file.uid {
         file.mode >> 6
     } else if who.in_group(file.gid) {
@@ -73,12 +73,12 @@ pub(in crate::sandbox) fn check(who: &Credentials, file: &Owned, want: Want) -> 
 }
 
 /// `inode_owner_or_capable`.
-pub(in crate::sandbox) fn is_owner(who: &Credentials, file: &Owned) -> bool {
+pub(crate) fn is_owner(who: &Credentials, file: &Owned) -> bool {
     who.uid.fs == file.uid || who.has(Capability::FOWNER)
 }
 
 /// Whether an entry, which is `file`, may be taken out of `dir` (`may_delete`).
-pub(in crate::sandbox) fn check_removal(who: &Credentials, dir: &Owned, file: &Owned) -> Result<(), Errno> {
+pub(crate) fn check_removal(who: &Credentials, dir: &Owned, file: &Owned) -> Result<(), Errno> {
     check(who, dir, Want::ENTRIES)?;
     let sticky = dir.mode & STICKY != 0;
     if sticky && who.uid.fs != file.uid && who.uid.fs != dir.uid && !who.has(Capability::FOWNER) {
@@ -88,7 +88,7 @@ pub(in crate::sandbox) fn check_removal(who: &Credentials, dir: &Owned, file: &O
 }
 
 /// Whether another name may be made for `file` (`may_linkat` with `fs.protected_hardlinks`).
-pub(in crate::sandbox) fn check_link(who: &Credentials, file: &Owned) -> Result<(), Errno> {
+pub(crate) fn check_link(who: &Credentials, file: &Owned) -> Result<(), Errno> {
     let set_group_program = file.mode & (SET_GID | 0o010) == SET_GID | 0o010;
     let safe = file.mode & TYPE == REGULAR
         && file.mode & SET_UID == 0
@@ -98,12 +98,7 @@ pub(in crate::sandbox) fn check_link(who: &Credentials, file: &Owned) -> Result<
 }
 
 /// Owner and mode after chown(2), which may be refused (`chown_ok`, `chgrp_ok`, `chown_common`).
-pub(in crate::sandbox) fn chown(
-    who: &Credentials,
-    file: &Owned,
-    uid: Option<u32>,
-    gid: Option<u32>,
-) -> Result<Owned, Errno> {
+pub(crate) fn chown(who: &Credentials, file: &Owned, uid: Option<u32>, gid: Option<u32>) -> Result<Owned, Errno> {
     let capable = who.has(Capability::CHOWN);
     let owner = who.uid.fs == file.uid;
     let uid_allowed = uid.is_none_or(|uid| owner && uid == file.uid);
@@ -123,7 +118,7 @@ pub(in crate::sandbox) fn chown(
 }
 
 /// The mode after chmod(2), which may be refused (`setattr_prepare`).
-pub(in crate::sandbox) fn chmod(who: &Credentials, file: &Owned, mode: u32) -> Result<Owned, Errno> {
+pub(crate) fn chmod(who: &Credentials, file: &Owned, mode: u32) -> Result<Owned, Errno> {
     if !is_owner(who, file) {
         return Err(Errno::PERM);
     }
@@ -136,7 +131,7 @@ pub(in crate::sandbox) fn chmod(who: &Credentials, file: &Owned, mode: u32) -> R
 
 /// What a file that is made in `dir` will be: owner, group and mode, of which the umask has been taken already
 /// (`inode_init_owner`).
-pub(in crate::sandbox) fn created(who: &Credentials, dir: &Owned, mode: u32) -> Owned {
+pub(crate) fn created(who: &Credentials, dir: &Owned, mode: u32) -> Owned {
     let mut made = Owned { uid: who.uid.fs, gid: who.gid.fs, mode };
     if dir.mode & SET_GID != 0 {
         made.gid = dir.gid;

@@ -6,7 +6,7 @@ use rustix::thread::CapabilitySet;
 
 /// One capability, by its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::sandbox) struct Capability(u8);
+pub(crate) struct Capability(u8);
 
 /// The highest number that there is (CAP_CHECKPOINT_RESTORE).
 const LAST: u8 = 40;
@@ -45,7 +45,7 @@ impl Capability {
 
 /// A set of capabilities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(in crate::sandbox) struct Capabilities(u64);
+pub(crate) struct Capabilities(u64);
 
 impl Capabilities {
     /// No capability.
@@ -103,10 +103,10 @@ impl From<CapabilitySet> for Capabilities {
 }
 
 /// The three sets of capget(2) and capset(2): effective, permitted, inheritable.
-pub(in crate::sandbox) type Sets = [Capabilities; 3];
+pub(crate) type Sets = [Capabilities; 3];
 
 /// The version of their data that a program names: how many words of each set there are.
-pub(in crate::sandbox) fn words_of_version(version: u32) -> Option<usize> {
+pub(crate) fn words_of_version(version: u32) -> Option<usize> {
     match version {
         0x1998_0330 => Some(1),
         0x2007_1026 | 0x2008_0522 => Some(2),
@@ -115,16 +115,16 @@ pub(in crate::sandbox) fn words_of_version(version: u32) -> Option<usize> {
 }
 
 /// The version that the kernel names to a program that asks.
-pub(in crate::sandbox) const PREFERRED_VERSION: u32 = 0x2008_0522;
+pub(crate) const PREFERRED_VERSION: u32 = 0x2008_0522;
 
 /// The data of capget(2) with `words` words of each set.
-pub(in crate::sandbox) fn encode(sets: Sets, words: usize) -> Vec<u8> {
+pub(crate) fn encode(sets: Sets, words: usize) -> Vec<u8> {
     let word = |set: Capabilities, at: usize| ((set.0 >> (32 * at)) as u32).to_ne_bytes();
     (0..words).flat_map(|at| sets.into_iter().flat_map(move |set| word(set, at))).collect()
 }
 
 /// The data of capset(2); capabilities that do not exist are left out, as the kernel does.
-pub(in crate::sandbox) fn decode(data: &[u8]) -> Sets {
+pub(crate) fn decode(data: &[u8]) -> Sets {
     let mut halves = [[0u32; 2]; 3];
     for (at, word) in data.chunks_exact(4).enumerate().take(6) {
         halves[at % 3][at / 3] = u32::from_ne_bytes([word[0], word[1], word[2], word[3]]);
@@ -134,7 +134,7 @@ pub(in crate::sandbox) fn decode(data: &[u8]) -> Sets {
 
 /// What `security.capability` of a file says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::sandbox) struct FileCapabilities {
+pub(crate) struct FileCapabilities {
     /// Those that the program gets.
     pub permitted: Capabilities,
     /// Those that it gets where the process may pass them on.

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use super::capability::{Capabilities, Capability, FileCapabilities};
 
 /// Most supplementary groups that a process may have (NGROUPS_MAX).
-pub(in crate::sandbox) const MAX_GROUPS: usize = 65536;
+pub(crate) const MAX_GROUPS: usize = 65536;
 
 /// In a call of the set*id family: leave this id as it is.
 const LEAVE: u32 = u32::MAX;
@@ -27,8 +27,8 @@ mod secure {
 }
 
 /// The user ids, or the group ids, of a process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::sandbox) struct Ids {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Ids {
     /// Whose process it is.
     pub real: u32,
     /// Whose rights it uses.
@@ -111,8 +111,8 @@ impl Ids {
 }
 
 /// The credentials of a process.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::sandbox) struct Credentials {
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Credentials {
     /// User ids.
     pub uid: Ids,
     /// Group ids.
@@ -137,7 +137,7 @@ pub(in crate::sandbox) struct Credentials {
 
 /// What of a program's file counts in an exec.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(in crate::sandbox) struct Privilege {
+pub(crate) struct Privilege {
     /// The owner of a set-user-ID file.
     pub set_uid: Option<u32>,
     /// The group of a set-group-ID file that its group may execute.

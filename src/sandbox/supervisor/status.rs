@@ -4,7 +4,7 @@ use super::capability::Capabilities;
 use super::credentials::Credentials;
 
 /// The kernel's text with the lines that tell of credentials replaced.
-pub(in crate::sandbox) fn with_credentials(text: &[u8], credentials: &Credentials) -> Vec<u8> {
+pub(crate) fn with_credentials(text: &[u8], credentials: &Credentials) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len() + 64);
     for line in text.split_inclusive(|b| *b == b'\n') {
         let name = line.split(|b| *b == b':').next().unwrap_or_default();
