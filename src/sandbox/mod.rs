@@ -26,6 +26,7 @@ mod probe;
 mod run;
 mod sources;
 mod spec;
+mod supervisor;
 mod target;
 mod trial;
 pub mod users;
