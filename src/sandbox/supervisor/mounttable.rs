@@ -7,7 +7,7 @@ use super::path::ViewPath;
 
 /// A line of the kernel's `mountinfo`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::sandbox) struct KernelMount {
+pub(crate) struct KernelMount {
     id: u64,
     parent: u64,
     device: Vec<u8>,
@@ -22,7 +22,7 @@ pub(in crate::sandbox) struct KernelMount {
 }
 
 /// The kernel's table, as it reads in `/proc/PID/mountinfo`; lines that are not as proc(5) has them are left out.
-pub(in crate::sandbox) fn parse(text: &[u8]) -> Vec<KernelMount> {
+pub(crate) fn parse(text: &[u8]) -> Vec<KernelMount> {
     text.split(|byte| *byte == b'\n').filter_map(parse_line).collect()
 }
 
@@ -42,7 +42,7 @@ fn parse_line(line: &[u8]) -> Option<KernelMount> {
 
 /// A mount that the command is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::sandbox) struct Shown {
+pub(crate) struct Shown {
     /// Where the command sees it.
     pub at: ViewPath,
     /// The kernel's name of what is shown there.
@@ -66,14 +66,14 @@ struct Line {
 
 /// The table.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(in crate::sandbox) struct MountTable {
+pub(crate) struct MountTable {
     lines: Vec<Line>,
 }
 
 impl MountTable {
     /// The table of `shown`, the root first, out of what `kernel` knows of the mounts that they lie on. Ids are the kernel's
     /// where they can be: statx(2) gives those.
-    pub(in crate::sandbox) fn new(shown: &[Shown], kernel: &[KernelMount]) -> MountTable {
+    pub(crate) fn new(shown: &[Shown], kernel: &[KernelMount]) -> MountTable {
         let mut lines: Vec<Line> = Vec::new();
         let mut unused = kernel.iter().map(|mount| mount.id).max().unwrap_or_default() + 1;
         for one in shown {
@@ -93,12 +93,12 @@ impl MountTable {
     }
 
     /// The id of the mount at `at`, if there is one.
-    pub(in crate::sandbox) fn id_at(&self, at: &ViewPath) -> Option<u64> {
+    pub(crate) fn id_at(&self, at: &ViewPath) -> Option<u64> {
         self.lines.iter().find(|line| line.at == *at).map(|line| line.id)
     }
 
     /// As `/proc/PID/mountinfo` has it.
-    pub(in crate::sandbox) fn mountinfo(&self) -> Vec<u8> {
+    pub(crate) fn mountinfo(&self) -> Vec<u8> {
         self.text(|line, out| {
             out.extend(format!("{} {} ", line.id, line.parent).bytes());
             out.extend_from_slice(&line.kernel.device);
@@ -108,7 +108,7 @@ impl MountTable {
     }
 
     /// As `/proc/PID/mounts` has it.
-    pub(in crate::sandbox) fn mounts(&self) -> Vec<u8> {
+    pub(crate) fn mounts(&self) -> Vec<u8> {
         self.text(|line, out| {
             out.extend(escape(&line.kernel.source));
             fields(out, &[&escape(line.at.as_bytes()), &line.kernel.kind, &line.all_options(), b"0", b"0"]);
@@ -116,7 +116,7 @@ impl MountTable {
     }
 
     /// As `/proc/PID/mountstats` has it.
-    pub(in crate::sandbox) fn mountstats(&self) -> Vec<u8> {
+    pub(crate) fn mountstats(&self) -> Vec<u8> {
         self.text(|line, out| {
             out.extend_from_slice(b"device ");
             out.extend(escape(&line.kernel.source));

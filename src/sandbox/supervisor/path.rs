@@ -18,17 +18,17 @@ const MAX_PATH: usize = 4096;
 
 /// An absolute path of the command's view without links, `.`, `..` and doubled slashes: `/`, or `/a/b`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(in crate::sandbox) struct ViewPath(Vec<u8>);
+pub(crate) struct ViewPath(Vec<u8>);
 
 impl ViewPath {
     /// `/`.
-    pub(in crate::sandbox) fn root() -> ViewPath {
+    pub(crate) fn root() -> ViewPath {
         ViewPath(Vec::new())
     }
 
     /// The path of these bytes with `.`, empty names and, by their names alone, `..` taken out: for paths in which no
     /// link is, such as those that the kernel gives.
-    pub(in crate::sandbox) fn without_links(path: &[u8]) -> ViewPath {
+    pub(crate) fn without_links(path: &[u8]) -> ViewPath {
         let mut out = ViewPath::root();
         for name in names(path) {
             match name {
@@ -40,36 +40,36 @@ impl ViewPath {
     }
 
     /// The bytes; `/` for the root.
-    pub(in crate::sandbox) fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         if self.0.is_empty() { b"/" } else { &self.0 }
     }
 
     /// What follows the first slash; nothing for the root.
-    pub(in crate::sandbox) fn relative(&self) -> &[u8] {
+    pub(crate) fn relative(&self) -> &[u8] {
         self.0.get(1..).unwrap_or_default()
     }
 
     /// Goes down to `name`, which is a single one.
-    pub(in crate::sandbox) fn push(&mut self, name: &[u8]) {
+    pub(crate) fn push(&mut self, name: &[u8]) {
         self.0.push(b'/');
         self.0.extend_from_slice(name);
     }
 
     /// Goes up; the root is above itself.
-    pub(in crate::sandbox) fn pop(&mut self) {
+    pub(crate) fn pop(&mut self) {
         let end = self.0.iter().rposition(|byte| *byte == b'/').unwrap_or_default();
         self.0.truncate(end);
     }
 
     /// The directory above and the name in it; `None` for the root.
-    pub(in crate::sandbox) fn split(&self) -> Option<(ViewPath, &[u8])> {
+    pub(crate) fn split(&self) -> Option<(ViewPath, &[u8])> {
         let slash = self.0.iter().rposition(|byte| *byte == b'/')?;
         Some((ViewPath(self.0[..slash].to_vec()), &self.0[slash + 1..]))
     }
 
     /// The rest of this path below `above`, without a slash before it: nothing where the two are the same, `None` where this
     /// one is not below.
-    pub(in crate::sandbox) fn below(&self, above: &ViewPath) -> Option<&[u8]> {
+    pub(crate) fn below(&self, above: &ViewPath) -> Option<&[u8]> {
         match self.0.strip_prefix(above.0.as_slice())? {
             [] => Some(&[]),
             [b'/', rest @ ..] => Some(rest),
@@ -78,7 +78,7 @@ impl ViewPath {
     }
 
     /// This path and `rest`, a path without links, below it.
-    pub(in crate::sandbox) fn join(&self, rest: &[u8]) -> ViewPath {
+    pub(crate) fn join(&self, rest: &[u8]) -> ViewPath {
         let mut out = self.clone();
         names(rest).for_each(|name| out.push(name));
         out
@@ -98,7 +98,7 @@ fn names(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
 
 /// What stands at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::sandbox) enum Node {
+pub(crate) enum Node {
     /// A directory.
     Directory,
     /// A symbolic link and what it holds.
@@ -111,14 +111,14 @@ pub(in crate::sandbox) enum Node {
 }
 
 /// What the walk asks.
-pub(in crate::sandbox) trait View {
+pub(crate) trait View {
     /// What stands at `path`; links are not followed. `ENOENT` where nothing does.
     fn look(&mut self, path: &ViewPath) -> Result<Node, Errno>;
 }
 
 /// What becomes of the last name of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::sandbox) enum Last {
+pub(crate) enum Last {
     /// A link there is followed.
     Follow,
     /// A link there is what is meant, unless a slash follows.
@@ -129,7 +129,7 @@ pub(in crate::sandbox) enum Last {
 
 /// What the last name of a path is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::sandbox) enum End {
+pub(crate) enum End {
     /// A name in a directory.
     Name,
     /// `.`.
@@ -142,7 +142,7 @@ pub(in crate::sandbox) enum End {
 
 /// What was found at the end of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::sandbox) enum Found {
+pub(crate) enum Found {
     /// A directory.
     Directory,
     /// A symbolic link that was not to be followed.
@@ -157,7 +157,7 @@ pub(in crate::sandbox) enum Found {
 
 /// Where a path leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::sandbox) struct Walked {
+pub(crate) struct Walked {
     /// The path without links.
     pub path: ViewPath,
     /// What stands there.
@@ -210,12 +210,7 @@ impl Walk {
 }
 
 /// Follows `path` from the directory `start`. All but the last name must be directories, or links to some.
-pub(in crate::sandbox) fn walk(
-    view: &mut impl View,
-    start: &ViewPath,
-    path: &[u8],
-    last: Last,
-) -> Result<Walked, Errno> {
+pub(crate) fn walk(view: &mut impl View, start: &ViewPath, path: &[u8], last: Last) -> Result<Walked, Errno> {
     if path.is_empty() {
         return Err(Errno::NOENT);
     }

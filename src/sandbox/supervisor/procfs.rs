@@ -7,18 +7,18 @@
 use rustix::io::Errno;
 
 /// Paths below `/proc` that Docker hides from containers.
-pub(in crate::sandbox) const PROC_MASKED: [&str; 9] =
+pub(crate) const PROC_MASKED: [&str; 9] =
     ["asound", "acpi", "kcore", "keys", "latency_stats", "timer_list", "timer_stats", "sched_debug", "scsi"];
 
 /// Paths below `/proc` that Docker makes read-only.
-pub(in crate::sandbox) const PROC_READONLY: [&str; 5] = ["bus", "fs", "irq", "sys", "sysrq-trigger"];
+pub(crate) const PROC_READONLY: [&str; 5] = ["bus", "fs", "irq", "sys", "sysrq-trigger"];
 
 /// Paths below `/sys` that Docker hides from containers.
-pub(in crate::sandbox) const SYS_MASKED: [&str; 2] = ["firmware", "devices/virtual/powercap"];
+pub(crate) const SYS_MASKED: [&str; 2] = ["firmware", "devices/virtual/powercap"];
 
 /// What a path below `/proc` is. Paths are without links, and without the slash before them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::sandbox) enum ProcPath<'a> {
+pub(crate) enum ProcPath<'a> {
     /// `/proc/self`: a link to the caller's own.
     OwnProcess,
     /// `/proc/thread-self`.
@@ -31,7 +31,7 @@ pub(in crate::sandbox) enum ProcPath<'a> {
 
 /// A path below `/proc/PID`, or `/proc/PID/task/TID`, which is alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::sandbox) struct ProcessPath<'a> {
+pub(crate) struct ProcessPath<'a> {
     /// The process.
     pub id: u32,
     /// The thread, in a path below `task`.
@@ -42,7 +42,7 @@ pub(in crate::sandbox) struct ProcessPath<'a> {
 
 /// A file of a process that is written by ourselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::sandbox) enum Synthesised {
+pub(crate) enum Synthesised {
     /// `mounts`.
     Mounts,
     /// `mountinfo`.
@@ -54,7 +54,7 @@ pub(in crate::sandbox) enum Synthesised {
 }
 
 /// What `path` below `/proc` is.
-pub(in crate::sandbox) fn parse(path: &[u8]) -> ProcPath<'_> {
+pub(crate) fn parse(path: &[u8]) -> ProcPath<'_> {
     match path {
         b"self" => return ProcPath::OwnProcess,
         b"thread-self" => return ProcPath::OwnThread,
@@ -85,13 +85,13 @@ fn number(name: &[u8]) -> Option<u32> {
 }
 
 /// Whether `path` is one of `list`, or below one.
-pub(in crate::sandbox) fn among(list: &[&str], path: &[u8]) -> bool {
+pub(crate) fn among(list: &[&str], path: &[u8]) -> bool {
     list.iter().any(|one| matches!(path.strip_prefix(one.as_bytes()), Some([] | [b'/', ..])))
 }
 
 impl ProcessPath<'_> {
     /// Whether it is a link that leads to an object by itself.
-    pub(in crate::sandbox) fn is_magic(&self) -> bool {
+    pub(crate) fn is_magic(&self) -> bool {
         let (first, rest) = split(self.rest);
         match first {
             b"exe" | b"cwd" | b"root" => rest.is_empty(),
@@ -101,7 +101,7 @@ impl ProcessPath<'_> {
     }
 
     /// Which file of ours stands there, if one does.
-    pub(in crate::sandbox) fn synthesised(&self) -> Option<Synthesised> {
+    pub(crate) fn synthesised(&self) -> Option<Synthesised> {
         Some(match self.rest {
             b"mounts" => Synthesised::Mounts,
             b"mountinfo" => Synthesised::MountInfo,
@@ -112,7 +112,7 @@ impl ProcessPath<'_> {
     }
 
     /// Whether the kernel asks `ptrace_may_access` of who opens, reads or follows it, on top of its mode.
-    pub(in crate::sandbox) fn is_guarded(&self) -> bool {
+    pub(crate) fn is_guarded(&self) -> bool {
         const GUARDED: [&[u8]; 22] = [
             b"auxv",
             b"cwd",
@@ -143,7 +143,7 @@ impl ProcessPath<'_> {
 
 /// Who looks, or is looked at, as far as it counts here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::sandbox) struct Person {
+pub(crate) struct Person {
     /// The user id that counts for files: of one who looks the file system id, of one who is looked at the effective id.
     pub uid: u32,
     /// The group id, likewise.
@@ -156,7 +156,7 @@ pub(in crate::sandbox) struct Person {
 
 /// Whether `looker` may do `wanted` (bits as in access(2)) with a file of mode `mode` at `path` of a process of `owner`.
 /// `own` tells that it is the looker's own process.
-pub(in crate::sandbox) fn access(
+pub(crate) fn access(
     path: &ProcessPath<'_>,
     mode: u32,
     owner: Person,
