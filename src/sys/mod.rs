@@ -14,7 +14,7 @@ pub use identity::{set_file_gid, set_file_uid, set_thread_groups};
 pub use memory::{read_memory, write_memory};
 pub use remove::remove_tree;
 pub use seccomp::{Instruction, Listener, Notification, install_filter};
-pub use signals::{Caught, SignalSet, reset_signals, unblock_all};
+pub use signals::{Caught, SignalSet, reset_signals, send_signal, unblock_all};
 pub use trace::{Registers, Stop, Traced};
 
 use std::ffi::CStr;

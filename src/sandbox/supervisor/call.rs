@@ -14,6 +14,10 @@ pub(crate) const CWD: i32 = libc::AT_FDCWD;
 /// Largest number of bytes of a path with its nul.
 pub(crate) const PATH_MAX: usize = libc::PATH_MAX as usize;
 
+/// What "a process" is to `setpriority` and to `ioprio_set`.
+pub(crate) const PRIO_PROCESS: i32 = 0;
+pub(crate) const IOPRIO_WHO_PROCESS: i32 = 1;
+
 /// A path of a call, or the descriptor that stands for one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PathArgument {
@@ -308,6 +312,9 @@ pub(crate) enum Call {
         request: u64,
         argument: Address,
     },
+    Uname {
+        buffer: Address,
+    },
     Identity(IdentityCall),
     Process(ProcessCall),
     /// `exit_group`.
@@ -357,6 +364,7 @@ impl Call {
             | Call::SendTo { .. }
             | Call::PeerCredentials { .. }
             | Call::Terminal { .. }
+            | Call::Uname { .. }
             | Call::Identity(_)
             | Call::Process(_)
             | Call::Exit => (None, None),
@@ -523,6 +531,7 @@ fn decode_descriptor(number: i64, a: [u64; 6]) -> Option<Call> {
         },
         nr::GETSOCKOPT => Call::PeerCredentials { socket, value: a[3], length: a[4] },
         nr::IOCTL => Call::Terminal { fd: a[0] as i32, request: a[1], argument: a[2] },
+        nr::UNAME => Call::Uname { buffer: a[0] },
         nr::EXIT_GROUP => Call::Exit,
         _ => return None,
     })
@@ -574,8 +583,8 @@ fn decode_process(number: i64, a: [u64; 6]) -> Option<ProcessCall> {
         | nr::MIGRATE_PAGES
         | nr::MOVE_PAGES => ProcessCall::Reach { pid: first },
         nr::KCMP => ProcessCall::Compare { first, second },
-        nr::SETPRIORITY => ProcessCall::Priority { which: first, who: second, process: libc::PRIO_PROCESS as i32 },
-        nr::IOPRIO_SET => ProcessCall::Priority { which: first, who: second, process: 1 }, // IOPRIO_WHO_PROCESS
+        nr::SETPRIORITY => ProcessCall::Priority { which: first, who: second, process: PRIO_PROCESS },
+        nr::IOPRIO_SET => ProcessCall::Priority { which: first, who: second, process: IOPRIO_WHO_PROCESS },
         _ => return None,
     })
 }

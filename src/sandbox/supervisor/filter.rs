@@ -21,6 +21,8 @@ pub(crate) struct Features {
     pub ownership: Ownership,
     /// There are virtual places.
     pub places: bool,
+    /// The machine has another name for the step.
+    pub hostname: bool,
     /// No network but what local sockets give.
     pub no_network: bool,
     /// There is no pid namespace: processes outside the step are to be left alone.
@@ -222,6 +224,9 @@ impl Features {
             add(&[nr::PTRACE], When::OneOf(0, &[libc::PTRACE_ATTACH, libc::PTRACE_SEIZE]), Verdict::HandOver);
             add(DENIED, When::Always, Verdict::Refuse(libc::EPERM));
         }
+        if self.hostname {
+            add(&[nr::UNAME], When::Always, Verdict::HandOver);
+        }
         if self.no_network {
             let families =
                 &[libc::AF_INET as u32, libc::AF_INET6 as u32, libc::AF_PACKET as u32, libc::AF_NETLINK as u32];
@@ -322,8 +327,14 @@ mod tests {
     use super::super::call::Call;
     use super::*;
 
-    const ALL: Features =
-        Features { credentials: true, ownership: Ownership::Recorded, places: true, no_network: true, outsiders: true };
+    const ALL: Features = Features {
+        credentials: true,
+        ownership: Ownership::Recorded,
+        places: true,
+        hostname: true,
+        no_network: true,
+        outsiders: true,
+    };
 
     /// Runs the filter as the kernel does.
     fn run(program: &[Instruction], number: i64, arguments: [u64; 6], architecture: u32) -> u32 {
@@ -401,6 +412,7 @@ mod tests {
             credentials: false,
             ownership: Ownership::Real,
             places: false,
+            hostname: false,
             no_network: false,
             outsiders: false,
         };

@@ -2,24 +2,37 @@
 //! read or written is `EFAULT`, as the kernel has it.
 
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::call::{Address, PATH_MAX};
+use super::outside::Outside;
 use crate::sys;
 
 /// Pages are this large, or a multiple of it.
 const PAGE: u64 = 4096;
 
 /// Ways to other processes' memory.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Memory {
+    outside: Arc<Outside>,
     /// process_vm_readv(2) is denied here (Docker's profile up to 20.10): /proc/PID/mem is the other way.
     by_file: AtomicBool,
 }
 
 impl Memory {
+    /// By whatever way turns out to be allowed.
+    pub(crate) fn new(outside: Arc<Outside>) -> Memory {
+        Memory { outside, by_file: AtomicBool::new(false) }
+    }
+
+    fn open(&self, thread: i32, flags: OFlags) -> Result<std::fs::File, Errno> {
+        self.outside.open_proc(format!("{thread}/mem"), flags).map(Into::into).map_err(|_| Errno::FAULT)
+    }
+
     /// Fills `into` from `address` of the process of `thread`.
     pub(crate) fn read(&self, thread: i32, address: Address, into: &mut [u8]) -> Result<(), Errno> {
         match self.read_some(thread, address, into)? {
@@ -41,7 +54,7 @@ impl Memory {
                 Err(_) => return Err(Errno::FAULT),
             }
         }
-        let got = open(thread, false)?.read_at(into, address).map_err(|_| Errno::FAULT)?;
+        let got = self.open(thread, OFlags::RDONLY)?.read_at(into, address).map_err(|_| Errno::FAULT)?;
         self.by_file.store(true, Ordering::Relaxed);
         if got == 0 { Err(Errno::FAULT) } else { Ok(got) }
     }
@@ -60,7 +73,7 @@ impl Memory {
             None => {}
         }
         // Through the file even read-only pages can be written, as a debugger does. The caller harms only itself.
-        match open(thread, true)?.write_at(from, address) {
+        match self.open(thread, OFlags::RDWR)?.write_at(from, address) {
             Ok(put) if put == from.len() => Ok(()),
             _ => Err(Errno::FAULT),
         }
@@ -97,11 +110,6 @@ fn is_denied(error: &std::io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOSYS))
 }
 
-fn open(thread: i32, write: bool) -> Result<std::fs::File, Errno> {
-    let file = std::fs::OpenOptions::new().read(true).write(write).open(format!("/proc/{thread}/mem"));
-    file.map_err(|_| Errno::FAULT)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,15 +131,16 @@ mod tests {
 
     #[test]
     fn reads_paths_and_refuses_bad_addresses() {
-        reads_from(&Memory::default());
-        reads_from(&Memory { by_file: AtomicBool::new(true) });
+        let memory = || Memory::new(Arc::new(Outside::open().unwrap()));
+        reads_from(&memory());
+        reads_from(&Memory { by_file: AtomicBool::new(true), ..memory() });
     }
 
     #[test]
     fn reads_up_to_the_end_of_what_is_mapped() {
         // Two pages, of which the second is taken away again: the string ends with the first.
         let own = rustix::process::getpid().as_raw_nonzero().get();
-        let memory = Memory::default();
+        let memory = Memory::new(Arc::new(Outside::open().unwrap()));
         let mut page = vec![b'y'; 3 * PAGE as usize];
         let end = (page.as_ptr() as u64 + PAGE).next_multiple_of(PAGE);
         let at = (end - page.as_ptr() as u64) as usize;

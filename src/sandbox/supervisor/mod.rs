@@ -8,23 +8,33 @@
 //! A caller's memory, descriptors and threads may change while its call is looked at. So what is let through by
 //! [`Answer::Continue`] is never trusted to be what was looked at: it may only ever reach what the step's root, real ids
 //! and capabilities allow. Nothing that a worker does may wait for the caller or for another process of the step.
+//!
+//! In the chroot tier the supervisor's own process has the step's root, so a path means to a worker what it means to the
+//! step, links and `..` included. What lies outside is reached by the descriptors of `outside`.
 
 pub(crate) mod call;
 pub(crate) mod credentials;
 pub(crate) mod filter;
+mod identify;
 pub(crate) mod memory;
 mod numbers;
+pub(crate) mod outside;
+mod outsiders;
 pub(crate) mod places;
 pub(crate) mod process;
+mod restart;
+pub(crate) mod serve;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::sys::{self, Listener, Notification};
 use call::Address;
 use memory::Memory;
+use outside::Outside;
 use process::Process;
 
 /// What becomes of a trapped call.
@@ -60,6 +70,10 @@ pub(crate) enum Restart {
         arguments: Address,
         /// Where the caller has its environment.
         environment: Address,
+        /// Where the caller has an empty string: the end of the path that it gave.
+        empty: Address,
+        /// Whether it is a script, whose interpreter opens it once more.
+        script: bool,
     },
 }
 
@@ -77,6 +91,8 @@ pub(crate) struct Caller<'a> {
     pub process: Arc<Process>,
     /// The call as it came.
     pub notification: Notification,
+    /// What lies outside the step's root.
+    pub outside: &'a Outside,
     pub(super) listener: &'a Listener,
     pub(super) memory: &'a Memory,
 }
@@ -106,6 +122,15 @@ impl Caller<'_> {
     /// Writes `from` to `address`.
     pub(crate) fn write(&self, address: Address, from: &[u8]) -> Result<(), Errno> {
         self.memory.write(self.thread, address, from)
+    }
+
+    /// The file behind a descriptor of the caller's, or behind its working directory where `fd` is [`call::CWD`]: opened
+    /// anew with `flags`, which must not wait for anything (`O_PATH`, but for regular files and directories). To be called
+    /// as who the worker began as, see [`Worker::become_identity`]: others may not look into /proc/PID.
+    pub(crate) fn open_descriptor(&self, fd: i32, flags: OFlags) -> Result<OwnedFd, Errno> {
+        let thread = self.thread;
+        let path = if fd == call::CWD { format!("{thread}/cwd") } else { format!("{thread}/fd/{fd}") };
+        self.outside.open_proc(path, flags).map_err(|error| if error == Errno::NOENT { Errno::BADF } else { error })
     }
 
     /// Gives the caller a copy of `fd`, besides the answer; its number there.

@@ -54,6 +54,7 @@ common! {
     SENDTO = SYS_sendto;
     GETSOCKOPT = SYS_getsockopt;
     IOCTL = SYS_ioctl;
+    UNAME = SYS_uname;
     EXIT_GROUP = SYS_exit_group;
     GETUID = SYS_getuid;
     GETEUID = SYS_geteuid;

@@ -2,12 +2,12 @@
 //! /proc when a thread of it makes a trapped call, and has from its parent what the supervisor keeps for that.
 
 use std::collections::HashMap;
-use std::io::Read;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use rustix::io::Errno;
 
 use super::credentials::Credentials;
+use super::outside::Outside;
 
 /// A process: a group of threads.
 #[derive(Debug)]
@@ -58,6 +58,7 @@ pub(crate) struct Table {
     first: State,
     /// The process that all of the step descends from: this one.
     root: i32,
+    outside: Arc<Outside>,
 }
 
 /// What /proc says of a thread.
@@ -75,8 +76,8 @@ pub(crate) struct Relations {
 
 impl Table {
     /// An empty table: the first process of the step, a child of `root`, begins as `first`.
-    pub(crate) fn new(root: i32, first: State) -> Table {
-        Table { threads: RwLock::new(HashMap::new()), first, root }
+    pub(crate) fn new(root: i32, first: State, outside: Arc<Outside>) -> Table {
+        Table { threads: RwLock::new(HashMap::new()), first, root, outside }
     }
 
     /// The process of `thread`, which has just made a call.
@@ -92,7 +93,7 @@ impl Table {
     }
 
     fn register(&self, thread: i32, depth: u32) -> Result<Arc<Process>, Errno> {
-        let relations = relations(thread)?;
+        let relations = relations(&self.outside, thread)?;
         // A thread of a process that is known.
         let known = self.known(relations.group).filter(|known| known.started == relations.started);
         let process = match known {
@@ -122,7 +123,7 @@ impl Table {
     pub(crate) fn belongs(&self, pid: i32) -> bool {
         let mut at = pid;
         for _ in 0..10_000 {
-            match relations(at) {
+            match relations(&self.outside, at) {
                 Ok(found) if found.group == self.root => return false,
                 Ok(found) if found.parent == self.root => return true,
                 Ok(found) if found.parent > 1 => at = found.parent,
@@ -134,15 +135,15 @@ impl Table {
 }
 
 /// Reads what /proc says of `thread`; `ESRCH` where it is gone.
-pub(crate) fn relations(thread: i32) -> Result<Relations, Errno> {
+pub(crate) fn relations(outside: &Outside, thread: i32) -> Result<Relations, Errno> {
     // The second thread's number stands for its process in /proc/TID/stat, too, but for the start time.
-    let status = read_small(&format!("/proc/{thread}/status"))?;
+    let status = outside.read_proc(format!("{thread}/status")).map_err(|_| Errno::SRCH)?;
     let field = |name: &[u8]| {
         let line = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(name))?;
         std::str::from_utf8(line).ok()?.trim().parse::<i32>().ok()
     };
     let (group, parent) = (field(b"Tgid:").ok_or(Errno::SRCH)?, field(b"PPid:").ok_or(Errno::SRCH)?);
-    let stat = read_small(&format!("/proc/{group}/stat"))?;
+    let stat = outside.read_proc(format!("{group}/stat")).map_err(|_| Errno::SRCH)?;
     let (process_group, started) = parse_stat(&stat).ok_or(Errno::SRCH)?;
     Ok(Relations { group, parent, started, process_group })
 }
@@ -153,12 +154,6 @@ fn parse_stat(stat: &[u8]) -> Option<(i32, u64)> {
     let mut fields = std::str::from_utf8(after).ok()?.split_ascii_whitespace();
     let process_group = fields.nth(2)?.parse().ok()?;
     Some((process_group, fields.nth(16)?.parse().ok()?))
-}
-
-fn read_small(path: &str) -> Result<Vec<u8>, Errno> {
-    let mut out = Vec::with_capacity(2048);
-    let read = std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut out));
-    read.map(|_| out).map_err(|_| Errno::SRCH)
 }
 
 #[cfg(test)]
@@ -175,12 +170,16 @@ mod tests {
     #[test]
     fn knows_threads_by_their_process() {
         let own = rustix::process::getpid().as_raw_nonzero().get();
-        let found = relations(own).unwrap();
+        let outside = Arc::new(Outside::open().unwrap());
+        let found = relations(&outside, own).unwrap();
         assert_eq!(found.group, own);
-        let of_thread = std::thread::spawn(|| relations(rustix::thread::gettid().as_raw_nonzero().get()).unwrap());
+        let of_thread = std::thread::spawn({
+            let outside = outside.clone();
+            move || relations(&outside, rustix::thread::gettid().as_raw_nonzero().get()).unwrap()
+        });
         assert_eq!(of_thread.join().unwrap(), found);
         let parent = rustix::process::getppid().unwrap().as_raw_nonzero().get();
-        let table = Table::new(parent, State::default());
+        let table = Table::new(parent, State::default(), outside);
         assert!(table.belongs(own) && !table.belongs(parent) && !table.belongs(1));
         assert!(!table.belongs(0) && !table.belongs(-1));
         assert_eq!(table.process_of(own).unwrap().pid, own);
