@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use rustix::fs::{OFlags, RawDir};
 use rustix::io::Errno;
 
 use super::call::{IOPRIO_WHO_PROCESS, ProcessCall};
@@ -96,7 +95,7 @@ impl Outsiders {
             return Err(Errno::INVAL);
         }
         let mut found = false;
-        for other in self.pids()? {
+        for other in self.outside.list_proc(".")? {
             let meant = match group {
                 Some(group) => relations(&self.outside, other).is_ok_and(|of| of.process_group == group),
                 None => other != caller.process.pid,
@@ -107,17 +106,5 @@ impl Outsiders {
             }
         }
         if found { Ok(Answer::Value(0)) } else { Err(Errno::SRCH) }
-    }
-
-    /// All processes that there are.
-    fn pids(&self) -> Result<Vec<i32>, Errno> {
-        let dir = self.outside.open_proc(".", OFlags::RDONLY | OFlags::DIRECTORY)?;
-        let mut buffer = Vec::with_capacity(32 << 10);
-        let mut entries = RawDir::new(dir, buffer.spare_capacity_mut());
-        let mut out = Vec::new();
-        while let Some(entry) = entries.next() {
-            out.extend(entry?.file_name().to_str().ok().and_then(|name| name.parse::<i32>().ok()));
-        }
-        Ok(out)
     }
 }

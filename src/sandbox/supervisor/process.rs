@@ -35,6 +35,8 @@ pub(crate) struct Pending {
     pub program: (u64, u64),
     /// What the process is if it now runs that program.
     pub credentials: Credentials,
+    /// The thread that made the call.
+    pub thread: i32,
 }
 
 impl Process {
@@ -117,6 +119,29 @@ impl Table {
         let process = threads.entry(relations.group).or_insert(process).clone();
         threads.insert(thread, process.clone());
         Ok(process)
+    }
+
+    /// Changes the credentials of `process`. A child that has made no call yet has those from before, so all are looked up
+    /// first.
+    pub(crate) fn set_credentials(&self, process: &Process, credentials: Credentials) {
+        if process.state().credentials != credentials {
+            self.register_children(process.pid);
+            process.state().credentials = credentials;
+        }
+    }
+
+    /// Looks the children of the process `pid` up, and theirs.
+    pub(crate) fn register_children(&self, pid: i32) {
+        let Ok(tasks) = self.outside.list_proc(format!("{pid}/task")) else { return };
+        for task in tasks {
+            let children = self.outside.read_proc(format!("{pid}/task/{task}/children")).unwrap_or_default();
+            let children = String::from_utf8_lossy(&children).into_owned();
+            for child in children.split_ascii_whitespace().filter_map(|child| child.parse().ok()) {
+                if self.known(child).is_none() && self.register(child, 0).is_ok() {
+                    self.register_children(child);
+                }
+            }
+        }
     }
 
     /// Whether `pid` (a process or a thread) is of the step: it descends from this process and is not this process.
