@@ -19,9 +19,10 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, set_ch
 use super::child::{block_forwarded, forwarded};
 use super::chroot_tree::PreparedTree;
 use super::error::{During, Failure, Step};
-use super::exec::{Ids, Prepared};
+use super::exec::{Ids, Prepared, SUPERVISED_CAPABILITIES};
 use super::init::{FromInit, Job, exit_of};
 use super::spec::{Network, Root, RunSpec, Stdio};
+use super::supervisor::credentials::Credentials;
 use super::supervisor::filter::{Features, Ownership};
 use super::supervisor::outside::Outside;
 use super::supervisor::serve::{Setup, Supervisor};
@@ -110,7 +111,7 @@ impl ChrootStep<'_> {
     /// What the supervisor is to do for the step.
     fn features(&self) -> Features {
         Features {
-            credentials: false,
+            credentials: true,
             ownership: Ownership::Real,
             places: false,
             hostname: self.spec.hostname.is_some(),
@@ -169,6 +170,7 @@ impl ChrootStep<'_> {
             listener: sys::Listener::new(listener),
             outside: self.outside.clone(),
             root: rustix::process::getpid().as_raw_nonzero().get(),
+            first: Credentials::new(0, 0, &[], SUPERVISED_CAPABILITIES.into()),
             hostname: self.spec.hostname.clone(),
         };
         Supervisor::start(setup).during(Step::Supervise)

@@ -38,6 +38,9 @@ const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::KILL)
     .union(CapabilitySet::AUDIT_WRITE);
 
+/// What a supervised command has of them: by chroot it would leave the root that it has.
+pub(super) const SUPERVISED_CAPABILITIES: CapabilitySet = CAPABILITIES.difference(CapabilitySet::SYS_CHROOT);
+
 /// A command made ready, in the root, before the process for it is forked. Not `Debug`: its environment may hold secrets.
 pub(super) struct Prepared {
     user: User,
@@ -172,14 +175,12 @@ impl Prepared {
         let ready = self.limit().and_then(|()| {
             drop_bounding_set()?;
             rustix::thread::set_thread_groups(&[]).during(Step::SetIds)?;
-            // By chroot a process of root leaves the root that it has.
-            let capabilities = CAPABILITIES - CapabilitySet::SYS_CHROOT;
-            set_capabilities(capabilities)?;
+            set_capabilities(SUPERVISED_CAPABILITIES)?;
             clean_up()?;
             supervise()?;
             self.make_cwd()?;
             self.change_directory()?;
-            self.become_user(capabilities)
+            self.become_user(SUPERVISED_CAPABILITIES)
         });
         match ready {
             Ok(()) => self.exec_first(),

@@ -131,3 +131,20 @@ fn has_no_network_where_none_is_wanted() {
     let result = run(spec);
     assert!(result.stdout.ends_with("refused\nstep\n") && result.stderr.contains("Permission denied"), "{result:?}");
 }
+
+#[test]
+fn emulates_ids() {
+    let tree = Tree::new();
+    let mut spec = tree.sh("id; grep -c . /etc/passwd; (id -u); sh -c 'id -g; kill -0 $PPID && echo may'; true");
+    spec.user = "app".into();
+    assert_eq!(stdout(spec), "uid=1000(app) gid=1001(app) groups=33(web),1001(app)\n2\n1000\n1001\nmay\n");
+    let script = "setpriv --reuid=5 --regid=6 --clear-groups true 2> /dev/null; su app -s /bin/sh -c id; id -u";
+    assert_eq!(stdout(tree.sh(script)), "uid=1000(app) gid=1001(app) groups=33(web),1001(app)\n0\n");
+}
+
+#[test]
+fn survives_thousands_of_processes() {
+    let tree = Tree::new();
+    let script = "i=0; while [ $i -lt 5000 ]; do (exit 3) || i=$((i+1)); done; echo $i";
+    assert_eq!(stdout(tree.sh(script)), "5000\n");
+}
