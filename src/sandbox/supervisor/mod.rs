@@ -27,6 +27,8 @@ mod outsiders;
 pub(crate) mod owners;
 pub(crate) mod places;
 pub(crate) mod process;
+mod peers;
+mod programs;
 mod recorded;
 mod restart;
 pub(crate) mod serve;
@@ -41,6 +43,7 @@ use rustix::io::Errno;
 
 use crate::sys::{self, Listener, Notification};
 use call::Address;
+use credentials::Credentials;
 use memory::Memory;
 use outside::Outside;
 use process::Process;
@@ -82,6 +85,13 @@ pub(crate) enum Restart {
         empty: Address,
         /// Whether it is a script, whose interpreter opens it once more.
         script: bool,
+    },
+    /// None: the descriptor is given, and its terminal becomes the caller's controlling one.
+    ControllingTerminal {
+        /// The terminal.
+        terminal: OwnedFd,
+        /// Whether it is closed by an exec.
+        close_on_exec: bool,
     },
 }
 
@@ -157,6 +167,14 @@ pub(crate) struct Identity {
     pub gid: u32,
     /// Supplementary groups.
     pub groups: Arc<[u32]>,
+}
+
+impl Identity {
+    /// Who a process of these credentials is to the kernel where files have real owners; `None` for root.
+    pub(crate) fn of(credentials: &Credentials) -> Option<Identity> {
+        let (uid, gid) = (credentials.uid.fs, credentials.gid.fs);
+        (uid != 0 || gid != 0).then(|| Identity { uid, gid, groups: credentials.groups.clone() })
+    }
 }
 
 /// What one worker thread keeps for itself.
