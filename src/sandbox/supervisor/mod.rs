@@ -14,14 +14,18 @@
 
 pub(crate) mod call;
 pub(crate) mod credentials;
+mod devices;
 pub(crate) mod filter;
 mod identify;
 pub(crate) mod memory;
+pub(crate) mod mounttable;
 mod numbers;
 pub(crate) mod outside;
 mod outsiders;
+pub(crate) mod path;
 pub(crate) mod places;
 pub(crate) mod process;
+pub(crate) mod procfs;
 mod restart;
 pub(crate) mod serve;
 
