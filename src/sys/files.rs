@@ -38,8 +38,8 @@ pub fn stat_bytes(file: BorrowedFd<'_>, owner: Option<(u32, u32)>) -> io::Result
 pub struct Replaced {
     /// User and group.
     pub owner: Option<(u32, u32)>,
-    /// The id of the mount, of one that begins at the file.
-    pub mount: Option<u64>,
+    /// The id of the mount, and whether that begins at the file.
+    pub mount: Option<(u64, bool)>,
 }
 
 /// `struct statx` of a file, asked for with these flags (of `AT_STATX_*`) and this mask.
@@ -55,10 +55,11 @@ pub fn statx_bytes(file: BorrowedFd<'_>, flags: i32, mask: u32, replaced: Replac
     if let Some((uid, gid)) = replaced.owner {
         (statx.stx_uid, statx.stx_gid) = (uid, gid);
     }
-    if let Some(mount) = replaced.mount {
+    if let Some((mount, begins)) = replaced.mount {
         let root = libc::STATX_ATTR_MOUNT_ROOT as u64;
-        statx.stx_attributes |= root;
         statx.stx_attributes_mask |= root;
+        statx.stx_attributes &= !root;
+        statx.stx_attributes |= if begins { root } else { 0 };
         // A unique id (STATX_MNT_ID_UNIQUE) has no like among those that are made up.
         if statx.stx_mask & libc::STATX_MNT_ID != 0 {
             statx.stx_mnt_id = mount;
@@ -144,7 +145,7 @@ mod tests {
         assert_eq!(field(std::mem::offset_of!(libc::stat, st_ino)), metadata.ino() as u32);
         assert_eq!(field(std::mem::offset_of!(libc::stat, st_uid)), 7);
         assert_eq!(field(std::mem::offset_of!(libc::stat, st_gid)), 8);
-        let replaced = Replaced { owner: None, mount: Some(99) };
+        let replaced = Replaced { owner: None, mount: Some((99, true)) };
         let bytes = statx_bytes(file.as_file().as_fd(), 0, libc::STATX_BASIC_STATS | libc::STATX_MNT_ID, replaced);
         let bytes = bytes.unwrap();
         let field = |at: usize| u32::from_ne_bytes(bytes[at..at + 4].try_into().unwrap());

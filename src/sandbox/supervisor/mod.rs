@@ -28,6 +28,7 @@ pub(crate) mod process;
 pub(crate) mod procfs;
 mod restart;
 pub(crate) mod serve;
+mod view;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
