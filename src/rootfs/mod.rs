@@ -4,7 +4,6 @@ pub mod diff;
 mod diff_walk;
 pub mod gzip;
 pub mod layer;
-pub mod overrides;
 pub mod snapshot;
 pub mod unpack;
 mod unpack_node;

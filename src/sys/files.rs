@@ -17,7 +17,7 @@ fn check(result: libc::c_long) -> io::Result<()> {
 }
 
 /// `struct stat` of a file, with its owner replaced where `owner` is given.
-pub fn stat_bytes(file: BorrowedFd<'_>, owner: Option<(u32, u32)>) -> io::Result<[u8; STAT]> {
+pub fn stat_object(file: BorrowedFd<'_>, owner: Option<(u32, u32)>) -> io::Result<[u8; STAT]> {
     let mut stat = MaybeUninit::<libc::stat>::zeroed();
     let flags = libc::AT_EMPTY_PATH;
     // SAFETY: the path is a string, and the kernel writes one struct stat, whose layout is the C library's on the
@@ -43,7 +43,7 @@ pub struct Replaced {
 }
 
 /// `struct statx` of a file, asked for with these flags (of `AT_STATX_*`) and this mask.
-pub fn statx_bytes(file: BorrowedFd<'_>, flags: i32, mask: u32, replaced: Replaced) -> io::Result<[u8; STATX]> {
+pub fn statx_object(file: BorrowedFd<'_>, flags: i32, mask: u32, replaced: Replaced) -> io::Result<[u8; STATX]> {
     let mut statx = MaybeUninit::<libc::statx>::zeroed();
     let flags = flags | libc::AT_EMPTY_PATH;
     // SAFETY: the path is a string, and the kernel writes one struct statx.
@@ -98,14 +98,6 @@ pub fn truncate(path: &CStr, length: i64) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_truncate, path.as_ptr(), length) })
 }
 
-/// `fchmodat2` without following links, or `ENOSYS` before Linux 6.6: fails with `EOPNOTSUPP` for a link.
-pub fn change_mode(file: BorrowedFd<'_>, mode: u32) -> io::Result<()> {
-    const SYS_FCHMODAT2: libc::c_long = 452;
-    let flags = libc::AT_EMPTY_PATH;
-    // SAFETY: the path is a string; nothing is written.
-    check(unsafe { libc::syscall(SYS_FCHMODAT2, file.as_raw_fd(), c"".as_ptr(), mode, flags) })
-}
-
 /// Most bytes of a file handle, see name_to_handle_at(2).
 const MAX_HANDLE: usize = 128;
 
@@ -140,13 +132,13 @@ mod tests {
     fn gives_what_the_kernel_gives() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let metadata = file.as_file().metadata().unwrap();
-        let bytes = stat_bytes(file.as_file().as_fd(), Some((7, 8))).unwrap();
+        let bytes = stat_object(file.as_file().as_fd(), Some((7, 8))).unwrap();
         let field = |at: usize| u32::from_ne_bytes(bytes[at..at + 4].try_into().unwrap());
         assert_eq!(field(std::mem::offset_of!(libc::stat, st_ino)), metadata.ino() as u32);
         assert_eq!(field(std::mem::offset_of!(libc::stat, st_uid)), 7);
         assert_eq!(field(std::mem::offset_of!(libc::stat, st_gid)), 8);
         let replaced = Replaced { owner: None, mount: Some((99, true)) };
-        let bytes = statx_bytes(file.as_file().as_fd(), 0, libc::STATX_BASIC_STATS | libc::STATX_MNT_ID, replaced);
+        let bytes = statx_object(file.as_file().as_fd(), 0, libc::STATX_BASIC_STATS | libc::STATX_MNT_ID, replaced);
         let bytes = bytes.unwrap();
         let field = |at: usize| u32::from_ne_bytes(bytes[at..at + 4].try_into().unwrap());
         assert_eq!(field(std::mem::offset_of!(libc::statx, stx_mnt_id)), 99);

@@ -87,18 +87,14 @@ impl Eyes<'_> {
         let follow = argument.follow && !follows_not(flags);
         let last = if follow { Last::Follow } else { Last::Keep };
         let rules = Rules::of_openat2(resolve);
-        let site = match rules {
-            Rules { beneath: false, in_root: false, .. } => self.locate(argument, &path, last)?,
-            _ => self.locate_from(argument, &path, last, rules)?,
+        let site = match rules == Rules::default() {
+            true => self.locate(argument, &path, last)?,
+            false => self.locate_within(argument, &path, last, rules)?,
         };
         let Some(site) = site else { return Ok(Answer::Continue) };
         if flags > u64::from(u32::MAX) || mode & !0o7777 != 0 || resolve & !RESOLVE_ALL != 0 {
             return Err(Errno::INVAL);
         }
-        let site = match site {
-            Site::At(_) => self.with_rules(argument, &path, last, rules)?,
-            site => site,
-        };
         let flags = OFlags::from_bits_retain(flags as u32);
         self.open_site(&site, last, Wanted { flags, mode: mode as u32 })
     }
@@ -152,8 +148,11 @@ impl Eyes<'_> {
             None => None,
         };
         let site = Site::Tree { from, path: path.to_vec() };
-        let directory =
-            if wanted.has(OFlags::TMPFILE) { self.object(&site, Last::Follow)?.fd } else { self.entry(&site)?.directory };
+        let directory = if wanted.has(OFlags::TMPFILE) {
+            self.object(&site, Last::Follow)?.fd
+        } else {
+            self.entry(&site)?.directory
+        };
         self.made_mode(&directory, wanted.mode)
     }
 
@@ -317,7 +316,7 @@ impl Eyes<'_> {
     fn status(&self, thread: u32) -> Result<Vec<u8>, Errno> {
         let real = self.places.outside.read_proc(format!("{thread}/status"))?;
         let process = self.places.table.process_of(thread as i32)?;
-        Ok(status::rewrite(&real, &process.credentials()))
+        Ok(status::with_credentials(&real, &process.credentials()))
     }
 }
 

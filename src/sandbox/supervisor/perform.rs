@@ -76,7 +76,7 @@ impl Eyes<'_> {
             | Call::Uname { .. }
             | Call::Identity(_)
             | Call::Process(_)
-            | Call::Exit => Ok(Answer::Continue),
+            | Call::Exit { .. } => Ok(Answer::Continue),
         }
     }
 
@@ -167,7 +167,7 @@ impl Eyes<'_> {
         if flags & !allowed != 0 {
             return Err(Errno::INVAL);
         }
-        let bytes = raw(sys::stat_bytes(object.fd.as_fd(), self.shown_owner(&object)))?;
+        let bytes = raw(sys::stat_object(object.fd.as_fd(), self.shown_owner(&object)))?;
         self.caller.write(buffer, &bytes)?;
         Ok(Answer::Value(0))
     }
@@ -178,7 +178,7 @@ impl Eyes<'_> {
         let mount = place.and_then(|(number, rest)| Some((self.places.get(number).mount?, rest.is_empty())));
         let replaced = Replaced { owner: self.shown_owner(&object), mount };
         let flags = flags & !(libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH);
-        let bytes = raw(sys::statx_bytes(object.fd.as_fd(), flags, mask, replaced))?;
+        let bytes = raw(sys::statx_object(object.fd.as_fd(), flags, mask, replaced))?;
         self.caller.write(buffer, &bytes)?;
         Ok(Answer::Value(0))
     }
@@ -195,7 +195,8 @@ impl Eyes<'_> {
         if flags & !allowed != 0 || mode & !7 != 0 {
             return Err(Errno::INVAL);
         }
-        if mode & libc::W_OK != 0 && !matches!(kind_of(object.fd.as_fd())?, FileType::Fifo | FileType::Socket)
+        if mode & libc::W_OK != 0
+            && !matches!(kind_of(object.fd.as_fd())?, FileType::Fifo | FileType::Socket)
             && !is_device(&object)?
         {
             self.check_writable(&object)?;
@@ -214,7 +215,7 @@ impl Eyes<'_> {
     fn real_identity(&self) -> Option<Identity> {
         let identity = self.identity?;
         let credentials = self.caller.process.credentials();
-        let (uid, gid) = (credentials.uids[0], credentials.gids[0]);
+        let (uid, gid) = (credentials.uid.real, credentials.gid.real);
         if uid == 0 { None } else { Some(Identity { uid, gid, groups: identity.groups.clone() }) }
     }
 
@@ -396,13 +397,7 @@ impl Eyes<'_> {
         pidfd_getfd(process, fd, PidfdGetfdFlags::empty())
     }
 
-    fn handle(
-        &mut self,
-        path: &PathArgument,
-        handle: Address,
-        mount_id: Address,
-        flags: i32,
-    ) -> Result<Answer, Errno> {
+    fn handle(&mut self, path: &PathArgument, handle: Address, mount_id: Address, flags: i32) -> Result<Answer, Errno> {
         let Some(object) = self.seen(path)? else { return Ok(Answer::Continue) };
         let mut room = [0; 4];
         self.caller.read(handle, &mut room)?;

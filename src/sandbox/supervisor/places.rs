@@ -138,6 +138,11 @@ impl Places {
         self.served.is_empty()
     }
 
+    /// Something outside is shown that may hold programs.
+    pub(super) fn has_binds(&self) -> bool {
+        self.served.iter().any(|one| one.kind == Kind::Bind && one.is_directory)
+    }
+
     pub(super) fn get(&self, number: usize) -> &Served {
         &self.served[number]
     }

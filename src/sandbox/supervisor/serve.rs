@@ -6,14 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use rustix::io::Errno;
-
 use super::call::{Call, UNKNOWN};
+use super::credentials::Credentials;
 use super::memory::Memory;
 use super::outside::Outside;
 use super::outsiders::Outsiders;
 use super::process::{State, Table};
-use super::{Answer, Caller, Worker, identify, restart};
+use super::{Answer, Caller, Worker, exec, identify, identities, restart};
 use crate::sys::{Listener, Notification};
 
 /// Workers at the beginning.
@@ -46,6 +45,8 @@ pub(crate) struct Setup {
     pub outside: Arc<Outside>,
     /// The process that all of the step descends from: this one.
     pub root: i32,
+    /// Who the step's first process is.
+    pub first: Credentials,
     /// The machine's name for the step.
     pub hostname: Option<String>,
 }
@@ -53,9 +54,9 @@ pub(crate) struct Setup {
 impl Supervisor {
     /// Starts the workers. They work until this process ends.
     pub(crate) fn start(setup: Setup) -> std::io::Result<Arc<Supervisor>> {
-        let Setup { listener, outside, root, hostname } = setup;
+        let Setup { listener, outside, root, first, hostname } = setup;
         listener.wake_synchronously();
-        let table = Arc::new(Table::new(root, State::default(), outside.clone()));
+        let table = Arc::new(Table::new(root, State { credentials: first, pending: None }, outside.clone()));
         let supervisor = Arc::new(Supervisor {
             listener,
             memory: Memory::new(outside.clone()),
@@ -97,40 +98,23 @@ impl Supervisor {
             if busy >= workers && workers < MOST {
                 let _ = self.add_worker(); // without one more the call waits for one of those that are there
             }
-            let answer = catch_unwind(AssertUnwindSafe(|| self.answer(&notification, &mut worker)));
-            self.give(&notification, answer.unwrap_or(Answer::Error(Errno::IO)));
+            let served = catch_unwind(AssertUnwindSafe(|| self.serve(&notification, &mut worker)));
+            if served.is_err() {
+                let _ = self.listener.refuse(notification.id, libc::EIO);
+            }
             self.busy.fetch_sub(1, Ordering::AcqRel);
         }
     }
 
-    /// Gives the answer. It fails where the caller died meanwhile, which is nothing to anybody.
-    fn give(&self, notification: &Notification, answer: Answer) {
-        let (listener, id) = (&self.listener, notification.id);
-        let given = match answer {
-            Answer::Continue => listener.proceed(id),
-            Answer::Value(value) => listener.give(id, value),
-            Answer::Error(errno) => listener.refuse(id, errno.raw_os_error()),
-            Answer::Descriptor { fd, close_on_exec } => match listener.give_descriptor(id, fd.as_fd(), close_on_exec) {
-                // The caller has no room for one more descriptor: EMFILE.
-                Err(error) => listener.refuse(id, error.raw_os_error().unwrap_or(libc::EIO)),
-                done => done,
-            },
-            Answer::Restart(what) => match restart::restart(listener, notification, &what) {
-                Err(errno) => listener.refuse(id, errno.raw_os_error()),
-                Ok(()) => Ok(()),
-            },
-        };
-        let _ = given;
-    }
-
-    fn answer(&self, notification: &Notification, worker: &mut Worker) -> Answer {
+    /// Answers a call.
+    fn serve(&self, notification: &Notification, worker: &mut Worker) {
         let Some(call) = Call::decode(notification.number, notification.arguments) else {
-            return Answer::Error(UNKNOWN);
+            return self.give(notification.id, Answer::Error(UNKNOWN));
         };
         let process = match self.table.process_of(notification.thread) {
             Ok(process) => process,
             // It died, or /proc cannot tell: nothing is known of it that could be applied.
-            Err(errno) => return Answer::Error(errno),
+            Err(errno) => return self.give(notification.id, Answer::Error(errno)),
         };
         let caller = Caller {
             thread: notification.thread,
@@ -140,12 +124,45 @@ impl Supervisor {
             listener: &self.listener,
             memory: &self.memory,
         };
-        self.dispatch(&call, &caller, worker)
+        if caller.process.state().pending.is_some() {
+            exec::settle(&caller, &self.table);
+        }
+        match self.dispatch(&call, &caller, worker) {
+            Answer::Restart(what) => {
+                let restarted = worker.become_identity(None).and_then(|()| restart::restart(&caller, &what));
+                if let Err(errno) = restarted {
+                    self.give(notification.id, Answer::Error(errno));
+                }
+            }
+            answer => self.give(notification.id, answer),
+        }
+    }
+
+    /// Gives the answer. It fails where the caller died meanwhile, which is nothing to anybody.
+    fn give(&self, id: u64, answer: Answer) {
+        let listener = &self.listener;
+        let given = match answer {
+            Answer::Continue => listener.proceed(id),
+            Answer::Value(value) => listener.give(id, value),
+            Answer::Error(errno) => listener.refuse(id, errno.raw_os_error()),
+            Answer::Descriptor { fd, close_on_exec } => match listener.give_descriptor(id, fd.as_fd(), close_on_exec) {
+                // The caller has no room for one more descriptor: EMFILE.
+                Err(error) => listener.refuse(id, error.raw_os_error().unwrap_or(libc::EIO)),
+                done => done,
+            },
+            Answer::Restart(_) => Ok(()), // made already
+        };
+        let _ = given;
     }
 
     fn dispatch(&self, call: &Call, caller: &Caller<'_>, _worker: &mut Worker) -> Answer {
         match *call {
             Call::Process(call) => self.outsiders.answer(call, caller),
+            Call::Identity(call) => identities::answer(call, caller, &self.table).into(),
+            Call::Exit { group } => {
+                self.table.ends(&caller.process, caller.thread, group);
+                Answer::Continue
+            }
             Call::Uname { buffer } => identify::uname(caller, buffer, self.hostname.as_deref()).into(),
             _ => Answer::Continue,
         }

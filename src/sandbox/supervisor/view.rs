@@ -7,7 +7,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, openat, readlinkat, stata
 use rustix::io::Errno;
 
 use super::call::{self, PathArgument};
-use super::path::{self, End, Found, Last, Node, View, ViewPath, Walked};
+use super::path::{self, End, Found, Last, Node, Rules, View, ViewPath, Walked};
 use super::places::{Kind, NAMED, Places, descriptor_path, is_directory, kind_of};
 use super::process::Process;
 use super::procfs::{self, Person, ProcPath, ProcessPath};
@@ -150,7 +150,7 @@ impl Eyes<'_> {
         let own = path.id == self.caller.process.pid as u32;
         let process = if own { self.caller.process.clone() } else { self.places.table.process_of(path.id as i32)? };
         let credentials = process.credentials();
-        Ok((credentials.uids[1], credentials.gids[1]))
+        Ok((credentials.uid.effective, credentials.gid.effective))
     }
 
     /// Where the path of a call leads; `None` where it is only through the tree, and the caller is who the worker began as:
@@ -184,6 +184,27 @@ impl Eyes<'_> {
         }
         let from = if relative { Some(self.descriptor(dirfd)?) } else { None };
         Ok(Some(Site::Tree { from, path: path.to_vec() }))
+    }
+
+    /// [`Eyes::locate`] for a path whose way has bounds.
+    pub(super) fn locate_within(
+        &mut self,
+        argument: &PathArgument,
+        path: &[u8],
+        last: Last,
+        rules: Rules,
+    ) -> Result<Option<Site>, Errno> {
+        self.as_self()?;
+        let scoped = rules.beneath || rules.in_root;
+        let start = if !scoped && path.first() == Some(&b'/') {
+            ViewPath::root()
+        } else {
+            let start = self.places.path_of(&descriptor_path(self.caller.thread, argument.dirfd));
+            start.map_err(|_| Errno::BADF)?.ok_or(Errno::NOTDIR)?
+        };
+        let walked = path::walk_within(self, &start, path, last, rules)?;
+        let native = self.identity.is_none() && self.places.find(&walked.path).is_none();
+        Ok((!native).then_some(Site::At(walked)))
     }
 
     /// The path of a directory of a place that a relative path begins at.
@@ -286,7 +307,7 @@ impl Eyes<'_> {
 
 fn looker(process: &Process) -> Person {
     let credentials = process.credentials();
-    Person { uid: credentials.uids[3], gid: credentials.gids[3], overrides: false, traces: false }
+    Person { uid: credentials.uid.fs, gid: credentials.gid.fs, overrides: false, traces: false }
 }
 
 /// The part of a path above its last name, `.` where there is none, and that name with the slashes after it.
