@@ -13,7 +13,11 @@ use super::credentials::{Credentials, Privilege};
 use super::process::{Pending, Table};
 
 /// What `security.capability` (of no value: none) and the set-id bits of a program give; a script gives nothing.
-pub(super) fn privilege(file: &Owned, capability: Option<&[u8]>, is_script: impl FnOnce() -> bool) -> Result<Privilege, Errno> {
+pub(super) fn privilege(
+    file: &Owned,
+    capability: Option<&[u8]>,
+    is_script: impl FnOnce() -> bool,
+) -> Result<Privilege, Errno> {
     let (set_uid, set_gid) = file.set_ids();
     let capabilities = capability.map(FileCapabilities::parse).transpose()?;
     let privilege = Privilege { set_uid, set_gid, capabilities };
@@ -45,7 +49,8 @@ pub(super) fn begin(
 /// Finds out what became of an exec that the caller's process had under way.
 pub(super) fn settle(caller: &Caller<'_>, table: &Table) {
     let Some(pending) = caller.process.state().pending.clone() else { return };
-    let runs = caller.outside.open_proc(format!("{}/exe", caller.process.pid), OFlags::PATH).and_then(rustix::fs::fstat);
+    let runs =
+        caller.outside.open_proc(format!("{}/exe", caller.process.pid), OFlags::PATH).and_then(rustix::fs::fstat);
     if runs.is_ok_and(|stat| (stat.st_dev, stat.st_ino) == pending.program) {
         table.set_credentials(&caller.process, pending.credentials);
         caller.process.state().pending = None;

@@ -142,9 +142,9 @@ fn prctl(caller: &Caller<'_>, table: &Table, option: i32, arguments: [u64; 4]) -
         libc::PR_GET_KEEPCAPS => told(own().keeps_capabilities()),
         libc::PR_SET_KEEPCAPS => change(caller, table, |own| own.keep_capabilities(first).map(|()| 0)),
         libc::PR_CAPBSET_READ => told(own().bounding.contains(capability(first)?)),
-        libc::PR_CAPBSET_DROP => {
-            change(caller, table, |own| own.drop_bounding(Capability::from_number(first).ok_or(Errno::INVAL)?).map(|()| 0))
-        }
+        libc::PR_CAPBSET_DROP => change(caller, table, |own| {
+            own.drop_bounding(Capability::from_number(first).ok_or(Errno::INVAL)?).map(|()| 0)
+        }),
         libc::PR_GET_SECUREBITS => Ok(Answer::Value(own().secure_bits.into())),
         libc::PR_SET_SECUREBITS => change(caller, table, |own| own.set_secure_bits(first).map(|()| 0)),
         libc::PR_GET_NO_NEW_PRIVS if arguments == [0; 4] => told(own().no_new_privs),
@@ -169,7 +169,9 @@ fn ambient(caller: &Caller<'_>, table: &Table, what: i32, number: u64) -> Result
     }
     let capability = Capability::from_number(number).ok_or(Errno::INVAL)?;
     match what {
-        libc::PR_CAP_AMBIENT_IS_SET => Ok(Answer::Value(caller.process.credentials().ambient.contains(capability).into())),
+        libc::PR_CAP_AMBIENT_IS_SET => {
+            Ok(Answer::Value(caller.process.credentials().ambient.contains(capability).into()))
+        }
         libc::PR_CAP_AMBIENT_RAISE => change(caller, table, |own| own.raise_ambient(capability).map(|()| 0)),
         libc::PR_CAP_AMBIENT_LOWER => change(caller, table, |own| {
             own.lower_ambient(capability);

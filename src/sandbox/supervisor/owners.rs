@@ -173,7 +173,8 @@ impl Records {
         for (at, layer) in layers.iter().enumerate() {
             for (path, entry) in Owners::read(layer)?.iter() {
                 // What a layer above has at the path, a whiteout too, is told of there if at all.
-                let hidden = layers[..at].iter().any(|above| above.join(OsStr::from_bytes(path)).symlink_metadata().is_ok());
+                let hidden =
+                    layers[..at].iter().any(|above| above.join(OsStr::from_bytes(path)).symlink_metadata().is_ok());
                 if !hidden {
                     table.entry(path.to_vec()).or_insert(owned_by(entry));
                 }

@@ -2,11 +2,12 @@
 //! /proc when a thread of it makes a trapped call, and has from its parent what the supervisor keeps for that.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use rustix::io::Errno;
 
-use super::credentials::Credentials;
+use super::credentials::{Credentials, Ids};
 use super::outside::Outside;
 
 /// A process: a group of threads.
@@ -60,6 +61,8 @@ pub(crate) struct Table {
     first: State,
     /// The process that all of the step descends from: this one.
     root: i32,
+    /// Some process is not, or no longer, what the first one was at its start, or that was not root.
+    changed: AtomicBool,
     outside: Arc<Outside>,
 }
 
@@ -79,7 +82,8 @@ pub(crate) struct Relations {
 impl Table {
     /// An empty table: the first process of the step, a child of `root`, begins as `first`.
     pub(crate) fn new(root: i32, first: State, outside: Arc<Outside>) -> Table {
-        Table { threads: RwLock::new(HashMap::new()), first, root, outside }
+        let changed = AtomicBool::new(first.credentials.uid != Ids::default());
+        Table { threads: RwLock::new(HashMap::new()), first, root, changed, outside }
     }
 
     /// The process of `thread`, which has just made a call.
@@ -121,10 +125,16 @@ impl Table {
         Ok(process)
     }
 
+    /// Whether there are processes with other credentials than root's.
+    pub(crate) fn has_changed(&self) -> bool {
+        self.changed.load(Ordering::Relaxed)
+    }
+
     /// Changes the credentials of `process`. A child that has made no call yet has those from before, so all are looked up
     /// first.
     pub(crate) fn set_credentials(&self, process: &Process, credentials: Credentials) {
         if process.state().credentials != credentials {
+            self.changed.store(true, Ordering::Relaxed);
             self.register_children(process.pid);
             process.state().credentials = credentials;
         }
