@@ -16,6 +16,7 @@
 
 mod child;
 mod chroot;
+mod chroot_tree;
 mod enter;
 mod error;
 mod exec;

@@ -77,6 +77,11 @@ pub fn forbid_inspection() -> io::Result<()> {
     Ok(rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?)
 }
 
+/// Undoes [`forbid_inspection`].
+pub fn allow_inspection() -> io::Result<()> {
+    Ok(rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable)?)
+}
+
 /// `execve(2)`; comes back only with the error.
 pub fn execve(path: &CStr, args: &[&CStr], env: &[&CStr]) -> io::Error {
     let args: Vec<*const libc::c_char> = args.iter().map(|a| a.as_ptr()).chain([std::ptr::null()]).collect();
