@@ -22,6 +22,7 @@ use super::error::{During, Failure, Step};
 use super::exec::{Ids, Prepared};
 use super::init::{FromInit, Job, exit_of};
 use super::spec::{Network, Root, RunSpec, Stdio};
+use super::supervisor::credentials::Credentials;
 use super::supervisor::filter::{Features, Ownership};
 use super::supervisor::outside::Outside;
 use super::supervisor::serve::{Setup, Supervisor};
@@ -167,6 +168,9 @@ impl ChrootStep<'_> {
         rustix::process::umask(Mode::empty());
         let setup = Setup {
             listener: sys::Listener::new(listener),
+            features: self.features(),
+            recorded: None,
+            first: Credentials::default(),
             outside: self.outside.clone(),
             root: rustix::process::getpid().as_raw_nonzero().get(),
             hostname: self.spec.hostname.clone(),

@@ -23,7 +23,7 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 const MAX_USERS: u64 = 16 << 20;
 
 /// What Docker leaves a container.
-const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
+pub(super) const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::DAC_OVERRIDE)
     .union(CapabilitySet::FSETID)
     .union(CapabilitySet::FOWNER)
@@ -42,6 +42,7 @@ const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
 pub(super) struct Prepared {
     user: User,
     set_groups: bool,
+    one_id: bool,
     program: String,
     /// Files to try, in the order of PATH.
     candidates: Vec<CString>,
@@ -78,7 +79,16 @@ impl Ids {
         }
     }
 
+    /// Whether there is one id only, so that all others are emulated.
+    pub(super) fn one_id(&self) -> bool {
+        let one = |ranges: &[IdRange]| matches!(ranges, [IdRange { count: 1, .. }]);
+        one(&self.uids) && one(&self.gids)
+    }
+
     fn check(&self, user: &User) -> Result<(), Failure> {
+        if self.one_id() {
+            return Ok(());
+        }
         let mapped = |ranges: &[IdRange]| {
             let text: Vec<String> = ranges
                 .iter()
@@ -137,7 +147,8 @@ impl Prepared {
             c_string(text, "a variable")
         };
         Ok(Prepared {
-            set_groups: ids.set_groups,
+            set_groups: ids.set_groups || ids.one_id(),
+            one_id: ids.one_id(),
             program: program.to_string_lossy().into_owned(),
             candidates,
             args: spec.args.iter().map(|arg| c_string(arg.clone(), "an argument")).collect::<Result<_, _>>()?,
@@ -171,9 +182,12 @@ impl Prepared {
     pub(super) fn exec_supervised(&self, supervise: &dyn Fn() -> Result<(), Failure>) -> Failure {
         let ready = self.limit().and_then(|()| {
             drop_bounding_set()?;
-            rustix::thread::set_thread_groups(&[]).during(Step::SetIds)?;
-            // By chroot a process of root leaves the root that it has.
-            let capabilities = CAPABILITIES - CapabilitySet::SYS_CHROOT;
+            let mut capabilities = CAPABILITIES;
+            if !self.one_id {
+                rustix::thread::set_thread_groups(&[]).during(Step::SetIds)?;
+                // By chroot a process of root leaves the root that it has.
+                capabilities -= CapabilitySet::SYS_CHROOT;
+            }
             set_capabilities(capabilities)?;
             clean_up()?;
             supervise()?;

@@ -24,6 +24,7 @@ mod idmap;
 mod init;
 mod limits;
 mod mounts;
+mod one_id;
 mod probe;
 mod run;
 mod sources;

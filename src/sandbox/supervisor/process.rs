@@ -140,6 +140,16 @@ impl Table {
         }
     }
 
+    /// A process is about to end: its children, which will have another parent, are looked up while it is known, and it is
+    /// forgotten.
+    pub(crate) fn ends(&self, process: &Process) {
+        if self.has_changed() {
+            self.register_children(process.pid);
+        }
+        let mut threads = self.threads.write().unwrap_or_else(PoisonError::into_inner);
+        threads.retain(|_, known| known.pid != process.pid);
+    }
+
     /// Looks the children of the process `pid` up, and theirs.
     pub(crate) fn register_children(&self, pid: i32) {
         let Ok(tasks) = self.outside.list_proc(format!("{pid}/task")) else { return };

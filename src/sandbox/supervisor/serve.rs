@@ -8,12 +8,15 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use super::call::{Call, UNKNOWN};
+use super::call::{Call, ProcessCall, UNKNOWN};
+use super::credentials::Credentials;
+use super::filter::Features;
 use super::memory::Memory;
 use super::outside::Outside;
 use super::outsiders::Outsiders;
 use super::process::{State, Table};
-use super::{Answer, Caller, Worker, identify, restart};
+use super::recorded::Recorded;
+use super::{Answer, Caller, Worker, exec, identify, identities, peers, restart};
 use crate::sys::{Listener, Notification};
 
 /// Workers at the beginning.
@@ -30,6 +33,9 @@ pub(crate) struct Supervisor {
     memory: Memory,
     table: Arc<Table>,
     outsiders: Outsiders,
+    features: Features,
+    /// The files, where their owners are recorded.
+    recorded: Option<Arc<Recorded>>,
     /// What uname(2) tells as the machine's name, if it is not the machine's.
     hostname: Option<String>,
     workers: AtomicUsize,
@@ -42,6 +48,12 @@ pub(crate) struct Supervisor {
 pub(crate) struct Setup {
     /// The listener of the step's filter.
     pub listener: Listener,
+    /// What that filter was made for.
+    pub features: Features,
+    /// The files, where their owners are recorded.
+    pub recorded: Option<Arc<Recorded>>,
+    /// Who the first process is.
+    pub first: Credentials,
     /// What lies outside.
     pub outside: Arc<Outside>,
     /// The process that all of the step descends from: this one.
@@ -53,13 +65,16 @@ pub(crate) struct Setup {
 impl Supervisor {
     /// Starts the workers. They work until this process ends.
     pub(crate) fn start(setup: Setup) -> std::io::Result<Arc<Supervisor>> {
-        let Setup { listener, outside, root, hostname } = setup;
+        let Setup { listener, features, recorded, first, outside, root, hostname } = setup;
+        let first = State { credentials: first, pending: None };
         listener.wake_synchronously();
-        let table = Arc::new(Table::new(root, State::default(), outside.clone()));
+        let table = Arc::new(Table::new(root, first, outside.clone()));
         let supervisor = Arc::new(Supervisor {
             listener,
             memory: Memory::new(outside.clone()),
             outsiders: Outsiders::new(table.clone(), outside.clone(), root),
+            features,
+            recorded,
             outside,
             table,
             hostname,
@@ -144,10 +159,33 @@ impl Supervisor {
     }
 
     fn dispatch(&self, call: &Call, caller: &Caller<'_>, _worker: &mut Worker) -> Answer {
-        match *call {
-            Call::Process(call) => self.outsiders.answer(call, caller),
-            Call::Uname { buffer } => identify::uname(caller, buffer, self.hostname.as_deref()).into(),
-            _ => Answer::Continue,
+        if self.features.credentials {
+            exec::settle(caller, &self.table);
         }
+        match *call {
+            Call::Process(call) => self.process_call(call, caller).into(),
+            Call::Uname { buffer } => identify::uname(caller, buffer, self.hostname.as_deref()).into(),
+            Call::Identity(call) => identities::answer(call, caller, &self.table).into(),
+            Call::PeerCredentials { socket, value, length } => {
+                peers::credentials_of_peer(caller, &self.table, socket, value, length).into()
+            }
+            Call::Exit => {
+                self.table.ends(&caller.process);
+                Answer::Continue
+            }
+            _ => match &self.recorded {
+                Some(recorded) => recorded.answer(call, caller, &self.table).into(),
+                None => Answer::Continue,
+            },
+        }
+    }
+
+    fn process_call(&self, call: ProcessCall, caller: &Caller<'_>) -> Result<Answer, Errno> {
+        if self.features.credentials
+            && let Some(answer) = peers::answer(call, caller, &self.table)?
+        {
+            return Ok(answer);
+        }
+        Ok(if self.features.outsiders { self.outsiders.answer(call, caller) } else { Answer::Continue })
     }
 }

@@ -1,0 +1,92 @@
+//! A command in a user namespace of one id: every process really is that id, and a supervisor makes it seem otherwise.
+//!
+//! The supervisor lives in the second process of `init`, which has the command's root, mounts and processes. Owners are
+//! recorded in the tree and beside it (`supervisor::owners`).
+
+use std::ffi::OsString;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{Mode, OFlags};
+
+use super::error::{During, Failure, Step};
+use super::exec::{self, Prepared};
+use super::spec::Root;
+use super::supervisor::credentials::Credentials;
+use super::supervisor::filter::{Features, Ownership};
+use super::supervisor::outside::Outside;
+use super::supervisor::recorded::Recorded;
+use super::supervisor::serve::{Setup, Supervisor};
+use super::wire::Control;
+use crate::sys;
+
+/// What there is to know of the tree before the root changes.
+#[derive(Debug)]
+pub(super) struct OneId {
+    recorded: Arc<Recorded>,
+    /// The directory that the changed tree is in, and its name there.
+    beside: OwnedFd,
+    name: OsString,
+}
+
+impl OneId {
+    /// Reads the records of `root`.
+    pub(super) fn read(root: &Root) -> Result<OneId, Failure> {
+        let (changed, lowers) = match root {
+            Root::Overlay { lowers, upper, .. } => (upper, lowers.as_slice()),
+            Root::Dir(dir) => (dir, &[][..]),
+        };
+        let layers: Vec<PathBuf> = std::iter::once(changed).chain(lowers).cloned().collect();
+        let recorded = Arc::new(Recorded::read(&layers).during_at(Step::Owners, changed)?);
+        let parent = changed.parent().unwrap_or(Path::new("/"));
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let beside = rustix::fs::open(parent, flags, Mode::empty()).during_at(Step::Owners, parent)?;
+        Ok(OneId { recorded, beside, name: changed.file_name().unwrap_or_default().to_os_string() })
+    }
+
+    /// In the command's first process: comes back only with the reason why there is no command.
+    pub(super) fn first_process(&self, prepared: &Prepared, supervisor: &Control, own_pids: bool) -> Failure {
+        prepared.exec_supervised(&|| {
+            rustix::thread::set_no_new_privs(true).during(Step::Supervise)?;
+            let listener = sys::install_filter(&features(own_pids).program()).during(Step::Supervise)?;
+            supervisor.send(&(), &[listener.as_fd()]).during(Step::Supervise)
+        })
+    }
+
+    /// In the second process of `init`: starts the supervisor once the first process has sent its listener; `None` where it
+    /// failed before that, and has told.
+    pub(super) fn supervise(&self, child: &Control, own_pids: bool) -> Result<Option<Arc<Supervisor>>, Failure> {
+        let received = child.receive::<()>().during(Step::Supervise)?;
+        let Some(listener) = received.and_then(|((), fds)| fds.into_iter().next()) else { return Ok(None) };
+        // Modes of what workers make are the callers' own; each applies its caller's umask.
+        rustix::process::umask(Mode::empty());
+        let setup = Setup {
+            listener: sys::Listener::new(listener),
+            features: features(own_pids),
+            recorded: Some(self.recorded.clone()),
+            first: Credentials::new(0, 0, &[], exec::CAPABILITIES.into()),
+            outside: Arc::new(Outside::open().during_at(Step::OpenDirectory, Path::new("/proc"))?),
+            root: rustix::process::getpid().as_raw_nonzero().get(),
+            hostname: None,
+        };
+        Supervisor::start(setup).during(Step::Supervise).map(Some)
+    }
+
+    /// Writes what has to lie beside the tree; nothing of the command runs any more.
+    pub(super) fn write(&self) -> Result<(), Failure> {
+        let changed = Path::new("/proc/self/fd").join(self.beside.as_raw_fd().to_string()).join(&self.name);
+        self.recorded.write(&changed).during_at(Step::Owners, &changed)
+    }
+}
+
+fn features(own_pids: bool) -> Features {
+    Features {
+        credentials: true,
+        ownership: Ownership::Recorded,
+        places: false,
+        hostname: false,
+        no_network: false,
+        outsiders: !own_pids,
+    }
+}
