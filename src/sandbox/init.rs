@@ -79,12 +79,12 @@ fn run_job(control: &Control) -> Result<(), Failure> {
         sys::bring_loopback_up().during(Step::Loopback)?;
     }
     let ids = Ids::read()?;
+    let one_id = if ids.one_id() { Some(OneId::read(&spec.root)?) } else { None };
     let root = MountedRoot::mount(&spec.root)?;
     mounts::write_own_files(&root, spec)?;
     let tree = root.open()?;
     let mut stubs = Stubs::default();
     let sources = Sources::prepare(&root, spec, &ids)?;
-    let one_id = if ids.one_id() { Some(OneId::read(&spec.root)?) } else { None };
     let place = Place { root, ids, sources, one_id };
     let done = Targets::prepare(&mut stubs, tree.as_fd(), spec, &place.sources)
         .and_then(|targets| run_inner(control, &job, &place, &targets, fds, &signals));

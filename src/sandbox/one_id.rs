@@ -25,13 +25,14 @@ use crate::sys;
 #[derive(Debug)]
 pub(super) struct OneId {
     recorded: Arc<Recorded>,
-    /// The directory that the changed tree is in, and its name there.
+    /// The changed tree, the directory that it is in, and its name there: opened before anything is mounted on it.
+    changed: OwnedFd,
     beside: OwnedFd,
     name: OsString,
 }
 
 impl OneId {
-    /// Reads the records of `root`.
+    /// Reads the records of `root`, which is not mounted yet.
     pub(super) fn read(root: &Root) -> Result<OneId, Failure> {
         let (changed, lowers) = match root {
             Root::Overlay { lowers, upper, .. } => (upper, lowers.as_slice()),
@@ -40,9 +41,12 @@ impl OneId {
         let layers: Vec<PathBuf> = std::iter::once(changed).chain(lowers).cloned().collect();
         let recorded = Arc::new(Recorded::read(&layers).during_at(Step::Owners, changed)?);
         let parent = changed.parent().unwrap_or(Path::new("/"));
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let beside = rustix::fs::open(parent, flags, Mode::empty()).during_at(Step::Owners, parent)?;
-        Ok(OneId { recorded, beside, name: changed.file_name().unwrap_or_default().to_os_string() })
+        let open = |path: &Path| {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            rustix::fs::open(path, flags, Mode::empty()).during_at(Step::Owners, path)
+        };
+        let name = changed.file_name().unwrap_or_default().to_os_string();
+        Ok(OneId { recorded, changed: open(changed)?, beside: open(parent)?, name })
     }
 
     /// In the command's first process: comes back only with the reason why there is no command.
@@ -75,8 +79,9 @@ impl OneId {
 
     /// Writes what has to lie beside the tree; nothing of the command runs any more.
     pub(super) fn write(&self) -> Result<(), Failure> {
-        let changed = Path::new("/proc/self/fd").join(self.beside.as_raw_fd().to_string()).join(&self.name);
-        self.recorded.write(&changed).during_at(Step::Owners, &changed)
+        let path = |fd: &OwnedFd| Path::new("/proc/self/fd").join(fd.as_raw_fd().to_string());
+        let layer = path(&self.beside).join(&self.name);
+        self.recorded.write(&path(&self.changed), &layer).during_at(Step::Owners, &layer)
     }
 }
 

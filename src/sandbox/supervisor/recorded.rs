@@ -53,9 +53,9 @@ impl Recorded {
         Ok(Recorded { records: Records::read(layers)?, chroots: AtomicBool::new(false) })
     }
 
-    /// Writes what has to lie beside the layer directory `upper`.
-    pub(crate) fn write(&self, upper: &Path) -> io::Result<()> {
-        self.records.write(upper)
+    /// Writes what has to lie beside the layer directory `layer`, which may be reached through `tree`.
+    pub(crate) fn write(&self, tree: &Path, layer: &Path) -> io::Result<()> {
+        self.records.write(tree, layer)
     }
 
     /// What becomes of `call`.
