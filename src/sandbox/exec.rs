@@ -38,6 +38,9 @@ pub(super) const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::KILL)
     .union(CapabilitySet::AUDIT_WRITE);
 
+/// What a command has of them in the chroot tier: by chroot it would leave the root that it has.
+pub(super) const SUPERVISED_CAPABILITIES: CapabilitySet = CAPABILITIES.difference(CapabilitySet::SYS_CHROOT);
+
 /// A command made ready, in the root, before the process for it is forked. Not `Debug`: its environment may hold secrets.
 pub(super) struct Prepared {
     user: User,
@@ -180,13 +183,11 @@ impl Prepared {
     /// The same where the command's system calls are supervised from when `supervise` has returned: rights are dropped
     /// before that, as far as a command of root may not have them, and the rest is done as any program would do it.
     pub(super) fn exec_supervised(&self, supervise: &dyn Fn() -> Result<(), Failure>) -> Failure {
+        let capabilities = if self.one_id { CAPABILITIES } else { SUPERVISED_CAPABILITIES };
         let ready = self.limit().and_then(|()| {
             drop_bounding_set()?;
-            let mut capabilities = CAPABILITIES;
             if !self.one_id {
                 rustix::thread::set_thread_groups(&[]).during(Step::SetIds)?;
-                // By chroot a process of root leaves the root that it has.
-                capabilities -= CapabilitySet::SYS_CHROOT;
             }
             set_capabilities(capabilities)?;
             clean_up()?;

@@ -189,7 +189,7 @@ fn run_supervised(
     match sys::fork().during(Step::Fork)? {
         Fork::Parent(pid) => {
             drop(theirs);
-            let supervisor = one_id.supervise(&ours, job.own_pids)?;
+            let supervisor = one_id.supervise(&ours)?;
             let exit = exit_of(wait_for(pid, signals)?);
             kill_descendants()?;
             if let Some(supervisor) = supervisor {

@@ -16,8 +16,9 @@ use super::spec::Root;
 use super::supervisor::credentials::Credentials;
 use super::supervisor::filter::{Features, Ownership};
 use super::supervisor::outside::Outside;
+use super::supervisor::process::{State, Table};
 use super::supervisor::recorded::Recorded;
-use super::supervisor::serve::{Setup, Supervisor};
+use super::supervisor::serve::{Files, Setup, Supervisor};
 use super::wire::Control;
 use crate::sys;
 
@@ -60,18 +61,20 @@ impl OneId {
 
     /// In the second process of `init`: starts the supervisor once the first process has sent its listener; `None` where it
     /// failed before that, and has told.
-    pub(super) fn supervise(&self, child: &Control, own_pids: bool) -> Result<Option<Arc<Supervisor>>, Failure> {
+    pub(super) fn supervise(&self, child: &Control) -> Result<Option<Arc<Supervisor>>, Failure> {
         let received = child.receive::<()>().during(Step::Supervise)?;
         let Some(listener) = received.and_then(|((), fds)| fds.into_iter().next()) else { return Ok(None) };
         // Modes of what workers make are the callers' own; each applies its caller's umask.
         rustix::process::umask(Mode::empty());
+        let outside = Arc::new(Outside::open().during_at(Step::OpenDirectory, Path::new("/proc"))?);
+        let root = rustix::process::getpid().as_raw_nonzero().get();
+        let first = State { credentials: Credentials::new(0, 0, &[], exec::CAPABILITIES.into()), pending: None };
         let setup = Setup {
             listener: sys::Listener::new(listener),
-            features: features(own_pids),
-            recorded: Some(self.recorded.clone()),
-            first: Credentials::new(0, 0, &[], exec::CAPABILITIES.into()),
-            outside: Arc::new(Outside::open().during_at(Step::OpenDirectory, Path::new("/proc"))?),
-            root: rustix::process::getpid().as_raw_nonzero().get(),
+            table: Arc::new(Table::new(root, first, outside.clone())),
+            files: Files::Recorded(self.recorded.clone()),
+            outside,
+            root,
             hostname: None,
         };
         Supervisor::start(setup).during(Step::Supervise).map(Some)

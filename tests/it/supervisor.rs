@@ -131,3 +131,41 @@ fn has_no_network_where_none_is_wanted() {
     let result = run(spec);
     assert!(result.stdout.ends_with("refused\nstep\n") && result.stderr.contains("Permission denied"), "{result:?}");
 }
+
+#[test]
+fn emulates_ids() {
+    let tree = Tree::new();
+    let mut spec = tree.sh("id; grep -c . /etc/passwd; (id -u); sh -c 'id -g; kill -0 $PPID && echo may'; true");
+    spec.user = "app".into();
+    assert_eq!(stdout(spec), "uid=1000(app) gid=1001(app) groups=33(web),1001(app)\n2\n1000\n1001\nmay\n");
+    let script = "setpriv --reuid=5 --regid=6 --clear-groups true 2> /dev/null; su app -s /bin/sh -c id; id -u";
+    assert_eq!(stdout(tree.sh(script)), "uid=1000(app) gid=1001(app) groups=33(web),1001(app)\n0\n");
+}
+
+#[test]
+fn survives_thousands_of_processes() {
+    let tree = Tree::new();
+    let script = "i=0; while [ $i -lt 5000 ]; do (exit 3) || i=$((i+1)); done; echo $i";
+    assert_eq!(stdout(tree.sh(script)), "5000\n");
+}
+
+/// Compiles a program of `testdata/supervisor` into the tree.
+fn compile(tree: &Tree, name: &str) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/supervisor").join(name).with_extension("c");
+    let mut cc = std::process::Command::new("cc");
+    let output = cc.args(["-O1", "-static", "-pthread", "-w", "-o"]).arg(tree.path("tree/bin").join(name)).arg(source);
+    assert!(output.status().unwrap().success(), "these tests need a C compiler");
+}
+
+#[test]
+fn survives_garbage_and_sudden_death() {
+    for user in ["", "app"] {
+        // It spoils its tree.
+        let tree = Tree::new();
+        compile(&tree, "fuzz");
+        let mut spec = RunSpec::new(tree.root(), ["/bin/fuzz", "2", "1"]);
+        spec.user = user.into();
+        let result = run(spec);
+        assert_eq!((&result.exit, result.stdout.as_str()), (&Ok(Exit::Code(0)), "alive\n"), "{user} {result:?}");
+    }
+}

@@ -29,7 +29,7 @@ pub(crate) mod path;
 mod peers;
 pub(crate) mod places;
 pub(crate) mod process;
-pub(crate) mod procfs;
+mod programs;
 pub(crate) mod recorded;
 mod restart;
 pub(crate) mod serve;
@@ -44,6 +44,7 @@ use rustix::io::Errno;
 
 use crate::sys::{self, Listener, Notification};
 use call::Address;
+use credentials::Credentials;
 use memory::Memory;
 use outside::Outside;
 use process::Process;
@@ -85,6 +86,13 @@ pub(crate) enum Restart {
         empty: Address,
         /// Whether it is a script, whose interpreter opens it once more.
         script: bool,
+    },
+    /// None: the descriptor is given, and its terminal becomes the caller's controlling one.
+    ControllingTerminal {
+        /// The terminal.
+        terminal: OwnedFd,
+        /// Whether it is closed by an exec.
+        close_on_exec: bool,
     },
 }
 
@@ -160,6 +168,14 @@ pub(crate) struct Identity {
     pub gid: u32,
     /// Supplementary groups.
     pub groups: Arc<[u32]>,
+}
+
+impl Identity {
+    /// Who a process of these credentials is to the kernel where files have real owners; `None` for root.
+    pub(crate) fn of(credentials: &Credentials) -> Option<Identity> {
+        let (uid, gid) = (credentials.uid.fs, credentials.gid.fs);
+        (uid != 0 || gid != 0).then(|| Identity { uid, gid, groups: credentials.groups.clone() })
+    }
 }
 
 /// What one worker thread keeps for itself.

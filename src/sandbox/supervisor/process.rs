@@ -1,13 +1,14 @@
 //! The processes of a step and what the supervisor knows of each. Nothing tells of a new process: one is looked up in
 //! /proc when a thread of it makes a trapped call, and has from its parent what the supervisor keeps for that.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::credentials::{Credentials, Ids};
+use super::credentials::Credentials;
 use super::outside::Outside;
 
 /// A process: a group of threads.
@@ -15,8 +16,8 @@ use super::outside::Outside;
 pub(crate) struct Process {
     /// Its id.
     pub pid: i32,
-    /// When it started, in clock ticks since boot: with the id it tells it from a later one.
-    started: u64,
+    /// Threads of it that have made a trapped call.
+    threads: Mutex<Vec<i32>>,
     state: Mutex<State>,
 }
 
@@ -46,6 +47,10 @@ impl Process {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn threads(&self) -> MutexGuard<'_, Vec<i32>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A copy of its credentials.
     pub(crate) fn credentials(&self) -> Credentials {
         self.state().credentials.clone()
@@ -61,10 +66,21 @@ pub(crate) struct Table {
     first: State,
     /// The process that all of the step descends from: this one.
     root: i32,
-    /// Some process is not, or no longer, what the first one was at its start, or that was not root.
-    changed: AtomicBool,
     outside: Arc<Outside>,
+    /// Processes that are ending, the last to begin that at the end. They are kept for a while: other threads of them may
+    /// still be making calls.
+    ending: Mutex<VecDeque<Arc<Process>>>,
+    /// Processes that have been entered since the start.
+    entered: AtomicUsize,
+    /// Somebody is not who the first process began as.
+    changed: AtomicBool,
 }
+
+/// Ending processes that are kept.
+const ENDING: usize = 64;
+
+/// After so many new processes those that were killed are looked for: well before their numbers can come again.
+const SWEEP: usize = 4096;
 
 /// What /proc says of a thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,8 +89,6 @@ pub(crate) struct Relations {
     pub group: i32,
     /// The parent of that.
     pub parent: i32,
-    /// When its process started.
-    pub started: u64,
     /// Its process group.
     pub process_group: i32,
 }
@@ -82,8 +96,15 @@ pub(crate) struct Relations {
 impl Table {
     /// An empty table: the first process of the step, a child of `root`, begins as `first`.
     pub(crate) fn new(root: i32, first: State, outside: Arc<Outside>) -> Table {
-        let changed = AtomicBool::new(first.credentials.uid != Ids::default());
-        Table { threads: RwLock::new(HashMap::new()), first, root, changed, outside }
+        Table {
+            threads: RwLock::new(HashMap::new()),
+            first,
+            root,
+            outside,
+            ending: Mutex::new(VecDeque::new()),
+            entered: AtomicUsize::new(0),
+            changed: AtomicBool::new(false),
+        }
     }
 
     /// The process of `thread`, which has just made a call.
@@ -100,9 +121,7 @@ impl Table {
 
     fn register(&self, thread: i32, depth: u32) -> Result<Arc<Process>, Errno> {
         let relations = relations(&self.outside, thread)?;
-        // A thread of a process that is known.
-        let known = self.known(relations.group).filter(|known| known.started == relations.started);
-        let process = match known {
+        let process = match self.known(relations.group) {
             Some(known) => known,
             None => {
                 let state = if relations.parent == self.root || depth > 1000 {
@@ -112,42 +131,83 @@ impl Table {
                         Some(parent) => parent,
                         None => self.register(relations.parent, depth + 1)?,
                     };
-                    let mut state = parent.state().clone();
-                    state.pending = None;
-                    state
+                    State { pending: None, ..parent.state().clone() }
                 };
-                Arc::new(Process { pid: relations.group, started: relations.started, state: Mutex::new(state) })
+                self.make_room();
+                Arc::new(Process { pid: relations.group, threads: Mutex::default(), state: Mutex::new(state) })
             }
         };
         let mut threads = self.threads.write().unwrap_or_else(PoisonError::into_inner);
         let process = threads.entry(relations.group).or_insert(process).clone();
-        threads.insert(thread, process.clone());
+        if thread != relations.group && threads.insert(thread, process.clone()).is_none() {
+            process.threads().push(thread);
+        }
         Ok(process)
     }
 
-    /// Whether there are processes with other credentials than root's.
-    pub(crate) fn has_changed(&self) -> bool {
-        self.changed.load(Ordering::Relaxed)
+    /// Forgets processes that have ended.
+    fn make_room(&self) {
+        let mut gone: Vec<Arc<Process>> = Vec::new();
+        {
+            let mut ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
+            while ending.len() > ENDING {
+                gone.extend(ending.pop_front());
+            }
+        }
+        if (self.entered.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(SWEEP) {
+            let all: Vec<_> = self.threads.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+            let exists = |process: &Process| self.outside.open_proc(process.pid.to_string(), OFlags::PATH).is_ok();
+            gone.extend(all.into_iter().filter(|process| !exists(process)));
+        }
+        if gone.is_empty() {
+            return;
+        }
+        let mut threads = self.threads.write().unwrap_or_else(PoisonError::into_inner);
+        for process in gone {
+            let of_it = std::mem::take(&mut *process.threads());
+            for thread in of_it.into_iter().chain([process.pid]) {
+                // Another process may have the number by now.
+                if threads.get(&thread).is_some_and(|known| Arc::ptr_eq(known, &process)) {
+                    threads.remove(&thread);
+                }
+            }
+        }
+    }
+
+    /// To be called when a thread ends by `exit`, or with `group` all of its process by `exit_group`.
+    pub(crate) fn ends(&self, process: &Arc<Process>, thread: i32, group: bool) {
+        if !group {
+            if thread != process.pid {
+                self.threads.write().unwrap_or_else(PoisonError::into_inner).remove(&thread);
+                process.threads().retain(|known| *known != thread);
+            }
+            return;
+        }
+        // Its children become this process's, and would then be taken for the step's first.
+        if process.state().credentials != self.first.credentials {
+            self.register_children(process.pid);
+        }
+        self.ending.lock().unwrap_or_else(PoisonError::into_inner).push_back(process.clone());
     }
 
     /// Changes the credentials of `process`. A child that has made no call yet has those from before, so all are looked up
     /// first.
     pub(crate) fn set_credentials(&self, process: &Process, credentials: Credentials) {
         if process.state().credentials != credentials {
-            self.changed.store(true, Ordering::Relaxed);
             self.register_children(process.pid);
+            self.changed.store(true, Ordering::Release);
             process.state().credentials = credentials;
         }
     }
 
-    /// A process is about to end: its children, which will have another parent, are looked up while it is known, and it is
-    /// forgotten.
-    pub(crate) fn ends(&self, process: &Process) {
-        if self.has_changed() {
-            self.register_children(process.pid);
-        }
-        let mut threads = self.threads.write().unwrap_or_else(PoisonError::into_inner);
-        threads.retain(|_, known| known.pid != process.pid);
+    /// The process that has, or had, the id `pid`, if it is the step's.
+    pub(crate) fn peer(&self, pid: i32) -> Option<Arc<Process>> {
+        self.known(pid).or_else(|| if self.belongs(pid) { self.process_of(pid).ok() } else { None })
+    }
+
+    /// Whether anybody has ever changed who it is.
+    pub(crate) fn has_changed(&self) -> bool {
+        self.changed.load(Ordering::Acquire)
     }
 
     /// Looks the children of the process `pid` up, and theirs.
@@ -181,24 +241,19 @@ impl Table {
 
 /// Reads what /proc says of `thread`; `ESRCH` where it is gone.
 pub(crate) fn relations(outside: &Outside, thread: i32) -> Result<Relations, Errno> {
-    // The second thread's number stands for its process in /proc/TID/stat, too, but for the start time.
     let status = outside.read_proc(format!("{thread}/status")).map_err(|_| Errno::SRCH)?;
-    let field = |name: &[u8]| {
-        let line = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(name))?;
-        std::str::from_utf8(line).ok()?.trim().parse::<i32>().ok()
-    };
-    let (group, parent) = (field(b"Tgid:").ok_or(Errno::SRCH)?, field(b"PPid:").ok_or(Errno::SRCH)?);
-    let stat = outside.read_proc(format!("{group}/stat")).map_err(|_| Errno::SRCH)?;
-    let (process_group, started) = parse_stat(&stat).ok_or(Errno::SRCH)?;
-    Ok(Relations { group, parent, started, process_group })
+    parse_status(&status).ok_or(Errno::SRCH)
 }
 
-/// Process group and start time of proc_pid_stat(5): the name is in parentheses and may hold any byte.
-fn parse_stat(stat: &[u8]) -> Option<(i32, u64)> {
-    let after = &stat[stat.iter().rposition(|byte| *byte == b')')? + 1..];
-    let mut fields = std::str::from_utf8(after).ok()?.split_ascii_whitespace();
-    let process_group = fields.nth(2)?.parse().ok()?;
-    Some((process_group, fields.nth(16)?.parse().ok()?))
+/// What `/proc/PID/status` says; proc_pid_status(5).
+fn parse_status(status: &[u8]) -> Option<Relations> {
+    let mut lines = status.split(|byte| *byte == b'\n');
+    // They come in this order. Of ids in nested namespaces the first is the one here.
+    let mut field = |name: &[u8]| {
+        let line = lines.find_map(|line| line.strip_prefix(name))?;
+        std::str::from_utf8(line).ok()?.split_ascii_whitespace().next()?.parse::<i32>().ok()
+    };
+    Some(Relations { group: field(b"Tgid:")?, parent: field(b"PPid:")?, process_group: field(b"NSpgid:")? })
 }
 
 #[cfg(test)]
@@ -206,10 +261,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_fields_behind_any_name() {
-        let stat = b"12 (a) b (c) S 1 34 56 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 777 9 10";
-        assert_eq!(parse_stat(stat), Some((34, 777)));
-        assert_eq!(parse_stat(b"12 (x"), None);
+    fn reads_fields_of_a_status() {
+        let status =
+            b"Name:\tTgid: 5\nUmask:\t0022\nTgid:\t12\nNgid:\t0\nPid:\t13\nPPid:\t7\nNSpgid:\t30\t2\nNSsid:\t1\n";
+        assert_eq!(parse_status(status), Some(Relations { group: 12, parent: 7, process_group: 30 }));
+        assert_eq!(parse_status(b"Name:\tx\nTgid:\t1\n"), None);
     }
 
     #[test]

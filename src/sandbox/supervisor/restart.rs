@@ -20,9 +20,14 @@ pub(super) fn restart(listener: &Listener, notification: &Notification, what: &R
     let file = match what {
         Restart::ChangeDirectory(directory) => directory,
         Restart::Execute { program, .. } => program,
+        Restart::ControllingTerminal { terminal, .. } => terminal,
     };
-    // A script's interpreter opens the script by the descriptor, so that must stay over the exec.
-    let close_on_exec = !matches!(what, Restart::Execute { script: true, .. });
+    let close_on_exec = match what {
+        Restart::ChangeDirectory(_) => true,
+        // A script's interpreter opens the script by the descriptor, so that must stay over the exec.
+        Restart::Execute { script, .. } => !script,
+        Restart::ControllingTerminal { close_on_exec, .. } => *close_on_exec,
+    };
     let number = listener.add_descriptor(id, file.as_fd(), close_on_exec).map_err(errno)?;
     // From here on the call is answered. What the caller gets for it does not matter, for it is stopped before it sees
     // that. Where the interruption ended the call before the answer came, there is none to be given.
@@ -37,8 +42,31 @@ pub(super) fn restart(listener: &Listener, notification: &Notification, what: &R
             registers.call_again(notification.instruction, nr::EXECVEAT, call);
             thread.traced.set_registers(&registers).ok()
         }
+        Restart::ControllingTerminal { .. } => thread.take_terminal(before, notification, number),
     });
     let _ = done; // where the thread ended there is nothing left to do
+    thread.release(notification.thread);
+    Ok(())
+}
+
+/// Lets the kernel make the call as it is and stops the caller before it sees the result; `then` is called with that.
+/// With an error the call still waits for its answer.
+pub(super) fn look_after(
+    listener: &Listener,
+    notification: &Notification,
+    then: impl FnOnce(i64),
+) -> Result<(), Errno> {
+    let errno = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
+    let traced = Traced::seize(notification.thread).map_err(|_| Errno::ACCESS)?;
+    if !listener.is_waiting(notification.id) {
+        return Err(Errno::SRCH);
+    }
+    traced.interrupt().map_err(errno)?;
+    let _ = listener.proceed(notification.id); // where the interruption came first, the call is made anew
+    let mut thread = Thread { traced, signals: Vec::new() };
+    if let Some(registers) = thread.stopped() {
+        then(registers.result());
+    }
     thread.release(notification.thread);
     Ok(())
 }
@@ -65,16 +93,17 @@ impl Thread {
         }
     }
 
-    /// Has it make a call about the injected descriptor.
+    /// Has it make a call about the injected descriptor, whose second argument is `second` and all others are 0.
     fn call(
         &mut self,
         before: Registers,
         notification: &Notification,
         number: i64,
         descriptor: i32,
+        second: u64,
     ) -> Option<Registers> {
         let mut registers = before;
-        registers.call_again(notification.instruction, number, [descriptor as u64, 0, 0, 0, 0, 0]);
+        registers.call_again(notification.instruction, number, [descriptor as u64, second, 0, 0, 0, 0]);
         self.traced.set_registers(&registers).ok()?;
         self.traced.run_to_call(0).ok()?;
         self.stopped()?;
@@ -84,10 +113,20 @@ impl Thread {
 
     /// Runs `fchdir` of the injected descriptor, closes it, and gives the caller the result.
     fn change_directory(&mut self, before: Registers, notification: &Notification, descriptor: i32) -> Option<()> {
-        let result = self.call(before, notification, libc::SYS_fchdir, descriptor)?.result();
-        self.call(before, notification, libc::SYS_close, descriptor)?;
+        let result = self.call(before, notification, libc::SYS_fchdir, descriptor, 0)?.result();
+        self.call(before, notification, libc::SYS_close, descriptor, 0)?;
         let mut after = before;
         after.set_result(result);
+        self.traced.set_registers(&after).ok()
+    }
+
+    /// Makes the injected terminal the caller's controlling one, as opening it does for the leader of a session that has
+    /// none, and gives the caller the descriptor.
+    fn take_terminal(&mut self, before: Registers, notification: &Notification, descriptor: i32) -> Option<()> {
+        // Where it is not such a leader this fails, and the terminal is only opened.
+        self.call(before, notification, libc::SYS_ioctl, descriptor, u64::from(libc::TIOCSCTTY as u32))?;
+        let mut after = before;
+        after.set_result(i64::from(descriptor));
         self.traced.set_registers(&after).ok()
     }
 

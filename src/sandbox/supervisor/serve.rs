@@ -8,15 +8,14 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use super::call::{Call, ProcessCall, UNKNOWN};
-use super::credentials::Credentials;
-use super::filter::Features;
+use super::call::{Call, UNKNOWN};
 use super::memory::Memory;
 use super::outside::Outside;
 use super::outsiders::Outsiders;
-use super::process::{State, Table};
+use super::places::Places;
+use super::process::Table;
 use super::recorded::Recorded;
-use super::{Answer, Caller, Worker, exec, identify, identities, peers, restart};
+use super::{Answer, Caller, Identity, Worker, exec, identify, identities, peers, programs, restart};
 use crate::sys::{Listener, Notification};
 
 /// Workers at the beginning.
@@ -33,9 +32,7 @@ pub(crate) struct Supervisor {
     memory: Memory,
     table: Arc<Table>,
     outsiders: Outsiders,
-    features: Features,
-    /// The files, where their owners are recorded.
-    recorded: Option<Arc<Recorded>>,
+    files: Files,
     /// What uname(2) tells as the machine's name, if it is not the machine's.
     hostname: Option<String>,
     workers: AtomicUsize,
@@ -43,21 +40,28 @@ pub(crate) struct Supervisor {
     busy: AtomicUsize,
 }
 
+/// Who answers calls about files.
+#[derive(Debug)]
+pub(crate) enum Files {
+    /// Places stand in the tree; who owns a file is the kernel's to know.
+    Placed(Places),
+    /// Nothing has to stand in for anything, but owners are recorded.
+    Recorded(Arc<Recorded>),
+}
+
 /// What a supervisor needs to know of its step.
 #[derive(Debug)]
 pub(crate) struct Setup {
     /// The listener of the step's filter.
     pub listener: Listener,
-    /// What that filter was made for.
-    pub features: Features,
-    /// The files, where their owners are recorded.
-    pub recorded: Option<Arc<Recorded>>,
-    /// Who the first process is.
-    pub first: Credentials,
     /// What lies outside.
     pub outside: Arc<Outside>,
     /// The process that all of the step descends from: this one.
     pub root: i32,
+    /// The step's processes: none yet.
+    pub table: Arc<Table>,
+    /// Who answers its calls about files.
+    pub files: Files,
     /// The machine's name for the step.
     pub hostname: Option<String>,
 }
@@ -65,18 +69,15 @@ pub(crate) struct Setup {
 impl Supervisor {
     /// Starts the workers. They work until this process ends.
     pub(crate) fn start(setup: Setup) -> std::io::Result<Arc<Supervisor>> {
-        let Setup { listener, features, recorded, first, outside, root, hostname } = setup;
-        let first = State { credentials: first, pending: None };
+        let Setup { listener, outside, root, table, files, hostname } = setup;
         listener.wake_synchronously();
-        let table = Arc::new(Table::new(root, first, outside.clone()));
         let supervisor = Arc::new(Supervisor {
             listener,
             memory: Memory::new(outside.clone()),
             outsiders: Outsiders::new(table.clone(), outside.clone(), root),
-            features,
-            recorded,
             outside,
             table,
+            files,
             hostname,
             workers: AtomicUsize::new(0),
             busy: AtomicUsize::new(0),
@@ -113,7 +114,9 @@ impl Supervisor {
                 let _ = self.add_worker(); // without one more the call waits for one of those that are there
             }
             let answer = catch_unwind(AssertUnwindSafe(|| self.answer(&notification, &mut worker)));
-            self.give(&notification, answer.unwrap_or(Answer::Error(Errno::IO)));
+            if let Some(answer) = answer.unwrap_or(Some(Answer::Error(Errno::IO))) {
+                self.give(&notification, answer);
+            }
             self.busy.fetch_sub(1, Ordering::AcqRel);
         }
     }
@@ -138,14 +141,16 @@ impl Supervisor {
         let _ = given;
     }
 
-    fn answer(&self, notification: &Notification, worker: &mut Worker) -> Answer {
+    /// The answer to a call; `None` where it has been given already.
+    fn answer(&self, notification: &Notification, worker: &mut Worker) -> Option<Answer> {
         let Some(call) = Call::decode(notification.number, notification.arguments) else {
-            return Answer::Error(UNKNOWN);
+            return Some(Answer::Error(UNKNOWN));
         };
-        let process = match self.table.process_of(notification.thread) {
+        // Only as who it began as may a worker look into other processes.
+        let process = match worker.become_identity(None).and_then(|()| self.table.process_of(notification.thread)) {
             Ok(process) => process,
             // It died, or /proc cannot tell: nothing is known of it that could be applied.
-            Err(errno) => return Answer::Error(errno),
+            Err(errno) => return Some(Answer::Error(errno)),
         };
         let caller = Caller {
             thread: notification.thread,
@@ -155,37 +160,42 @@ impl Supervisor {
             listener: &self.listener,
             memory: &self.memory,
         };
-        self.dispatch(&call, &caller, worker)
+        if caller.process.state().pending.is_some() {
+            exec::settle(&caller, &self.table);
+        }
+        match call {
+            Call::PeerCredentials { value, .. } => {
+                peers::answer(&self.listener, notification, &self.memory, &self.table, value)
+            }
+            _ => Some(self.dispatch(&call, &caller, worker)),
+        }
     }
 
-    fn dispatch(&self, call: &Call, caller: &Caller<'_>, _worker: &mut Worker) -> Answer {
-        if self.features.credentials {
-            exec::settle(caller, &self.table);
-        }
+    fn dispatch(&self, call: &Call, caller: &Caller<'_>, worker: &mut Worker) -> Answer {
         match *call {
-            Call::Process(call) => self.process_call(call, caller).into(),
-            Call::Uname { buffer } => identify::uname(caller, buffer, self.hostname.as_deref()).into(),
+            Call::Process(call) => self.outsiders.answer(call, caller),
             Call::Identity(call) => identities::answer(call, caller, &self.table).into(),
-            Call::PeerCredentials { socket, value, length } => {
-                peers::credentials_of_peer(caller, &self.table, socket, value, length).into()
-            }
-            Call::Exit => {
-                self.table.ends(&caller.process);
+            Call::Exit { group } => {
+                self.table.ends(&caller.process, caller.thread, group);
                 Answer::Continue
             }
-            _ => match &self.recorded {
-                Some(recorded) => recorded.answer(call, caller, &self.table).into(),
-                None => Answer::Continue,
+            Call::Uname { buffer } => identify::uname(caller, buffer, self.hostname.as_deref()).into(),
+            _ => match &self.files {
+                Files::Placed(places) => placed(places, call, caller, worker),
+                Files::Recorded(recorded) => recorded.answer(call, caller, &self.table).into(),
             },
         }
     }
+}
 
-    fn process_call(&self, call: ProcessCall, caller: &Caller<'_>) -> Result<Answer, Errno> {
-        if self.features.credentials
-            && let Some(answer) = peers::answer(call, caller, &self.table)?
-        {
-            return Ok(answer);
+fn placed(places: &Places, call: &Call, caller: &Caller<'_>, worker: &mut Worker) -> Answer {
+    let credentials = caller.process.credentials();
+    let answer = places.answer(call, caller, worker, Identity::of(&credentials).as_ref());
+    match (call, &answer) {
+        (Call::Exec { path, .. }, Answer::Continue) => {
+            let noted = worker.become_identity(None).and_then(|()| programs::note(caller, path, &credentials));
+            noted.map_or_else(Answer::Error, |()| answer)
         }
-        Ok(if self.features.outsiders { self.outsiders.answer(call, caller) } else { Answer::Continue })
+        _ => answer,
     }
 }
