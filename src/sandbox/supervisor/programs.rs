@@ -5,11 +5,11 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, statat};
 use rustix::io::Errno;
 
+use super::Caller;
 use super::access::Owned;
 use super::call::PathArgument;
 use super::credentials::Credentials;
 use super::exec::{begin, is_script, privilege};
-use super::Caller;
 
 /// Notes what the caller will be where it executes the program at `path`. What cannot be found is the kernel's to refuse.
 pub(super) fn note(caller: &Caller<'_>, path: &PathArgument, credentials: &Credentials) -> Result<(), Errno> {

@@ -6,8 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use rustix::io::Errno;
-
 use super::call::{Call, UNKNOWN};
 use super::memory::Memory;
 use super::outside::Outside;
@@ -113,44 +111,24 @@ impl Supervisor {
             if busy >= workers && workers < MOST {
                 let _ = self.add_worker(); // without one more the call waits for one of those that are there
             }
-            let answer = catch_unwind(AssertUnwindSafe(|| self.answer(&notification, &mut worker)));
-            if let Some(answer) = answer.unwrap_or(Some(Answer::Error(Errno::IO))) {
-                self.give(&notification, answer);
+            let served = catch_unwind(AssertUnwindSafe(|| self.serve(&notification, &mut worker)));
+            if served.is_err() {
+                let _ = self.listener.refuse(notification.id, libc::EIO);
             }
             self.busy.fetch_sub(1, Ordering::AcqRel);
         }
     }
 
-    /// Gives the answer. It fails where the caller died meanwhile, which is nothing to anybody.
-    fn give(&self, notification: &Notification, answer: Answer) {
-        let (listener, id) = (&self.listener, notification.id);
-        let given = match answer {
-            Answer::Continue => listener.proceed(id),
-            Answer::Value(value) => listener.give(id, value),
-            Answer::Error(errno) => listener.refuse(id, errno.raw_os_error()),
-            Answer::Descriptor { fd, close_on_exec } => match listener.give_descriptor(id, fd.as_fd(), close_on_exec) {
-                // The caller has no room for one more descriptor: EMFILE.
-                Err(error) => listener.refuse(id, error.raw_os_error().unwrap_or(libc::EIO)),
-                done => done,
-            },
-            Answer::Restart(what) => match restart::restart(listener, notification, &what) {
-                Err(errno) => listener.refuse(id, errno.raw_os_error()),
-                Ok(()) => Ok(()),
-            },
-        };
-        let _ = given;
-    }
-
-    /// The answer to a call; `None` where it has been given already.
-    fn answer(&self, notification: &Notification, worker: &mut Worker) -> Option<Answer> {
+    /// Answers a call.
+    fn serve(&self, notification: &Notification, worker: &mut Worker) {
         let Some(call) = Call::decode(notification.number, notification.arguments) else {
-            return Some(Answer::Error(UNKNOWN));
+            return self.give(notification.id, Answer::Error(UNKNOWN));
         };
         // Only as who it began as may a worker look into other processes.
         let process = match worker.become_identity(None).and_then(|()| self.table.process_of(notification.thread)) {
             Ok(process) => process,
             // It died, or /proc cannot tell: nothing is known of it that could be applied.
-            Err(errno) => return Some(Answer::Error(errno)),
+            Err(errno) => return self.give(notification.id, Answer::Error(errno)),
         };
         let caller = Caller {
             thread: notification.thread,
@@ -163,12 +141,37 @@ impl Supervisor {
         if caller.process.state().pending.is_some() {
             exec::settle(&caller, &self.table);
         }
-        match call {
-            Call::PeerCredentials { value, .. } => {
-                peers::answer(&self.listener, notification, &self.memory, &self.table, value)
-            }
-            _ => Some(self.dispatch(&call, &caller, worker)),
+        if let Call::PeerCredentials { value, .. } = call
+            && peers::answer(&caller, &self.table, value)
+        {
+            return;
         }
+        match self.dispatch(&call, &caller, worker) {
+            Answer::Restart(what) => {
+                let restarted = worker.become_identity(None).and_then(|()| restart::restart(&caller, &what));
+                if let Err(errno) = restarted {
+                    self.give(notification.id, Answer::Error(errno));
+                }
+            }
+            answer => self.give(notification.id, answer),
+        }
+    }
+
+    /// Gives the answer. It fails where the caller died meanwhile, which is nothing to anybody.
+    fn give(&self, id: u64, answer: Answer) {
+        let listener = &self.listener;
+        let given = match answer {
+            Answer::Continue => listener.proceed(id),
+            Answer::Value(value) => listener.give(id, value),
+            Answer::Error(errno) => listener.refuse(id, errno.raw_os_error()),
+            Answer::Descriptor { fd, close_on_exec } => match listener.give_descriptor(id, fd.as_fd(), close_on_exec) {
+                // The caller has no room for one more descriptor: EMFILE.
+                Err(error) => listener.refuse(id, error.raw_os_error().unwrap_or(libc::EIO)),
+                done => done,
+            },
+            Answer::Restart(_) => Ok(()), // made already
+        };
+        let _ = given;
     }
 
     fn dispatch(&self, call: &Call, caller: &Caller<'_>, worker: &mut Worker) -> Answer {
