@@ -4,7 +4,7 @@
 //!
 //! A barrier is a symbolic link to itself: no path that the kernel resolves leads through it (`ELOOP`).
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
@@ -40,6 +40,8 @@ pub(super) struct PreparedTree {
     swapped: Vec<Swapped>,
     /// What the supervisor is to show.
     pub(super) places: Vec<Place>,
+    /// What stands for a mount in the tree itself, with whether it cannot be written to.
+    pub(super) shown: Vec<(PathBuf, bool)>,
 }
 
 /// Something that was moved aside.
@@ -63,6 +65,7 @@ impl PreparedTree {
             stubs: Stubs::default(),
             swapped: Vec::new(),
             places: Vec::new(),
+            shown: Vec::new(),
         };
         match tree.fill(spec, ids) {
             Ok(()) => Ok(tree),
@@ -89,12 +92,18 @@ impl PreparedTree {
             let own = self.fresh();
             fs_err::write(&own, content).during_at(Step::WriteFile, &own)?;
             fs_err::set_permissions(&own, PermissionsExt::from_mode(0o644)).during_at(Step::WriteFile, &own)?;
+            self.shown.push((Path::new("/").join(&target), false));
             self.swap(&target, &own)?;
         }
         for mount in &spec.mounts {
             self.mount(mount, ids)?;
         }
         self.stubs.settle(self.root.as_fd())
+    }
+
+    /// The tree's root directory.
+    pub(super) fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
     }
 
     /// Where `path` leads in the tree, without links; made for the step if it is not there.
@@ -158,6 +167,8 @@ impl PreparedTree {
         for name in ["shm", "mqueue"] {
             directory(&own.join(name), 0o1777).during_at(step, &own)?;
         }
+        self.shown.push((Path::new("/").join(target), false));
+        self.shown.push((Path::new("/").join(target).join("shm"), false));
         self.swap(target, &own)
     }
 
@@ -217,6 +228,7 @@ impl PreparedTree {
         }
         let kind = if own.is_dir() { Kind::Directory } else { Kind::File };
         let target = self.find(target, kind)?;
+        self.shown.push((Path::new("/").join(&target), false));
         self.swap(&target, own)
     }
 
@@ -275,7 +287,7 @@ fn put_back(root: &OwnedFd, path: &Path, aside: &Path, out: &Path) -> Result<(),
 }
 
 /// The directory of `path`, which has no links, and its name there.
-fn split<'a>(root: std::os::fd::BorrowedFd<'_>, path: &'a Path) -> Result<(OwnedFd, &'a std::ffi::OsStr), Errno> {
+fn split<'a>(root: BorrowedFd<'_>, path: &'a Path) -> Result<(OwnedFd, &'a std::ffi::OsStr), Errno> {
     let name = path.file_name().ok_or(Errno::BUSY)?;
     Ok((open_place(root, path.parent().unwrap_or(Path::new("")))?, name))
 }

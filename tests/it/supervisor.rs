@@ -148,3 +148,24 @@ fn survives_thousands_of_processes() {
     let script = "i=0; while [ $i -lt 5000 ]; do (exit 3) || i=$((i+1)); done; echo $i";
     assert_eq!(stdout(tree.sh(script)), "5000\n");
 }
+
+/// Compiles a program of `testdata/supervisor` into the tree.
+fn compile(tree: &Tree, name: &str) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/supervisor").join(name).with_extension("c");
+    let mut cc = std::process::Command::new("cc");
+    let output = cc.args(["-O1", "-static", "-pthread", "-w", "-o"]).arg(tree.path("tree/bin").join(name)).arg(source);
+    assert!(output.status().unwrap().success(), "these tests need a C compiler");
+}
+
+#[test]
+fn survives_garbage_and_sudden_death() {
+    for user in ["", "app"] {
+        // It spoils its tree.
+        let tree = Tree::new();
+        compile(&tree, "fuzz");
+        let mut spec = RunSpec::new(tree.root(), ["/bin/fuzz", "2", "1"]);
+        spec.user = user.into();
+        let result = run(spec);
+        assert_eq!((&result.exit, result.stdout.as_str()), (&Ok(Exit::Code(0)), "alive\n"), "{user} {result:?}");
+    }
+}

@@ -31,10 +31,12 @@ pub(crate) mod outside;
 mod outsiders;
 pub(crate) mod owners;
 mod path;
+mod peers;
 mod perform;
 pub(crate) mod places;
 pub(crate) mod process;
 mod procfs;
+mod programs;
 mod recorded;
 mod restart;
 pub(crate) mod serve;
@@ -51,6 +53,7 @@ use rustix::io::Errno;
 
 use crate::sys::{self, Listener, Notification};
 use call::Address;
+use credentials::Credentials;
 use memory::Memory;
 use outside::Outside;
 use process::Process;
@@ -194,6 +197,14 @@ pub(crate) struct Identity {
     pub gid: u32,
     /// Supplementary groups.
     pub groups: Arc<[u32]>,
+}
+
+impl Identity {
+    /// Who a process of these credentials is to the kernel where files have real owners; `None` for root.
+    pub(crate) fn of(credentials: &Credentials) -> Option<Identity> {
+        let (uid, gid) = (credentials.uid.fs, credentials.gid.fs);
+        (uid != 0 || gid != 0).then(|| Identity { uid, gid, groups: credentials.groups.clone() })
+    }
 }
 
 /// What one worker thread keeps for itself.

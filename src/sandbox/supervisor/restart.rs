@@ -56,6 +56,25 @@ pub(super) fn restart(caller: &Caller<'_>, what: &Restart) -> Result<(), Errno> 
     Ok(())
 }
 
+/// Lets the kernel make the call as it is and stops the caller before it sees the result; `then` is called with that.
+/// With an error the call still waits for its answer.
+pub(super) fn look_after(caller: &Caller<'_>, then: impl FnOnce(i64)) -> Result<(), Errno> {
+    let errno = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
+    let notification = &caller.notification;
+    let traced = Traced::seize(notification.thread).map_err(|_| Errno::ACCESS)?;
+    if !caller.is_waiting() {
+        return Err(Errno::SRCH);
+    }
+    traced.interrupt().map_err(errno)?;
+    let _ = caller.listener.proceed(notification.id); // where the interruption came first, the call is made anew
+    let mut thread = Thread { traced, signals: Vec::new(), instruction: notification.instruction };
+    if let Some(registers) = thread.stopped() {
+        then(registers.result());
+    }
+    thread.release(notification.thread);
+    Ok(())
+}
+
 /// `TIOCSCTTY`.
 const TIOCSCTTY: u64 = 0x540e;
 

@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::call::{Call, UNKNOWN};
-use super::credentials::Credentials;
 use super::memory::Memory;
 use super::outside::Outside;
 use super::outsiders::Outsiders;
-use super::process::{State, Table};
-use super::{Answer, Caller, Worker, exec, identify, identities, restart};
+use super::places::Places;
+use super::process::Table;
+use super::{Answer, Caller, Identity, Worker, exec, identify, identities, peers, programs, restart};
 use crate::sys::{Listener, Notification};
 
 /// Workers at the beginning.
@@ -29,6 +29,7 @@ pub(crate) struct Supervisor {
     memory: Memory,
     table: Arc<Table>,
     outsiders: Outsiders,
+    places: Places,
     /// What uname(2) tells as the machine's name, if it is not the machine's.
     hostname: Option<String>,
     workers: AtomicUsize,
@@ -45,8 +46,10 @@ pub(crate) struct Setup {
     pub outside: Arc<Outside>,
     /// The process that all of the step descends from: this one.
     pub root: i32,
-    /// Who the step's first process is.
-    pub first: Credentials,
+    /// The step's processes: none yet.
+    pub table: Arc<Table>,
+    /// What is shown to it.
+    pub places: Places,
     /// The machine's name for the step.
     pub hostname: Option<String>,
 }
@@ -54,15 +57,15 @@ pub(crate) struct Setup {
 impl Supervisor {
     /// Starts the workers. They work until this process ends.
     pub(crate) fn start(setup: Setup) -> std::io::Result<Arc<Supervisor>> {
-        let Setup { listener, outside, root, first, hostname } = setup;
+        let Setup { listener, outside, root, table, places, hostname } = setup;
         listener.wake_synchronously();
-        let table = Arc::new(Table::new(root, State { credentials: first, pending: None }, outside.clone()));
         let supervisor = Arc::new(Supervisor {
             listener,
             memory: Memory::new(outside.clone()),
             outsiders: Outsiders::new(table.clone(), outside.clone(), root),
             outside,
             table,
+            places,
             hostname,
             workers: AtomicUsize::new(0),
             busy: AtomicUsize::new(0),
@@ -111,7 +114,8 @@ impl Supervisor {
         let Some(call) = Call::decode(notification.number, notification.arguments) else {
             return self.give(notification.id, Answer::Error(UNKNOWN));
         };
-        let process = match self.table.process_of(notification.thread) {
+        // Only as who it began as may a worker look into other processes.
+        let process = match worker.become_identity(None).and_then(|()| self.table.process_of(notification.thread)) {
             Ok(process) => process,
             // It died, or /proc cannot tell: nothing is known of it that could be applied.
             Err(errno) => return self.give(notification.id, Answer::Error(errno)),
@@ -126,6 +130,11 @@ impl Supervisor {
         };
         if caller.process.state().pending.is_some() {
             exec::settle(&caller, &self.table);
+        }
+        if let Call::PeerCredentials { value, .. } = call
+            && peers::answer(&caller, &self.table, value)
+        {
+            return;
         }
         match self.dispatch(&call, &caller, worker) {
             Answer::Restart(what) => {
@@ -155,7 +164,7 @@ impl Supervisor {
         let _ = given;
     }
 
-    fn dispatch(&self, call: &Call, caller: &Caller<'_>, _worker: &mut Worker) -> Answer {
+    fn dispatch(&self, call: &Call, caller: &Caller<'_>, worker: &mut Worker) -> Answer {
         match *call {
             Call::Process(call) => self.outsiders.answer(call, caller),
             Call::Identity(call) => identities::answer(call, caller, &self.table).into(),
@@ -164,7 +173,18 @@ impl Supervisor {
                 Answer::Continue
             }
             Call::Uname { buffer } => identify::uname(caller, buffer, self.hostname.as_deref()).into(),
-            _ => Answer::Continue,
+            _ => {
+                let credentials = caller.process.credentials();
+                let answer = self.places.answer(call, caller, worker, Identity::of(&credentials).as_ref());
+                match (call, &answer) {
+                    (Call::Exec { path, .. }, Answer::Continue) => {
+                        let noted =
+                            worker.become_identity(None).and_then(|()| programs::note(caller, path, &credentials));
+                        noted.map_or_else(Answer::Error, |()| answer)
+                    }
+                    _ => answer,
+                }
+            }
         }
     }
 }
