@@ -336,3 +336,17 @@ fn gives_terminals() {
         ],
     );
 }
+
+#[test]
+#[ignore]
+fn attempt() {
+    let root = PathBuf::from(std::env::var("TRY_ROOT").unwrap_or_default());
+    let tree = Tree::new();
+    let mut spec = tree.bound(false, &std::env::var("TRY").unwrap());
+    if root.is_dir() {
+        spec.root = Root::Dir(root);
+    }
+    spec.user = std::env::var("TRY_USER").unwrap_or_default();
+    let result = run(spec);
+    std::fs::write("/tmp/try.out", format!("{:?}\n{}\n--- stderr\n{}", result.exit, result.stdout, result.stderr)).unwrap();
+}
