@@ -1,13 +1,16 @@
 //! `dockless build`: the flags of `docker build` to a [`BuildJob`].
 
+mod annotation;
 mod steps;
 
 use super::check::{Form, Question};
 use super::environment::Environment;
 use super::foreign::{Foreign, OfBuild};
-use super::output::{self, Destination, Output};
+use super::output::{self, Destination, Output, OutputKind};
 use super::{Outcome, usage};
-use crate::build::{BuildOptions, ContextSource, DockerfileSource, NamedSource, RemoteUrl};
+use crate::build::{
+    AnnotatedPlace, Annotation, BuildOptions, ContextSource, DockerfileSource, ExportEpoch, NamedSource, RemoteUrl,
+};
 use crate::dockerfile::git_ref;
 use crate::dockerfile::redact::redact;
 use crate::oci::{ImageFormat, Platform, Reference};
@@ -38,9 +41,9 @@ pub struct BuildArgs {
     /// Build this stage and what it needs
     #[arg(long, value_name = "STAGE")]
     target: Option<String>,
-    /// Build for this platform [default: the host's]
-    #[arg(long, value_name = "OS/ARCH")]
-    platform: Option<String>,
+    /// Build for these platforms; several make an index [default: the host's]
+    #[arg(long, value_name = "OS/ARCH,…")]
+    platform: Vec<String>,
     /// Push the image under all of its names; prints its digest
     #[arg(long)]
     push: bool,
@@ -97,8 +100,8 @@ pub struct BuildArgs {
     /// Take no step of this stage from the cache
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     no_cache_filter: Vec<String>,
-    /// Add an annotation to the image's manifest
-    #[arg(long, value_name = "NAME=VALUE")]
+    /// Add an annotation to the image's manifest, or to the index or its entries
+    #[arg(long, value_name = "[PLACE:]NAME=VALUE")]
     annotation: Vec<String>,
     #[command(flatten)]
     steps: StepArgs,
@@ -178,7 +181,7 @@ impl BuildArgs {
         let mut warnings = self.foreign.judge().map_err(usage)?;
         self.check_isolation()?;
         let (mut push, mut outputs, mut names) = (self.push, Vec::new(), self.tag.clone());
-        let mut rewrite_timestamp = self.rewrite_timestamp;
+        let (mut rewrite_timestamp, mut export_epoch) = (self.rewrite_timestamp, ExportEpoch::AsBuilt);
         let mut format = match self.format {
             Some(Format::Docker) => ImageFormat::Docker,
             _ => ImageFormat::Oci,
@@ -187,6 +190,7 @@ impl BuildArgs {
             let request = output::parse(text, environment).map_err(|error| usage(error.to_string()))?;
             push |= request.push;
             rewrite_timestamp |= request.rewrite_timestamp;
+            export_epoch = request.export_epoch.unwrap_or(export_epoch);
             format = request.format.unwrap_or(format);
             names.extend(request.names);
             outputs.extend(request.output);
@@ -204,21 +208,21 @@ impl BuildArgs {
         build_args.extend(steps::proxies(environment, &build_args));
         let (steps, more) = self.steps.options(self.network.as_deref(), environment)?;
         warnings.extend(more);
-        let annotations = self.annotation.iter().map(|text| steps::annotation(text)).collect::<Outcome<Vec<_>>>()?;
+        let annotations = self.annotation.iter().map(|text| annotation::annotations(text));
+        let annotations: Vec<_> = annotations.collect::<Outcome<Vec<_>>>()?.into_iter().flatten().collect();
         if !annotations.is_empty() && format == ImageFormat::Docker {
             return Err(usage("--annotation needs --format=oci: Docker's manifests have no annotations"));
         }
         let source_date_epoch = source_date_epoch(&build_args, environment)?;
-        if rewrite_timestamp && source_date_epoch.is_none() && epoch_arg(&build_args).is_none() {
-            return Err(usage("--rewrite-timestamp needs SOURCE_DATE_EPOCH in the environment"));
-        }
+        let platforms = platforms(&self.platform, environment)?;
+        check_several(&platforms, &outputs, &annotations)?;
         let options = BuildOptions {
             dockerfile: dockerfile(self.file.as_deref(), &context, environment)?,
             tags,
             target: self.target,
             build_args,
             labels: self.label.iter().map(|label| split_label(label)).collect(),
-            platform: platform(self.platform.as_deref().or(environment.text("DOCKER_DEFAULT_PLATFORM")))?,
+            platforms,
             build_contexts: named_contexts(&self.build_context, environment)?,
             no_cache: self.no_cache,
             no_cache_stages: self.no_cache_filter,
@@ -230,6 +234,7 @@ impl BuildArgs {
             format,
             source_date_epoch,
             rewrite_timestamp,
+            export_epoch,
             context,
         };
         let iidfile = self.iidfile.map(|path| environment.absolute(path));
@@ -367,12 +372,37 @@ fn epoch_arg(args: &[(String, Option<String>)]) -> Option<&str> {
     args.iter().rev().find(|(name, _)| name == "SOURCE_DATE_EPOCH").and_then(|(_, value)| value.as_deref())
 }
 
-fn platform(text: Option<&str>) -> Outcome<Option<Platform>> {
-    let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
-    if text.contains(',') {
-        return Err(usage(format!("--platform={text}: several platforms in one build are not supported yet")));
+/// `--platform`, each a comma-separated list, else `DOCKER_DEFAULT_PLATFORM`; no platform twice.
+fn platforms(texts: &[String], environment: &Environment) -> Outcome<Vec<Platform>> {
+    let default = environment.text("DOCKER_DEFAULT_PLATFORM").filter(|_| texts.is_empty());
+    let words = texts.iter().map(String::as_str).chain(default).flat_map(|text| text.split(','));
+    let mut platforms: Vec<Platform> = Vec::new();
+    for text in words.map(str::trim).filter(|text| !text.is_empty()) {
+        let platform = match text {
+            // Docker's word for the machine's own.
+            "local" => Platform::host(),
+            _ => text.parse().map_err(|error| usage(format!("--platform={text}: {error}")))?,
+        };
+        if !platforms.contains(&platform) {
+            platforms.push(platform);
+        }
     }
-    text.parse().map(Some).map_err(|error| usage(format!("--platform={text}: {error}")))
+    Ok(platforms)
+}
+
+/// Holds that what is asked for is there: an archive for `docker load` has one platform, an index has several.
+fn check_several(platforms: &[Platform], outputs: &[Output], annotations: &[Annotation]) -> Outcome<()> {
+    let several = platforms.len() > 1;
+    if several && outputs.iter().any(|output| output.kind == OutputKind::Docker) {
+        return Err(usage("--output type=docker holds one platform: type=oci holds several"));
+    }
+    let index = |one: &&Annotation| one.place != AnnotatedPlace::Manifest;
+    match annotations.iter().find(index) {
+        Some(one) if !several => {
+            Err(usage(format!("--annotation {}: an image of one platform has no index", one.name)))
+        }
+        _ => Ok(()),
+    }
 }
 
 pub(super) fn network(mode: Option<String>) -> Outcome<Option<String>> {

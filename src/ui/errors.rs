@@ -146,6 +146,7 @@ impl From<&BuildError> for Diagnostic {
             | BuildError::Context(_)
             | BuildError::Ignore(_)
             | BuildError::TwoDockerfiles
+            | BuildError::Epoch { .. }
             | BuildError::Fetch { .. } => Diagnostic::from_error(Kind::Context, error),
             BuildError::Parse(_) | BuildError::Plan(_) | BuildError::Lint { .. } => {
                 Diagnostic::from_error(Kind::Dockerfile, error)

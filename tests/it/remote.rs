@@ -412,3 +412,51 @@ fn git_sources_of_add() {
     assert_eq!(git(&["status", "--porcelain"]), "");
     assert_eq!(git(&["fsck", "--strict"]), "");
 }
+
+/// `SOURCE_DATE_EPOCH` may name a source; then it has that one's time, in ARG too.
+#[test]
+fn the_time_of_a_source() {
+    let dated = Page { headers: vec!["Last-Modified: Wed, 02 Jan 2019 03:04:05 GMT".into()], ..page("remote") };
+    let root = tempfile::tempdir().unwrap();
+    repositories(root.path());
+    let git = Web::git(root.path(), false);
+    let context =
+        tarball(&[("Dockerfile", "FROM scratch\nARG SOURCE_DATE_EPOCH\nCOPY <<E /e\n$SOURCE_DATE_EPOCH\nE\n")]);
+    let web = Web::pages([
+        ("/f", dated.clone()),
+        ("/t.tar", page(tarball(&[("d/x", "hi")]))),
+        ("/plain", page("plain")),
+        ("/c.tar", page(context.clone())),
+        ("/dated.tar", Page { body: context, ..dated }),
+    ]);
+    let (place, url) = (Place::new(), format!("http://{}", web.address()));
+    let text = |add: &str| {
+        format!(
+            "ARG SOURCE_DATE_EPOCH=src\nFROM scratch AS src\nARG AT={url}\n{add}\n\
+             FROM scratch\nARG SOURCE_DATE_EPOCH\nCOPY <<E /e\n$SOURCE_DATE_EPOCH\nE\n"
+        )
+    };
+    let epoch = |files: &BTreeMap<String, Found>| (files["e"].1, files["e"].2.trim().to_string());
+    for (add, seconds) in [
+        ("ADD $AT/f /".to_string(), 1_546_398_245),
+        ("ADD $AT/t.tar /".to_string(), 1_500_000_000),
+        (format!("ADD http://{}/main.git#v1 /", git.address()), 1_700_000_000),
+    ] {
+        let files = place.files(&["-"], text(&add).as_bytes());
+        assert_eq!(epoch(&files), (seconds, seconds.to_string()), "{add}");
+    }
+    let files = place.files(&["-"], text("ADD $AT/plain /").as_bytes());
+    assert!(files["e"].1 > 1_700_000_000 && files["e"].2.trim().is_empty(), "{files:?}");
+    for (add, message) in [
+        ("ADD f /", "contain exactly one remote ADD, of one source"),
+        ("ADD $AT/f $AT/plain /", "contain exactly one remote ADD, of one source"),
+        ("ADD $AT/f /\nADD $AT/plain /", "contain exactly one remote ADD, of one source"),
+        ("RUN x", "unsupported RUN instruction"),
+    ] {
+        place.fails(&["-"], text(add).as_bytes(), message);
+    }
+    for (path, seconds) in [("c.tar", 1_500_000_000), ("dated.tar", 1_546_398_245)] {
+        let files = place.files(&["--build-arg=SOURCE_DATE_EPOCH=context", &format!("{url}/{path}")], b"");
+        assert_eq!(epoch(&files), (seconds, seconds.to_string()), "{path}");
+    }
+}
