@@ -217,6 +217,17 @@ pub enum StepError {
         /// The stage's.
         wanted: Platform,
     },
+    /// The same, of another architecture.
+    #[error("this machine ({host}) has no emulator for {wanted}")]
+    Emulator {
+        /// The machine's.
+        host: Platform,
+        /// The stage's.
+        wanted: Platform,
+        /// What happened to the command.
+        #[source]
+        source: SandboxError,
+    },
     /// A tree.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),

@@ -65,11 +65,18 @@ impl Build<'_> {
         self.check_allowed(step)?;
         let key = self.run_key(state, step, results)?;
         self.cached_or(state, &key, || {
-            let host = Platform::host();
-            if !host.accepts(&state.stage.platform) {
-                return Err(StepError::Platform { host, wanted: state.stage.platform.clone() });
+            let (host, wanted) = (Platform::host(), state.stage.platform.clone());
+            if host.os != wanted.os {
+                return Err(StepError::Platform { host, wanted });
             }
-            self.execute(state, step, results, id)
+            let foreign = host.architecture != wanted.architecture;
+            // Only the kernel knows what it can start: files about emulators are not to be seen in most containers.
+            self.execute(state, step, results, id).map_err(|error| match error {
+                StepError::Sandbox(error) if foreign && error.is_foreign_program() => {
+                    StepError::Emulator { host, wanted, source: error }
+                }
+                error => error,
+            })
         })
     }
 

@@ -4,6 +4,7 @@ use super::place::{Caller, Place, tool};
 use crate::support::registry::Registry;
 use serde_json::Value;
 use std::fs;
+use std::process::Command;
 
 const DOCKERFILE: &str = "FROM --platform=$BUILDPLATFORM scratch AS tools\nCOPY f /once\n\
     FROM scratch\nARG TARGETPLATFORM\nCOPY --from=tools /once /dir/\nENV P=$TARGETPLATFORM\n";
@@ -93,4 +94,54 @@ fn one_failure_ends_all_platforms() {
     place.file("Dockerfile", "FROM scratch\nARG TARGETARCH\nCOPY f-$TARGETARCH /f\n").file("f-amd64", "");
     place.dockless("build --platform linux/amd64,linux/arm64 -t app context").failed(1, &["\"/f-arm64\": not found"]);
     assert_eq!(place.dockless("images").succeeded().text().lines().count(), 1, "nothing was named");
+}
+
+/// A program of another architecture: the head of one, which is all that the kernel looks at.
+fn foreign_program() -> Vec<u8> {
+    let mut head = b"\x7fELF\x02\x01\x01".to_vec();
+    head.resize(16, 0);
+    // Executable, AArch64 (elf.h: ET_EXEC, EM_AARCH64).
+    head.extend([2, 0, 183, 0]);
+    head.resize(64, 0);
+    head
+}
+
+const FOREIGN: &str = "FROM scratch\nCOPY prog /prog\nRUN [\"/prog\", \"hello\"]\n";
+
+#[test]
+fn without_an_emulator_only_run_fails() {
+    let place = Place::new(Caller::Own);
+    place.file("Dockerfile", FOREIGN).file("prog", foreign_program());
+    executable(&place);
+    let words = ["(linux/amd64) has no emulator for linux/arm64", "Exec format error", "binfmt_misc", "3 | RUN"];
+    place.dockless("build --platform linux/arm64 context").failed(1, &words);
+    place.dockless("build --platform windows/amd64 context").failed(1, &["cannot run a command for windows/amd64"]);
+    place.file("Dockerfile", "FROM scratch\nCOPY prog /prog\n");
+    place.dockless("build --platform linux/arm64 context").succeeded();
+}
+
+fn executable(place: &Place) {
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(place.path("context/prog"), mode).expect("own file");
+}
+
+/// Registers an emulator for a user namespace of its own (Linux 6.7): busybox as `echo`, which says what it was to run.
+const REGISTER: &str = "mount -t binfmt_misc none /proc/sys/fs/binfmt_misc &&
+    echo \":fake:M::\\\\x7fELF\\\\x02\\\\x01\\\\x01\\\\x00\\\\x00\\\\x00\\\\x00\\\\x00\\\\x00\\\\x00\\\\x00\\\\x00\\\\x02\\\\x00\\\\xb7\\\\x00::$0:F\" \
+    > /proc/sys/fs/binfmt_misc/register && exec \"$@\"";
+
+#[test]
+fn an_emulator_is_used() {
+    let place = Place::new(Caller::Own);
+    place.file("Dockerfile", FOREIGN).file("prog", foreign_program());
+    executable(&place);
+    fs::copy("/bin/busybox", place.path("echo")).expect("busybox-static");
+    let build = place.command("build --progress=plain --platform linux/arm64 context", [""; 0]);
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", REGISTER]).arg(place.path("echo"));
+    command.arg(build.get_program()).args(build.get_args());
+    command.env_clear().envs(build.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let output = command.current_dir(place.path("")).output().expect("unshare");
+    let ran = place.finish(output).succeeded();
+    assert!(ran.stderr.contains("/prog hello"), "{}", ran.stderr);
 }
