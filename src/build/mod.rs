@@ -32,6 +32,7 @@ pub use options::{
 };
 
 use crate::dockerfile::{self, lint::Warning};
+use crate::git::Ssh;
 use crate::oci::Layer;
 use crate::plan::{BuildPlan, PlannedImage, Step, StepKind, check_front_end, lint_options};
 use crate::progress::{Event, Outcome, Progress, StepId};
@@ -46,6 +47,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// What a build works with.
 pub struct Services<'a> {
+    /// What repositories at ssh addresses are reached with.
+    pub ssh: &'a Ssh,
     /// Where everything is kept.
     pub store: Store,
     /// Where bases come from.
@@ -61,13 +64,15 @@ pub struct Services<'a> {
 impl Services<'_> {
     /// Where base images and what else is elsewhere are found.
     pub fn lookup(&self) -> Lookup<'_> {
-        Lookup { store: &self.store, registry: self.registry, progress: self.progress }
+        Lookup { ssh: self.ssh, store: &self.store, registry: self.registry, progress: self.progress }
     }
 }
 
 /// Where base images, and what else is elsewhere, are found.
 #[derive(Clone, Copy)]
 pub struct Lookup<'a> {
+    /// What repositories at ssh addresses are reached with.
+    pub ssh: &'a Ssh,
     /// Those that are there already.
     pub store: &'a Store,
     /// All others.

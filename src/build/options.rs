@@ -1,6 +1,7 @@
 //! What a build is asked to do: plain values that `cli` fills and that travel by pipe into the build role.
 
 use crate::dockerfile::redact::redact;
+use crate::git::Ssh;
 use crate::oci::{ImageFormat, Platform, Reference};
 use crate::sandbox::Limit;
 use crate::secret::SecretBytes;
@@ -39,6 +40,8 @@ pub struct BuildOptions {
     pub network: Option<String>,
     /// `--add-host name:ip`, in order.
     pub add_hosts: Vec<(String, String)>,
+    /// What repositories at ssh addresses are reached with.
+    pub ssh: Ssh,
     /// What RUN steps are given.
     pub steps: StepOptions,
     /// `--annotation`, in order.

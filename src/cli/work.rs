@@ -57,7 +57,8 @@ fn build(
 ) -> Outcome<()> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let found = sandbox.as_ref().ok().copied();
-    let services = Services { store: store.clone(), registry, sandbox: found, progress: screen, threads };
+    let services =
+        Services { ssh: &job.options.ssh, store: store.clone(), registry, sandbox: found, progress: screen, threads };
     let inputs = build::open(&job.options, || Ok(services.lookup()))?;
     let source = &inputs.dockerfile;
     let warn = |warnings: &[Warning]| {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::build::{ContextSource, DockerfileSource, NamedSource, RemoteUrl};
 use clap::Parser;
 
 #[derive(Parser, Debug)]
