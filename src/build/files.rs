@@ -5,7 +5,7 @@ use super::copy::{self, Changes, CopyRequest, Heredoc, WithRemotes, remote_path}
 use super::error::{BuildError, StepError};
 use super::inputs::NamedTree;
 use super::record::StepRecord;
-use super::remote::{self, FileTree};
+use super::remote;
 use super::schedule::{Results, Stopped};
 use super::stage::{StageResult, StageState};
 use crate::context::{EmptyTree, SourceTree};
@@ -178,13 +178,10 @@ impl Build<'_> {
             match source {
                 CopySource::Path(path) => paths.push(path.clone()),
                 CopySource::Url(url) => {
-                    let temp = self.services.store.temp_dir()?;
-                    let (path, name) = (temp.path().join("download"), remote::file_name(url));
-                    let http = self.services.registry.http();
-                    let found = remote::download(http, url, add.checksum.as_deref(), &path)?;
-                    paths.push(remote_path(remotes.len(), &name));
-                    let (size, mtime) = (found.size, found.mtime());
-                    remotes.push(Arc::new(FileTree { path, name, size, mtime, keep: Some(temp) }));
+                    let (store, http) = (&self.services.store, self.services.registry.http());
+                    let tree = remote::file_tree(store, http, url, add.checksum.as_deref())?;
+                    paths.push(remote_path(remotes.len(), &tree.name));
+                    remotes.push(Arc::new(tree));
                 }
                 CopySource::Git(url) => {
                     paths.push(remote_path(remotes.len(), ""));

@@ -4,6 +4,7 @@
 //! nothing else can lead there, and no listing shows it.
 
 use crate::context::{Exclusion, SourceTree};
+use crate::oci::Digest;
 use crate::oci::layer::Metadata;
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -50,6 +51,10 @@ impl SourceTree for WithRemotes {
 
     fn open(&self, path: &[u8]) -> io::Result<Box<dyn Read + Send>> {
         self.find(path).map_or(Err(io::ErrorKind::NotFound.into()), |(tree, path)| tree.open(path))
+    }
+
+    fn content_digest(&self, path: &[u8]) -> io::Result<Option<Digest>> {
+        self.find(path).map_or(Ok(None), |(tree, path)| tree.content_digest(path))
     }
 
     fn link_identity(&self, path: &[u8]) -> io::Result<Option<(u64, u64)>> {
