@@ -5,6 +5,7 @@ mod steps;
 use super::check::{Form, Question};
 use super::environment::Environment;
 use super::foreign::{Foreign, OfBuild};
+use super::network::NetworkArgs;
 use super::output::{self, Destination, Output};
 use super::{Outcome, usage};
 use crate::build::{BuildOptions, ContextSource, DockerfileSource, NamedSource, RemoteUrl};
@@ -100,6 +101,8 @@ pub struct BuildArgs {
     /// Add an annotation to the image's manifest
     #[arg(long, value_name = "NAME=VALUE")]
     annotation: Vec<String>,
+    #[command(flatten)]
+    pub network_args: NetworkArgs,
     #[command(flatten)]
     steps: StepArgs,
     #[command(flatten)]
@@ -367,7 +370,7 @@ fn epoch_arg(args: &[(String, Option<String>)]) -> Option<&str> {
     args.iter().rev().find(|(name, _)| name == "SOURCE_DATE_EPOCH").and_then(|(_, value)| value.as_deref())
 }
 
-fn platform(text: Option<&str>) -> Outcome<Option<Platform>> {
+pub(super) fn platform(text: Option<&str>) -> Outcome<Option<Platform>> {
     let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
     if text.contains(',') {
         return Err(usage(format!("--platform={text}: several platforms in one build are not supported yet")));
