@@ -7,6 +7,7 @@ mod steps;
 use super::check::{Form, Question};
 use super::environment::Environment;
 use super::foreign::{Foreign, OfBuild};
+use super::network::NetworkArgs;
 use super::output::{self, Destination, Output, OutputKind};
 use super::{Outcome, usage};
 use crate::build::{AnnotatedPlace, Annotation, BuildOptions, ExportEpoch};
@@ -99,6 +100,8 @@ pub struct BuildArgs {
     /// Add an annotation to the image's manifest, or to the index or its entries
     #[arg(long, value_name = "[PLACE:]NAME=VALUE")]
     annotation: Vec<String>,
+    #[command(flatten)]
+    pub network_args: NetworkArgs,
     #[command(flatten)]
     steps: StepArgs,
     #[command(flatten)]
@@ -293,7 +296,7 @@ fn epoch_arg(args: &[(String, Option<String>)]) -> Option<&str> {
 }
 
 /// `--platform`, each a comma-separated list, else `DOCKER_DEFAULT_PLATFORM`; no platform twice.
-fn platforms(texts: &[String], environment: &Environment) -> Outcome<Vec<Platform>> {
+pub(super) fn platforms(texts: &[String], environment: &Environment) -> Outcome<Vec<Platform>> {
     let default = environment.text("DOCKER_DEFAULT_PLATFORM").filter(|_| texts.is_empty());
     let words = texts.iter().map(String::as_str).chain(default).flat_map(|text| text.split(','));
     let mut platforms: Vec<Platform> = Vec::new();

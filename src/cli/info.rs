@@ -1,7 +1,7 @@
 //! `dockless info`: what was found, by trial.
 
 use super::Outcome;
-use super::network::Variables;
+use super::network::Network;
 use crate::registry::RegistryError;
 use crate::sandbox::{self, OverlayProbe, SandboxError};
 use clap::Args;
@@ -18,11 +18,11 @@ pub struct InfoArgs {
 
 impl InfoArgs {
     /// What to print.
-    pub fn text(&self, version: &str, state: &Path, variables: &Variables) -> Outcome<String> {
+    pub fn text(&self, version: &str, state: &Path, network: &Network) -> Outcome<String> {
         let mut text = machine(version, state);
         if let Some(name) = &self.registry {
             let (registry, repository) = name.split_once('/').unwrap_or((name, ""));
-            let found = variables.client().keychain().lookup(registry, repository).map_err(RegistryError::from)?;
+            let found = network.client()?.lookup(registry, repository).map_err(RegistryError::from)?;
             let _ = writeln!(text, "Credentials:     {}", found.describe());
         }
         Ok(text)

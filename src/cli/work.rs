@@ -24,7 +24,7 @@ use std::path::Path;
 /// Does the job; the exit code of the process comes back.
 pub fn perform(job: Job, screen: &Screen) -> Outcome<u8> {
     let store = Store::open(&job.state)?;
-    let registry = job.variables.client();
+    let registry = job.network.client()?;
     let sandbox = Sandbox::new(SELF)?;
     match &job.task {
         Task::Build(job) => build(job, &store, &registry, Ok(&sandbox), screen).map(|()| 0),
@@ -35,7 +35,7 @@ pub fn perform(job: Job, screen: &Screen) -> Outcome<u8> {
 /// Does a job in this process, where there are no namespaces, as `why` says: a build without RUN steps needs none.
 pub fn perform_outside(job: Job, why: SandboxError, screen: &Screen) -> Outcome<u8> {
     let Task::Build(task) = &job.task else { return Err(why.into()) };
-    build(task, &Store::open(&job.state)?, &job.variables.client(), Err(why), screen).map(|()| 0)
+    build(task, &Store::open(&job.state)?, &job.network.client()?, Err(why), screen).map(|()| 0)
 }
 
 fn start(

@@ -51,6 +51,9 @@ pub enum RegistryError {
     /// A name that no URL can hold.
     #[error("'{0}' is not the name of a registry")]
     Name(String),
+    /// A registry that the configuration forbids.
+    #[error("{0} is blocked by registries.conf")]
+    Blocked(String),
     /// The bytes that came are not the ones asked for.
     #[error("{what} from {origin}: expected {expected}, what came has {found}; nothing of it was stored")]
     Digest {
@@ -103,6 +106,14 @@ pub enum RegistryError {
         wanted: Box<Platform>,
         /// Those there are.
         available: String,
+    },
+    /// An index of which too little is at hand.
+    #[error("{reference} is an index whose images for {missing} are neither here nor in that registry")]
+    Incomplete {
+        /// Where it should go.
+        reference: String,
+        /// What is missing.
+        missing: String,
     },
     /// A digest in a manifest that cannot be read.
     #[error("a descriptor in {origin} cannot be used")]

@@ -18,6 +18,7 @@
 //!     lock               held by its users, shared or exclusively
 //!     tree/              its files
 //!   records/BUCKET/HEX   a checksum line, then the bytes
+//!   login.json           credentials that `dockless login` could not keep elsewhere; not this module's
 //!   tmp/PID-RANDOM/      what one open store is writing; `lock` in it is held for as long as that lasts
 //! ```
 //!
@@ -82,6 +83,7 @@ const OWN_NAMES: &[&str] = &[
     "caches",
     "records",
     "tmp",
+    "login.json",
     "lost+found",
 ];
 

@@ -4,9 +4,9 @@ use super::diagnostic::{Diagnostic, Kind, Snippet};
 use crate::build::copy::CopyError;
 use crate::build::{BaseError, BuildError, MountError, Source, StepError};
 use crate::dockerfile::redact::mask;
-use crate::images::SaveError;
+use crate::images::{ImagesError, SaveError};
 use crate::oci::Reference;
-use crate::registry::RegistryError;
+use crate::registry::{KeychainError, RegistryError};
 use crate::rootfs::SnapshotError;
 use crate::run::RunError;
 use crate::sandbox::{Failure, SandboxError};
@@ -61,6 +61,21 @@ impl From<&SaveError> for Diagnostic {
     }
 }
 
+impl From<&ImagesError> for Diagnostic {
+    fn from(error: &ImagesError) -> Diagnostic {
+        match error {
+            ImagesError::Document(error) => error.into(),
+            ImagesError::Image(error) => error.into(),
+            ImagesError::Store(error) => error.into(),
+            ImagesError::Registry(error) => error.into(),
+            ImagesError::NotFound(_) => Diagnostic::from_error(Kind::Usage, error)
+                .hint("'dockless images' lists what there is; 'dockless pull' fetches an image")
+                .exit(1),
+            _ => Diagnostic::from_error(Kind::Usage, error).exit(1),
+        }
+    }
+}
+
 impl From<&ImageError> for Diagnostic {
     fn from(error: &ImageError) -> Diagnostic {
         match error {
@@ -83,6 +98,12 @@ impl From<&RegistryError> for Diagnostic {
                 diagnostic
             }
         }
+    }
+}
+
+impl From<&KeychainError> for Diagnostic {
+    fn from(error: &KeychainError) -> Diagnostic {
+        Diagnostic::from_error(Kind::Registry, error)
     }
 }
 
@@ -133,6 +154,22 @@ pub fn push_failure(error: &RegistryError, to: &Reference) -> Box<Diagnostic> {
     let mut diagnostic = Diagnostic::from(error);
     diagnostic.causes.insert(0, diagnostic.message);
     diagnostic.message = format!("cannot push {to}");
+    Box::new(diagnostic)
+}
+
+/// A push from the store that failed.
+pub fn images_push_failure(error: &ImagesError, to: &Reference) -> Box<Diagnostic> {
+    match error {
+        ImagesError::Registry(error) => push_failure(error, to),
+        _ => Box::new(error.into()),
+    }
+}
+
+/// A login that was refused, or could not be proved.
+pub fn login_failure(error: &RegistryError, registry: &str) -> Box<Diagnostic> {
+    let mut diagnostic = Diagnostic::from(error);
+    diagnostic.causes.insert(0, diagnostic.message);
+    diagnostic.message = format!("cannot log in to {registry}");
     Box::new(diagnostic)
 }
 
@@ -219,4 +256,15 @@ macro_rules! boxed {
         }
     )*};
 }
-boxed!(StoreError, SaveError, ImageError, SandboxError, RegistryError, SnapshotError, RunError, BuildError);
+boxed!(
+    StoreError,
+    SaveError,
+    ImagesError,
+    ImageError,
+    SandboxError,
+    RegistryError,
+    KeychainError,
+    SnapshotError,
+    RunError,
+    BuildError
+);

@@ -7,7 +7,7 @@ use crate::support::registry::{Options, Registry};
 use dockless::http::{Http, Method, Proxies, Request, RetryPolicy, Secret, Settings, TlsSettings};
 use dockless::oci::{Platform, Reference};
 use dockless::progress::{Event, Outcome, Progress};
-use dockless::registry::{Environment, Keychain, RegistryClient, RegistryError};
+use dockless::registry::{Environment, Keychain, Mirror, RegistryClient, RegistryError, Route};
 use dockless::store::Store;
 use std::error::Error;
 use std::net::Ipv4Addr;
@@ -85,7 +85,7 @@ fn copy(client: &RegistryClient, store: &Store, from: &str, to: &str) -> Result<
     let (resolved, config) = client.pull_image(store, &from, &linux(), &Quiet)?;
     assert_eq!(config.rootfs.diff_ids.len(), resolved.manifest.layers().len());
     client.ensure_blobs(store, &resolved.origin, resolved.manifest.layers(), &Quiet)?;
-    client.push_image(store, &resolved.descriptor, &to, &Quiet).map(|digest| digest.to_string())
+    client.push_image(store, &resolved.descriptor, &to, &Quiet).map(|pushed| pushed.digest().to_string())
 }
 
 #[test]
@@ -234,8 +234,8 @@ fn mirrors_are_asked_first_and_then_the_registry() {
     mirror.put_base("busybox");
     let registry = Registry::start();
     registry.put(&crate::support::bases::layout("busybox"), "library/only-here:1");
-    let mirrors = [(registry.host().to_string(), vec![mirror.host().to_string()])].into();
-    let settings = dockless::registry::Settings { mirrors, ..Default::default() };
+    let route = Route { mirrors: vec![Mirror::new(mirror.host())], ..Route::new(registry.host()) };
+    let settings = dockless::registry::Settings { routes: vec![route], ..Default::default() };
     let client = RegistryClient::new(Arc::new(Http::new(impatient())), Keychain::anonymous(), settings);
     let resolve = |name: &str| {
         let seen = Recorder::default();
