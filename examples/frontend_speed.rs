@@ -150,8 +150,7 @@ fn main() {
     row("walk 20,000 files", bare);
     row("the same with 8 patterns, a quarter of the files left", filtered);
     row("what the patterns cost on top (negative is 0)", least(filtered, bare));
-    let all =
-        time(15, || {
+    let all = time(15, || {
         let _ = black_box(walk(context.path(), Some("nothing\n**/*.zip\n!x\na/b\nc/**\n*.y\nz*\n**/q\n")));
     });
     row("with 8 patterns that leave nothing out, on top", least(all, bare));

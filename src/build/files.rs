@@ -75,10 +75,10 @@ impl Build<'_> {
         key.field("flags", [step.parents, step.link].map(u8::from));
         key.list("unpack", request.unpack.map(|unpack| [u8::from(unpack)]));
         self.cached_or(state, &key.finish(), || {
-            let dest = self.snapshots.view(&state.layers, &|layer| self.fetch(layer))?;
+            let dest = self.look(&state.layers)?;
             let spool = self.services.store.temp_dir()?;
-            let changes = copy::copy(&request, &*source, &dest, spool.path())?;
-            self.write(&changes, &*source, &dest)
+            let changes = copy::copy(&request, &*source, &*dest, spool.path())?;
+            self.write(&changes, &*source, &*dest)
         })
     }
 
@@ -88,9 +88,9 @@ impl Build<'_> {
         key.field("path", &step.path);
         key.field("user", &step.user);
         self.cached_or(state, &key.finish(), || {
-            let dest = self.snapshots.view(&state.layers, &|layer| self.fetch(layer))?;
-            let changes = copy::make_directory(&step.path, &step.user, &dest, self.now_seconds())?;
-            self.write(&changes, &EmptyTree, &dest)
+            let dest = self.look(&state.layers)?;
+            let changes = copy::make_directory(&step.path, &step.user, &*dest, self.now_seconds())?;
+            self.write(&changes, &EmptyTree, &*dest)
         })
     }
 
@@ -111,12 +111,19 @@ impl Build<'_> {
         Ok(writer.finish()?)
     }
 
+    /// The tree of these layers, unpacked only if it is already or somebody reads the bytes of its files.
+    fn look<'s>(&'s self, layers: &[Layer]) -> Result<Arc<dyn SourceTree + 's>, StepError> {
+        let stack = layers.to_vec();
+        let unpack = move || self.snapshots.view(&stack, &|layer| self.fetch(layer));
+        Ok(self.snapshots.look(layers, &|layer| self.fetch(layer), unpack)?)
+    }
+
     /// The tree that a COPY or a mount reads.
-    pub(super) fn tree(
-        &self,
+    pub(super) fn tree<'s>(
+        &'s self,
         from: &TreeSource,
         results: &Results<StageResult>,
-    ) -> Result<Arc<dyn SourceTree>, StepError> {
+    ) -> Result<Arc<dyn SourceTree + 's>, StepError> {
         let layers = match from {
             TreeSource::Context => return Ok(self.inputs.context.clone()),
             TreeSource::Scratch => return Ok(Arc::new(EmptyTree)),
@@ -126,7 +133,7 @@ impl Build<'_> {
             TreeSource::Image(image) => self.image(image).layers.clone(),
             TreeSource::Stage(stage) => self.stage_result(*stage, results)?.layers.clone(),
         };
-        Ok(Arc::new(self.snapshots.view(&layers, &|layer| self.fetch(layer))?))
+        self.look(&layers)
     }
 
     /// A stage that [`Build::await_sources`] has waited for.

@@ -4,6 +4,7 @@ pub mod diff;
 mod diff_walk;
 pub mod gzip;
 pub mod layer;
+mod listing;
 pub mod overrides;
 pub mod snapshot;
 pub mod unpack;

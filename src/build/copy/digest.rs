@@ -129,7 +129,8 @@ fn contents(
     error.map_or(Ok(digests), Err)
 }
 
-fn hash(mut reader: Box<dyn Read + Send + '_>) -> io::Result<Digest> {
+/// SHA-256 of all that is read.
+pub(super) fn hash(mut reader: Box<dyn Read + Send + '_>) -> io::Result<Digest> {
     let mut hasher = digest::Hasher::new(digest::Algorithm::Sha256);
     let mut buffer = vec![0; 1 << 16];
     loop {

@@ -20,16 +20,16 @@ pub(super) fn is_remote(path: &[u8]) -> bool {
 }
 
 /// A tree with remote ones beside it.
-pub struct WithRemotes {
+pub struct WithRemotes<'a> {
     /// What plain paths lead into.
-    pub main: Arc<dyn SourceTree>,
+    pub main: Arc<dyn SourceTree + 'a>,
     /// What [`remote_path`] leads into, by number.
     pub remotes: Vec<Arc<dyn SourceTree>>,
 }
 
-impl WithRemotes {
+impl WithRemotes<'_> {
     /// The tree that `path` is of, and the path in it; `None` for a number that there is not.
-    fn find<'a>(&self, path: &'a [u8]) -> Option<(&dyn SourceTree, &'a [u8])> {
+    fn find<'p>(&self, path: &'p [u8]) -> Option<(&dyn SourceTree, &'p [u8])> {
         let Some(rest) = path.strip_prefix(b"\0") else { return Some((&*self.main, path)) };
         let (number, inner) = match rest.iter().position(|byte| *byte == b'/') {
             Some(at) => (&rest[..at], &rest[at + 1..]),
@@ -40,7 +40,7 @@ impl WithRemotes {
     }
 }
 
-impl SourceTree for WithRemotes {
+impl SourceTree for WithRemotes<'_> {
     fn metadata(&self, path: &[u8]) -> io::Result<Option<Metadata>> {
         self.find(path).map_or(Ok(None), |(tree, path)| tree.metadata(path))
     }
