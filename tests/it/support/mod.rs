@@ -3,4 +3,5 @@
 pub mod bases;
 pub mod faulty;
 pub mod registry;
+pub mod standin;
 pub mod web;
