@@ -78,7 +78,7 @@ impl Build<'_> {
             let dest = self.snapshots.view(&state.layers, &|layer| self.fetch(layer))?;
             let spool = self.services.store.temp_dir()?;
             let changes = copy::copy(&request, &*source, &dest, spool.path())?;
-            self.write(&changes, &*source, &dest)
+            self.write(state, &changes, &*source, &dest)
         })
     }
 
@@ -90,13 +90,19 @@ impl Build<'_> {
         self.cached_or(state, &key.finish(), || {
             let dest = self.snapshots.view(&state.layers, &|layer| self.fetch(layer))?;
             let changes = copy::make_directory(&step.path, &step.user, &dest, self.now_seconds())?;
-            self.write(&changes, &EmptyTree, &dest)
+            self.write(state, &changes, &EmptyTree, &dest)
         })
     }
 
     /// Writes changes as a layer into the store.
-    fn write(&self, changes: &Changes, source: &dyn SourceTree, dest: &dyn SourceTree) -> Result<Layer, StepError> {
-        let mut writer = LayerWriter::new(self.services.store.blob_writer()?, self.layer_options());
+    fn write(
+        &self,
+        state: &StageState,
+        changes: &Changes,
+        source: &dyn SourceTree,
+        dest: &dyn SourceTree,
+    ) -> Result<Layer, StepError> {
+        let mut writer = LayerWriter::new(self.layer_blob(state)?, self.layer_options());
         for (path, change) in changes.iter() {
             match change {
                 copy::Change::Entry { meta, data } => {
@@ -166,7 +172,7 @@ impl Build<'_> {
         self.cached_or(state, &key.finish(), || {
             let spool = self.services.store.temp_dir()?;
             let changes = copy::copy(&request, &*tree, &EmptyTree, spool.path())?;
-            self.write(&changes, &*tree, &EmptyTree)
+            self.write(state, &changes, &*tree, &EmptyTree)
         })
     }
 

@@ -26,7 +26,7 @@ pub use mounts::MountError;
 pub use options::{BuildOptions, ContextSource, DockerfileSource, Entitlement, NamedSource, RemoteUrl, StepOptions};
 
 use crate::dockerfile::{self, lint::Warning};
-use crate::oci::{Layer, Platform};
+use crate::oci::{Layer, Platform, Reference};
 use crate::plan::{
     BaseImage, BuildPlan, ImageRequest, ImageSource, NamedContext, PlanOptions, PlannedImage, Planner, SourceDateEpoch,
     Step, StepKind, check_front_end, lint_options,
@@ -35,8 +35,9 @@ use crate::progress::{Event, Outcome, Progress, StepId};
 use crate::registry::RegistryClient;
 use crate::rootfs::Snapshotter;
 use crate::sandbox::{Sandbox, SandboxError};
-use crate::store::{Image, Store};
+use crate::store::{Follower, Image, Store};
 use std::collections::HashMap;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -52,6 +53,10 @@ pub struct Services<'a> {
     pub progress: &'a dyn Progress,
     /// Threads for hashing and compressing.
     pub threads: usize,
+    /// Shown the layers that the image will have, while they are written.
+    pub watch: Option<&'a (dyn Fn(Follower) + Sync)>,
+    /// Where the image will be pushed to: proved to be possible before the first command runs.
+    pub destinations: &'a [Reference],
 }
 
 impl Services<'_> {
@@ -102,6 +107,8 @@ struct Build<'a> {
     parts: mounts::ContextParts,
     next_id: AtomicU64,
     epoch: Option<i64>,
+    /// Whether pushing is known to be possible.
+    proved: Mutex<bool>,
 }
 
 /// Builds an image into the store and tags it there.
@@ -123,6 +130,7 @@ pub fn build(options: &BuildOptions, inputs: &Inputs, services: &Services) -> Re
         snapshots: Snapshotter::new(services.store.clone()),
         parts: mounts::ContextParts::default(),
         next_id: AtomicU64::new(inputs.ids),
+        proved: Mutex::new(services.destinations.is_empty()),
         options,
         services,
     };

@@ -2,6 +2,7 @@
 
 mod clouds;
 mod faults;
+mod tokens;
 mod verbs;
 
 use crate::support::faulty::{Faulty, Habits};

@@ -4,4 +4,6 @@ pub mod bases;
 pub mod faulty;
 pub mod registry;
 pub mod standin;
+pub mod throttle;
+pub mod token;
 pub mod web;
