@@ -153,7 +153,12 @@ fn reference(text: &str) -> Outcome<Reference> {
 
 /// The platform of a flag, else of `$DOCKER_DEFAULT_PLATFORM`.
 fn platform(text: Option<&str>, environment: &Environment) -> Outcome<Option<Platform>> {
-    build::platform(text.or(environment.text("DOCKER_DEFAULT_PLATFORM")))
+    let texts: Vec<String> = text.map(str::to_string).into_iter().collect();
+    let mut platforms = build::platforms(&texts, environment)?;
+    match platforms.len() {
+        0 | 1 => Ok(platforms.pop()),
+        _ => Err(usage("one platform is expected here, not several")),
+    }
 }
 
 /// Gives this process, and so the container, an empty standard input.
