@@ -2,6 +2,8 @@
 
 mod clouds;
 mod faults;
+mod logs;
+mod settings;
 mod tokens;
 mod verbs;
 

@@ -8,18 +8,18 @@ use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
 
 /// A user with a home of his own.
-struct User {
+pub struct User {
     home: TempDir,
 }
 
-struct Told {
-    code: i32,
-    stdout: String,
-    stderr: String,
+pub struct Told {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
 }
 
 impl User {
-    fn new() -> User {
+    pub fn new() -> User {
         User { home: tempfile::tempdir().unwrap() }
     }
 
@@ -30,8 +30,12 @@ impl User {
         command
     }
 
-    fn run(&self, arguments: &[&str]) -> Told {
-        Told::of(&self.command(arguments).output().unwrap())
+    pub fn run(&self, arguments: &[&str]) -> Told {
+        self.run_with(arguments, &[])
+    }
+
+    pub fn run_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Told {
+        Told::of(&self.command(arguments).envs(variables.iter().copied()).output().unwrap())
     }
 
     #[track_caller]
@@ -48,7 +52,7 @@ impl User {
         Told::of(&child.wait_with_output().unwrap())
     }
 
-    fn path(&self, name: &str) -> std::path::PathBuf {
+    pub fn path(&self, name: &str) -> std::path::PathBuf {
         self.home.path().join(name)
     }
 

@@ -177,6 +177,11 @@ impl Faulty {
         digest
     }
 
+    /// Loses all blobs.
+    pub fn forget_blobs(&self) {
+        self.state.blobs.lock().unwrap().clear();
+    }
+
     pub fn blob(&self, digest: &Digest) -> Option<Vec<u8>> {
         self.state.blobs.lock().unwrap().get(&digest.to_string()).cloned()
     }
