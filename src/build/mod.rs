@@ -13,6 +13,7 @@ mod flights;
 pub mod image;
 pub mod inputs;
 pub mod key;
+mod known;
 mod mounts;
 pub mod options;
 mod planning;

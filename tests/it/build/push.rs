@@ -62,3 +62,30 @@ fn layers_go_out_while_they_are_written() {
     let blobs = fs::read_dir(registry.data().join("docker/registry/v2/repositories/app/_layers/sha256")).unwrap();
     assert_eq!(blobs.count(), 4);
 }
+
+/// The step before it changed, so COPY is carried out again; the layer that it makes is the one that is there.
+#[test]
+fn a_layer_that_was_written_before_is_not_compressed_again() {
+    let registry = Registry::start();
+    let base = registry.put_base("busybox");
+    let place = Place::new(Caller::Own);
+    let file = |byte: u8| vec![byte; 2 << 20];
+    place.file("large", file(1));
+    let build = |marker: &str| {
+        place.file("Dockerfile", format!("FROM {base}\nRUN echo {marker} > /marker\nCOPY large /\n"));
+        let name = format!("{}/app:{marker}", registry.host());
+        let ran = place.dockless(&format!("build -t {name} --push --progress=plain context")).succeeded();
+        let manifest: serde_json::Value = serde_json::from_slice(&registry.manifest(&format!("app:{marker}"))).unwrap();
+        (manifest["layers"][2]["digest"].clone(), ran.stderr.contains("was written before"), ran.stderr)
+    };
+    let (first, known, text) = build("one");
+    assert!(!known, "{text}");
+    let (second, known, text) = build("two");
+    assert!(known && second == first, "{text}");
+    // The same shape, other bytes.
+    let times = fs::metadata(place.path("context/large")).unwrap().modified().unwrap();
+    place.file("large", file(2));
+    fs::File::options().write(true).open(place.path("context/large")).unwrap().set_modified(times).unwrap();
+    let (third, known, text) = build("three");
+    assert!(!known && third != first, "{text}");
+}
