@@ -44,6 +44,9 @@ pub struct BuildArgs {
     /// Push the image under all of its names; prints its digest
     #[arg(long)]
     push: bool,
+    /// Do not prove before the first command that the push will be let in
+    #[arg(long)]
+    no_preflight: bool,
     /// Keep the image in the local store, which is always done
     #[arg(long)]
     load: bool,
@@ -127,6 +130,8 @@ pub struct BuildJob {
     pub options: BuildOptions,
     /// Push under every name.
     pub push: bool,
+    /// Prove before the first command that the push will be let in.
+    pub preflight: bool,
     /// Print the image's ID.
     pub quiet: bool,
     /// Written when the image is in the store.
@@ -239,7 +244,8 @@ impl BuildArgs {
         };
         let iidfile = self.iidfile.map(|path| environment.absolute(path));
         let metadata_file = self.metadata_file.map(|path| environment.absolute(path));
-        Ok((BuildJob { options, push, quiet: self.quiet, outputs, iidfile, metadata_file }, warnings))
+        let preflight = !self.no_preflight;
+        Ok((BuildJob { options, push, preflight, quiet: self.quiet, outputs, iidfile, metadata_file }, warnings))
     }
 
     fn check_isolation(&self) -> Outcome<()> {

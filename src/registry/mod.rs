@@ -22,6 +22,7 @@ mod auth;
 mod blob;
 mod challenge;
 mod cloud;
+mod early;
 mod error;
 mod keychain;
 mod manifest;
@@ -51,13 +52,15 @@ use std::sync::{Arc, Mutex};
 pub struct Settings {
     /// Transfers at once.
     pub parallel: usize,
+    /// Layers of fewer bytes are not sent before they are whole.
+    pub early: u64,
     /// Where images are asked for before, or instead of, their own registry.
     pub routes: Vec<Route>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { parallel: 4, routes: Vec::new() }
+        Settings { parallel: 4, early: 8 << 20, routes: Vec::new() }
     }
 }
 

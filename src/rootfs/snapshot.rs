@@ -141,7 +141,7 @@ impl Snapshotter {
             fs_err::create_dir(dir)?;
         }
         let chain = ChainId::of(stack.iter().map(|layer| &layer.diff_id));
-        Ok(ActiveSnapshot { lowers, chain, upper: self.store.stage_layer()?, work, empty, store: self.store.clone() })
+        Ok(ActiveSnapshot { lowers, chain, upper: self.store.stage_layer()?, work, empty })
     }
 
     /// Directories of the unpacked layers of `stack`, bottom first.
@@ -263,7 +263,6 @@ pub struct ActiveSnapshot {
     upper: StagedLayer,
     work: TempDir,
     empty: PathBuf,
-    store: Store,
 }
 
 impl ActiveSnapshot {
@@ -282,11 +281,16 @@ impl ActiveSnapshot {
         self.upper.path()
     }
 
-    /// Writes what changed as a layer into the store; the upper directory becomes its unpacked form. Also gives what no layer
+    /// Writes what changed as a layer into `blob`; the upper directory becomes its unpacked form. Also gives what no layer
     /// can hold.
-    pub fn commit(self, options: LayerOptions, exclude: &[&[u8]]) -> Result<(Layer, Vec<LeftOut>), SnapshotError> {
+    pub fn commit(
+        self,
+        blob: BlobWriter,
+        options: LayerOptions,
+        exclude: &[&[u8]],
+    ) -> Result<(Layer, Vec<LeftOut>), SnapshotError> {
         let parent = top_first(&self.lowers)?;
-        let mut writer: LayerWriter<BlobWriter> = LayerWriter::new(self.store.blob_writer()?, options);
+        let mut writer = LayerWriter::new(blob, options);
         let left_out = diff(self.upper.path(), &parent, exclude, &mut writer)?;
         let layer = writer.finish()?;
         let chain = match &self.chain {

@@ -52,12 +52,14 @@ pub mod image;
 mod layers;
 mod names;
 mod records;
+mod tail;
 mod temp;
 
 pub use blob::{BlobReader, BlobWriter};
 pub use caches::{CacheDir, CacheUse};
 pub use image::{Image, ImageError};
 pub use layers::StagedLayer;
+pub use tail::Follower;
 pub use temp::TempDir;
 
 use crate::oci::Digest;

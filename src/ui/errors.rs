@@ -194,6 +194,7 @@ impl From<&BuildError> for Diagnostic {
                 Diagnostic::from_error(Kind::Context, error)
             }
             BuildError::NoSandbox { .. } => Diagnostic::from_error(Kind::Environment, error),
+            BuildError::Step { source: source @ StepError::Preflight { .. }, .. } => source.into(),
             BuildError::Step { source, .. } => Diagnostic::from(source).wrap(error),
             BuildError::Store(error) => error.into(),
         }
@@ -213,6 +214,9 @@ impl From<&StepError> for Diagnostic {
             | StepError::Device { .. }
             | StepError::NamedContext { .. }
             | StepError::StageFailed { .. } => Diagnostic::from_error(Kind::Dockerfile, error),
+            StepError::Preflight { source, .. } => Diagnostic::from(&**source)
+                .wrap(error)
+                .hint("nothing was run yet; --no-preflight builds without this proof"),
             StepError::Mount(MountError::Secret { .. } | MountError::Ssh { .. }) => {
                 Diagnostic::from_error(Kind::Usage, error).exit(1)
             }

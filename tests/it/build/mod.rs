@@ -6,5 +6,6 @@ mod interrupted;
 mod outputs;
 mod place;
 mod platforms;
+mod push;
 mod surroundings;
 mod tree;
