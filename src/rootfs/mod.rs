@@ -5,7 +5,6 @@ mod diff_walk;
 pub mod gzip;
 pub mod layer;
 mod listing;
-pub mod overrides;
 pub mod snapshot;
 pub mod unpack;
 mod unpack_node;

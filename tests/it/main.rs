@@ -16,5 +16,6 @@ mod registry;
 mod remote;
 mod sandbox;
 mod store;
+mod supervisor;
 mod support;
 mod unpack;

@@ -12,6 +12,8 @@
 //! Whoever reads a tree honours all three; whoever writes a layer strips them.
 
 use crate::oci::layer::{Kind, Metadata};
+use rustix::fs::{FileType, XattrFlags};
+use rustix::io::Errno;
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
@@ -104,9 +106,7 @@ impl Override {
         if metadata.gid == group {
             metadata.gid = self.gid;
         }
-        if self.was_given(metadata.mode) {
-            metadata.mode = self.mode;
-        }
+        metadata.mode = self.mode_of(metadata.mode);
         match self.kind {
             // Length and target are the file's own.
             Type::File | Type::Dir | Type::Symlink => {}
@@ -118,6 +118,11 @@ impl Override {
 }
 
 impl Override {
+    /// The mode of a file with this record whose mode in the file system is `mode`, both without the type.
+    pub fn mode_of(&self, mode: u32) -> u32 {
+        if self.was_given(mode) { self.mode } else { mode }
+    }
+
     /// Whether `mode` is what a file with this record was given when it was made: set-id bits may be missing, and outside
     /// of a user namespace the owner's own bits may be added.
     fn was_given(&self, mode: u32) -> bool {
@@ -139,6 +144,19 @@ impl fmt::Display for Override {
             Type::Block(major, minor) => write!(f, "b:{major}:{minor}"),
         }
     }
+}
+
+/// Says beside the regular file or directory `path`, which has its mode already, that it should belong to `uid` and `gid`.
+/// Fails with `ENOTSUP` where there can be no such xattr.
+pub fn record_owner(path: &Path, uid: u32, gid: u32) -> Result<(), Errno> {
+    let stat = rustix::fs::lstat(path)?;
+    let kind = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => Type::File,
+        FileType::Directory => Type::Dir,
+        _ => return Err(Errno::NOTSUP),
+    };
+    let entry = Override { uid, gid, mode: stat.st_mode & 0o7777, kind };
+    rustix::fs::lsetxattr(path, OVERRIDE, entry.to_string().as_bytes(), XattrFlags::empty())
 }
 
 /// The side file of one layer: overrides of what cannot have xattrs, by path inside the layer.
@@ -211,6 +229,11 @@ impl Owners {
         if !self.0.is_empty() {
             self.0.retain(|p, _| !(p.starts_with(path) && matches!(p.get(path.len()), None | Some(b'/'))));
         }
+    }
+
+    /// All that it tells.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &Override)> {
+        self.0.iter().map(|(path, entry)| (path.as_slice(), entry))
     }
 
     /// Whether it tells nothing.
