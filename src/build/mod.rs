@@ -120,7 +120,7 @@ pub fn build(options: &BuildOptions, inputs: &Inputs, services: &Services) -> Re
         plan,
         images,
         inputs,
-        snapshots: Snapshotter::new(services.store.clone()),
+        snapshots: Snapshotter::new(services.store.clone(), crate::rootfs::SnapshotterKind::Overlay),
         parts: mounts::ContextParts::default(),
         next_id: AtomicU64::new(inputs.ids),
         options,

@@ -11,7 +11,7 @@ use crate::oci::json::to_canonical;
 use crate::oci::{Layer, Platform};
 use crate::progress::{Event, Progress};
 use crate::registry::RegistryClient;
-use crate::rootfs::Snapshotter;
+use crate::rootfs::{Snapshotter, SnapshotterKind};
 use crate::run::{self, RunOptions};
 use crate::sandbox::{Sandbox, SandboxError};
 use crate::store::{Image, Store};
@@ -124,12 +124,12 @@ fn write_outputs(
                 })?;
             }
             OutputKind::Tar => {
-                let tree = Snapshotter::new(store.clone()).view(&image.layers, &fetch)?;
+                let tree = Snapshotter::new(store.clone(), SnapshotterKind::Overlay).view(&image.layers, &fetch)?;
                 let epoch = job.options.source_date_epoch.filter(|_| job.options.rewrite_timestamp);
                 with_target(output, |to| images::save_tar(&tree, epoch, to))?;
             }
             OutputKind::Local => {
-                let tree = Snapshotter::new(store.clone()).view(&image.layers, &fetch)?;
+                let tree = Snapshotter::new(store.clone(), SnapshotterKind::Overlay).view(&image.layers, &fetch)?;
                 let Destination::Path(dir) = &output.dest else {
                     // Refused where the flag was read.
                     return Err(Box::new(Diagnostic::new(Kind::Usage, "--output type=local needs a directory")));

@@ -74,6 +74,25 @@ pub fn read(dir: impl AsFd, name: &[u8]) -> io::Result<Xattrs> {
     Ok(found)
 }
 
+/// Gives `to` in its directory the xattrs of `from` in its: the image's and ours, as they are.
+pub fn copy(from: (impl AsFd, &[u8]), to: (impl AsFd, &[u8])) -> Result<(), Errno> {
+    let (source, target) = (proc_path(from.0, from.1), proc_path(to.0, to.1));
+    let list = match with_buffer(|buffer| rustix::fs::llistxattr(&source[..], buffer)) {
+        Ok(list) => list,
+        Err(Errno::NOTSUP) => return Ok(()),
+        Err(errno) => return Err(errno),
+    };
+    for key in list.split(|b| *b == 0).filter(|key| !key.is_empty()).filter(|key| is_images(key) || key.starts_with(PRIVATE.as_bytes())) {
+        match with_buffer(|buffer| rustix::fs::lgetxattr(&source[..], key, buffer)) {
+            Ok(value) => rustix::fs::lsetxattr(&target[..], key, &value, XattrFlags::empty())?,
+            // As in `read`.
+            Err(Errno::NODATA | Errno::PERM | Errno::ACCESS) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
 /// Whether the directory `name` in `dir` is opaque.
 pub fn is_opaque(dir: impl AsFd, name: &[u8]) -> io::Result<bool> {
     let mut value = [0; 1];

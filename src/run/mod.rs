@@ -7,7 +7,7 @@
 use crate::oci::{ContainerConfig, Layer, Platform, Reference};
 use crate::progress::Progress;
 use crate::registry::{RegistryClient, RegistryError};
-use crate::rootfs::{SnapshotError, Snapshotter};
+use crate::rootfs::{SnapshotError, Snapshotter, SnapshotterKind};
 use crate::sandbox::{Exit, Network, RunSpec, Sandbox, SandboxError, Stdio};
 use crate::store::{Image, ImageError, Store, StoreError};
 use serde::{Deserialize, Serialize};
@@ -79,7 +79,7 @@ pub fn run(
     let config = &image.config.config;
     let args = command_line(options, config)?;
     let fetch = |layer: &Layer| Ok(registry.ensure_known(store, &layer.digest, progress)?);
-    let snapshot = Snapshotter::new(store.clone()).prepare(&image.layers, &fetch)?;
+    let snapshot = Snapshotter::new(store.clone(), SnapshotterKind::Overlay).prepare(&image.layers, &fetch)?;
     let mut spec = RunSpec::new(snapshot.root(), args.into_iter().map(OsString::from_vec));
     spec.env = environment(options, config);
     spec.cwd = options.workdir.clone().map_or_else(|| PathBuf::from(&config.working_dir), path);

@@ -6,7 +6,7 @@
 mod remove;
 mod signals;
 
-pub use remove::remove_tree;
+pub use remove::{empty_at, remove_at, remove_tree};
 pub use signals::{Caught, SignalSet, reset_signals, unblock_all};
 
 use std::ffi::CStr;

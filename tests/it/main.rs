@@ -15,6 +15,7 @@ mod plan;
 mod registry;
 mod remote;
 mod sandbox;
+mod snapshots;
 mod store;
 mod support;
 mod unpack;
