@@ -9,7 +9,7 @@ use super::environment::Environment;
 use super::network::Variables;
 use super::work;
 use crate::run::RunOptions;
-use crate::sandbox::{self, Exit, Role, SandboxError};
+use crate::sandbox::{self, Exit, Isolation, Role, SandboxError};
 use crate::ui::{Diagnostic, Kind, Look, Screen};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -55,8 +55,8 @@ pub fn enter(job: Job) -> Outcome<ExitCode> {
         diagnostic.causes.push(error.to_string());
         diagnostic
     })?;
-    let ended = match sandbox::enter(Path::new(SELF), Role::Build, &payload) {
-        Err(why @ SandboxError::NoNamespaces { .. }) => {
+    let ended = match sandbox::enter(Path::new(SELF), Role::Build, &payload, Isolation::Namespaces) {
+        Err(why @ SandboxError::NoIsolation { .. }) => {
             let screen = Screen::stderr(job.look);
             return Ok(draw(&screen, work::perform_outside(job, why, &screen)));
         }
@@ -77,7 +77,7 @@ pub fn inside() -> ExitCode {
     let Some(entered) = sandbox::entered() else { return ExitCode::from(125) };
     let Ok(job) = serde_json::from_slice::<Job>(&entered.payload) else { return ExitCode::from(125) };
     let screen = Screen::stderr(job.look);
-    draw(&screen, work::perform(job, &screen))
+    draw(&screen, work::perform(job, entered.tier, &screen))
 }
 
 /// Closes the screen over what came of the job.

@@ -13,18 +13,18 @@ use crate::progress::{Event, Progress};
 use crate::registry::RegistryClient;
 use crate::rootfs::{Snapshotter, SnapshotterKind};
 use crate::run::{self, RunOptions};
-use crate::sandbox::{Sandbox, SandboxError};
+use crate::sandbox::{Sandbox, SandboxError, Tier};
 use crate::store::{Image, Store};
 use crate::ui::{self, Diagnostic, Kind, Screen};
 use serde_json::json;
 use std::io;
 use std::path::Path;
 
-/// Does the job; the exit code of the process comes back.
-pub fn perform(job: Job, screen: &Screen) -> Outcome<u8> {
+/// Does the job, with commands in `tier`; the exit code of the process comes back.
+pub fn perform(job: Job, tier: Tier, screen: &Screen) -> Outcome<u8> {
     let store = Store::open(&job.state)?;
     let registry = job.variables.client();
-    let sandbox = Sandbox::new(SELF)?;
+    let sandbox = Sandbox::new(SELF, tier)?;
     match &job.task {
         Task::Build(job) => build(job, &store, &registry, Ok(&sandbox), screen).map(|()| 0),
         Task::Run(options) => start(options, &store, &registry, &sandbox, screen),

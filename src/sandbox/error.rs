@@ -12,9 +12,9 @@ use super::users::UserError;
 /// Why a process could not be run in a sandbox. The command's own exit is no error.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
-    /// No way to a user and mount namespace works here.
-    #[error("this machine gives no user and mount namespace to run commands in\n{}", explain(attempts))]
-    NoNamespaces {
+    /// No tier works here, or not the one that was asked for.
+    #[error("this machine gives no way to run commands in a root of their own\n{}", explain(attempts))]
+    NoIsolation {
         /// What was tried, in order.
         attempts: Vec<Attempt>,
     },
@@ -65,16 +65,43 @@ impl SandboxError {
     }
 }
 
-/// A way to a user namespace that was tried.
+/// A way to run commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// In namespaces, with ids mapped this way.
+    Namespaces(IdMapKind),
+    /// By chroot.
+    Chroot,
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Way::Namespaces(IdMapKind::Ranges) => "namespaces, id ranges written directly",
+            Way::Namespaces(IdMapKind::Newuidmap) => "namespaces, id ranges by newuidmap",
+            Way::Namespaces(IdMapKind::OneId) => "namespaces, one id",
+            Way::Chroot => "chroot",
+        })
+    }
+}
+
+/// A way to run commands that was tried.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attempt {
-    /// How the ids were to be mapped.
-    pub how: IdMapKind,
+    /// Which.
+    pub how: Way,
     /// Why that did not work.
     pub why: AttemptFailure,
 }
 
-/// Why a way to a user namespace did not work.
+impl Attempt {
+    /// There is no user namespace to be had, however ids would be mapped.
+    pub(super) fn is_hopeless(&self) -> bool {
+        matches!(&self.why, AttemptFailure::Setup(Failure::Step { step: Step::Unshare(_), .. }))
+    }
+}
+
+/// Why a way to run commands did not work.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AttemptFailure {
     /// The caller may not set ids.
@@ -180,6 +207,8 @@ fn at(path: &Option<String>) -> String {
 #[allow(missing_docs)] // each is described where it is printed, right below
 pub enum Step {
     Start,
+    Chroot,
+    Supervise,
     Unshare(Namespaces),
     WriteMap,
     SetIds,
@@ -221,6 +250,8 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Step::Start => "take up the role",
+            Step::Chroot => "change the root by chroot to",
+            Step::Supervise => "supervise system calls",
             Step::Unshare(Namespaces::User) => "make a user namespace",
             Step::Unshare(Namespaces::Mount) => "make a mount namespace",
             Step::Unshare(Namespaces::Step) => "make the mount, pid, ipc and uts namespaces",
@@ -282,11 +313,6 @@ fn errno(error: io::Error) -> i32 {
 fn explain(attempts: &[Attempt]) -> String {
     let mut out = String::from("tried:");
     for Attempt { how, why } in attempts {
-        let how = match how {
-            IdMapKind::Ranges => "id ranges written directly",
-            IdMapKind::Newuidmap => "id ranges by newuidmap",
-            IdMapKind::OneId => "one id",
-        };
         out.push_str(&format!("\n  {how}: {why}"));
     }
     let errnos = attempts.iter().filter_map(|attempt| match &attempt.why {

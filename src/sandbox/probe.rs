@@ -7,11 +7,11 @@ use std::process::ExitCode;
 
 use serde::{Deserialize, Serialize};
 
-use super::Role;
 use super::enter::{enter, entered};
-use super::error::{Attempt, AttemptFailure, During, Failure, SandboxError, Step};
+use super::error::{Attempt, AttemptFailure, During, Failure, SandboxError, Step, Way};
 use super::idmap::{IdMap, IdMapKind};
 use super::mounts::{mount_overlay, mount_tmpfs_at, place};
+use super::{Isolation, Role};
 use crate::sys;
 
 /// What was found.
@@ -37,13 +37,13 @@ pub enum OverlayProbe {
 /// [`super::Sandbox::new`].
 pub fn probe(exe: &Path, overlay_in: Option<&Path>) -> Result<Probe, SandboxError> {
     let dir = overlay_in.map(|dir| dir.as_os_str().as_bytes()).unwrap_or_default();
-    let ended = enter(exe, Role::Probe, dir)?;
+    let ended = enter(exe, Role::Probe, dir, Isolation::Namespaces)?;
     let report = ended.report.ok_or(SandboxError::Lost { role: "probe", exit: ended.exit })?;
     let found: Result<Probe, (IdMapKind, Failure)> = serde_json::from_slice(&report)
         .map_err(|error| SandboxError::Control { role: "probe", source: error.into() })?;
     // Namespaces without the right to mount in them (AppArmor) are of no use.
-    found.map_err(|(how, failure)| SandboxError::NoNamespaces {
-        attempts: vec![Attempt { how, why: AttemptFailure::Setup(failure) }],
+    found.map_err(|(how, failure)| SandboxError::NoIsolation {
+        attempts: vec![Attempt { how: Way::Namespaces(how), why: AttemptFailure::Setup(failure) }],
     })
 }
 

@@ -193,7 +193,7 @@ impl From<&StepError> for Diagnostic {
 impl From<&SandboxError> for Diagnostic {
     fn from(error: &SandboxError) -> Diagnostic {
         match error {
-            SandboxError::NoNamespaces { .. } => Diagnostic::from_error(Kind::Environment, error)
+            SandboxError::NoIsolation { .. } => Diagnostic::from_error(Kind::Environment, error)
                 .hint("a Dockerfile with RUN needs user namespaces: see docs/environments.md for what allows them"),
             SandboxError::Setup(Failure::ProgramNotFound { .. } | Failure::Exec { .. } | Failure::User(_)) => {
                 Diagnostic::from_error(Kind::Run, error)

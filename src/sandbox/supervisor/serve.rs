@@ -1,0 +1,153 @@
+//! The workers that receive trapped calls, have them answered and give the answers.
+
+use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use super::call::{Call, UNKNOWN};
+use super::memory::Memory;
+use super::outside::Outside;
+use super::outsiders::Outsiders;
+use super::process::{State, Table};
+use super::{Answer, Caller, Worker, identify, restart};
+use crate::sys::{Listener, Notification};
+
+/// Workers at the beginning.
+const FIRST: usize = 2;
+
+/// More than these would only wait for one another.
+const MOST: usize = 64;
+
+/// What the supervisor of one step is made of.
+#[derive(Debug)]
+pub(crate) struct Supervisor {
+    listener: Listener,
+    outside: Arc<Outside>,
+    memory: Memory,
+    table: Arc<Table>,
+    outsiders: Outsiders,
+    /// What uname(2) tells as the machine's name, if it is not the machine's.
+    hostname: Option<String>,
+    workers: AtomicUsize,
+    /// Those that work on an answer.
+    busy: AtomicUsize,
+}
+
+/// What a supervisor needs to know of its step.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    /// The listener of the step's filter.
+    pub listener: Listener,
+    /// What lies outside.
+    pub outside: Arc<Outside>,
+    /// The process that all of the step descends from: this one.
+    pub root: i32,
+    /// The machine's name for the step.
+    pub hostname: Option<String>,
+}
+
+impl Supervisor {
+    /// Starts the workers. They work until this process ends.
+    pub(crate) fn start(setup: Setup) -> std::io::Result<Arc<Supervisor>> {
+        let Setup { listener, outside, root, hostname } = setup;
+        listener.wake_synchronously();
+        let table = Arc::new(Table::new(root, State::default(), outside.clone()));
+        let supervisor = Arc::new(Supervisor {
+            listener,
+            memory: Memory::new(outside.clone()),
+            outsiders: Outsiders::new(table.clone(), outside.clone(), root),
+            outside,
+            table,
+            hostname,
+            workers: AtomicUsize::new(0),
+            busy: AtomicUsize::new(0),
+        });
+        for _ in 0..FIRST {
+            supervisor.add_worker()?;
+        }
+        Ok(supervisor)
+    }
+
+    fn add_worker(self: &Arc<Supervisor>) -> std::io::Result<()> {
+        let supervisor = self.clone();
+        std::thread::Builder::new().stack_size(256 << 10).spawn(move || supervisor.work())?;
+        self.workers.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Waits until no worker works on a call: to be called when no process of the step is left to make one.
+    pub(crate) fn settle(&self) {
+        while self.busy.load(Ordering::Acquire) > 0 {
+            std::thread::sleep(Duration::from_micros(100));
+        }
+    }
+
+    fn work(self: Arc<Supervisor>) {
+        let mut worker = Worker::default();
+        loop {
+            // An error means that the listener is of no more use: the step is over.
+            let Ok(received) = self.listener.receive() else { return };
+            let Some(notification) = received else { continue };
+            let busy = self.busy.fetch_add(1, Ordering::AcqRel) + 1;
+            let workers = self.workers.load(Ordering::Relaxed);
+            if busy >= workers && workers < MOST {
+                let _ = self.add_worker(); // without one more the call waits for one of those that are there
+            }
+            let answer = catch_unwind(AssertUnwindSafe(|| self.answer(&notification, &mut worker)));
+            self.give(&notification, answer.unwrap_or(Answer::Error(Errno::IO)));
+            self.busy.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Gives the answer. It fails where the caller died meanwhile, which is nothing to anybody.
+    fn give(&self, notification: &Notification, answer: Answer) {
+        let (listener, id) = (&self.listener, notification.id);
+        let given = match answer {
+            Answer::Continue => listener.proceed(id),
+            Answer::Value(value) => listener.give(id, value),
+            Answer::Error(errno) => listener.refuse(id, errno.raw_os_error()),
+            Answer::Descriptor { fd, close_on_exec } => match listener.give_descriptor(id, fd.as_fd(), close_on_exec) {
+                // The caller has no room for one more descriptor: EMFILE.
+                Err(error) => listener.refuse(id, error.raw_os_error().unwrap_or(libc::EIO)),
+                done => done,
+            },
+            Answer::Restart(what) => match restart::restart(listener, notification, &what) {
+                Err(errno) => listener.refuse(id, errno.raw_os_error()),
+                Ok(()) => Ok(()),
+            },
+        };
+        let _ = given;
+    }
+
+    fn answer(&self, notification: &Notification, worker: &mut Worker) -> Answer {
+        let Some(call) = Call::decode(notification.number, notification.arguments) else {
+            return Answer::Error(UNKNOWN);
+        };
+        let process = match self.table.process_of(notification.thread) {
+            Ok(process) => process,
+            // It died, or /proc cannot tell: nothing is known of it that could be applied.
+            Err(errno) => return Answer::Error(errno),
+        };
+        let caller = Caller {
+            thread: notification.thread,
+            process,
+            notification: *notification,
+            outside: &self.outside,
+            listener: &self.listener,
+            memory: &self.memory,
+        };
+        self.dispatch(&call, &caller, worker)
+    }
+
+    fn dispatch(&self, call: &Call, caller: &Caller<'_>, _worker: &mut Worker) -> Answer {
+        match *call {
+            Call::Process(call) => self.outsiders.answer(call, caller),
+            Call::Uname { buffer } => identify::uname(caller, buffer, self.hostname.as_deref()).into(),
+            _ => Answer::Continue,
+        }
+    }
+}
