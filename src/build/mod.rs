@@ -33,7 +33,7 @@ use crate::plan::{
 };
 use crate::progress::{Event, Outcome, Progress, StepId};
 use crate::registry::RegistryClient;
-use crate::rootfs::Snapshotter;
+use crate::rootfs::{Snapshotter, SnapshotterKind};
 use crate::sandbox::{Sandbox, SandboxError};
 use crate::store::{Image, Store};
 use std::collections::HashMap;
@@ -48,6 +48,8 @@ pub struct Services<'a> {
     pub registry: &'a RegistryClient,
     /// What runs RUN steps; `None` where this machine has no namespaces for them.
     pub sandbox: Option<&'a Sandbox>,
+    /// How trees for them are made.
+    pub snapshots: SnapshotterKind,
     /// Who is told.
     pub progress: &'a dyn Progress,
     /// Threads for hashing and compressing.
@@ -120,7 +122,7 @@ pub fn build(options: &BuildOptions, inputs: &Inputs, services: &Services) -> Re
         plan,
         images,
         inputs,
-        snapshots: Snapshotter::new(services.store.clone(), crate::rootfs::SnapshotterKind::Overlay),
+        snapshots: Snapshotter::new(services.store.clone(), services.snapshots),
         parts: mounts::ContextParts::default(),
         next_id: AtomicU64::new(inputs.ids),
         options,

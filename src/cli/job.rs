@@ -27,6 +27,8 @@ pub struct Job {
     pub state: PathBuf,
     /// The variables of the outer process, for registries: never those of a command in a step.
     pub variables: Variables,
+    /// Which tiers may be taken.
+    pub isolation: Isolation,
     /// What to do.
     pub task: Task,
 }
@@ -42,8 +44,8 @@ pub enum Task {
 
 impl Job {
     /// A job with what the environment has to say.
-    pub fn new(look: Look, state: PathBuf, environment: &Environment, task: Task) -> Job {
-        Job { look, state, variables: environment.variables(), task }
+    pub fn new(look: Look, state: PathBuf, environment: &Environment, isolation: Isolation, task: Task) -> Job {
+        Job { look, state, variables: environment.variables(), isolation, task }
     }
 }
 
@@ -55,7 +57,7 @@ pub fn enter(job: Job) -> Outcome<ExitCode> {
         diagnostic.causes.push(error.to_string());
         diagnostic
     })?;
-    let ended = match sandbox::enter(Path::new(SELF), Role::Build, &payload, Isolation::Namespaces) {
+    let ended = match sandbox::enter(Path::new(SELF), Role::Build, &payload, job.isolation) {
         Err(why @ SandboxError::NoIsolation { .. }) => {
             let screen = Screen::stderr(job.look);
             return Ok(draw(&screen, work::perform_outside(job, why, &screen)));

@@ -10,6 +10,7 @@ mod environment;
 mod foreign;
 mod images;
 mod info;
+mod isolation;
 mod job;
 mod network;
 mod output;
@@ -52,6 +53,7 @@ enum Verb {
     Run(run::RunArgs),
     Images(images::ImagesArgs),
     Info(info::InfoArgs),
+    Doctor(info::DoctorArgs),
     /// Print the version
     Version,
 }
@@ -84,7 +86,8 @@ fn perform(arguments: Vec<OsString>, environment: &Environment, look: &mut Look)
     let warn = |look: Look, warnings: Vec<String>| warnings.iter().for_each(|text| ui::notice(look, text));
     match cli.verb {
         Verb::Version => print(&format!("dockless {VERSION}\n")),
-        Verb::Info(args) => print(&args.text(VERSION, &state, &environment.variables())?),
+        Verb::Info(args) => print(&args.text(VERSION, &state, environment)?),
+        Verb::Doctor(args) => print(&args.text(VERSION, &state)),
         Verb::Images(args) => {
             let (text, warnings) = args.text(&state)?;
             warn(*look, warnings);
@@ -93,21 +96,23 @@ fn perform(arguments: Vec<OsString>, environment: &Environment, look: &mut Look)
         Verb::Build(args) => {
             *look = Look::choose(args.progress(environment)?, &environment.terminal());
             let question = args.question()?;
+            let isolation = args.isolation(environment)?;
             let (job, warnings) = args.job(environment)?;
             warn(*look, warnings);
             match question {
                 Some(question) => check::answer(question, &job.options, &state, environment, *look),
-                None => job::enter(Job::new(*look, state, environment, Task::Build(Box::new(job)))),
+                None => job::enter(Job::new(*look, state, environment, isolation, Task::Build(Box::new(job)))),
             }
         }
         Verb::Run(args) => {
             if !args.hands_input_on() {
                 close_input()?;
             }
+            let isolation = args.isolation(environment)?;
             let (options, warnings) = args.options(environment)?;
             warn(*look, warnings);
             *look = Look { mode: ui::Mode::Quiet, ..*look };
-            job::enter(Job::new(*look, state, environment, Task::Run(Box::new(options))))
+            job::enter(Job::new(*look, state, environment, isolation, Task::Run(Box::new(options))))
         }
     }
 }

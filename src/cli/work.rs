@@ -13,7 +13,7 @@ use crate::progress::{Event, Progress};
 use crate::registry::RegistryClient;
 use crate::rootfs::{Snapshotter, SnapshotterKind};
 use crate::run::{self, RunOptions};
-use crate::sandbox::{Sandbox, SandboxError, Tier};
+use crate::sandbox::{self, OverlayProbe, Sandbox, SandboxError, Tier};
 use crate::store::{Image, Store};
 use crate::ui::{self, Diagnostic, Kind, Screen};
 use serde_json::json;
@@ -25,16 +25,32 @@ pub fn perform(job: Job, tier: Tier, screen: &Screen) -> Outcome<u8> {
     let store = Store::open(&job.state)?;
     let registry = job.variables.client();
     let sandbox = Sandbox::new(SELF, tier)?;
+    let snapshots = snapshotter(&store, tier)?;
     match &job.task {
-        Task::Build(job) => build(job, &store, &registry, Ok(&sandbox), screen).map(|()| 0),
-        Task::Run(options) => start(options, &store, &registry, &sandbox, screen),
+        Task::Build(job) => build(job, &store, &registry, Ok(&sandbox), snapshots, screen).map(|()| 0),
+        Task::Run(options) => start(options, &store, &registry, &sandbox, snapshots, screen),
     }
+}
+
+/// Overlays where they work, by trial; else copies.
+fn snapshotter(store: &Store, tier: Tier) -> Outcome<SnapshotterKind> {
+    if tier == Tier::Chroot {
+        return Ok(SnapshotterKind::Copy);
+    }
+    let place = store.temp_dir()?;
+    Ok(match sandbox::probe_overlay(place.path()) {
+        OverlayProbe::Works => SnapshotterKind::Overlay,
+        OverlayProbe::Fails(why) => {
+            tracing::debug!(%why, "no overlays in the state directory");
+            SnapshotterKind::Copy
+        }
+    })
 }
 
 /// Does a job in this process, where there are no namespaces, as `why` says: a build without RUN steps needs none.
 pub fn perform_outside(job: Job, why: SandboxError, screen: &Screen) -> Outcome<u8> {
     let Task::Build(task) = &job.task else { return Err(why.into()) };
-    build(task, &Store::open(&job.state)?, &job.variables.client(), Err(why), screen).map(|()| 0)
+    build(task, &Store::open(&job.state)?, &job.variables.client(), Err(why), SnapshotterKind::Copy, screen).map(|()| 0)
 }
 
 fn start(
@@ -42,9 +58,10 @@ fn start(
     store: &Store,
     registry: &RegistryClient,
     sandbox: &Sandbox,
+    snapshots: SnapshotterKind,
     screen: &Screen,
 ) -> Outcome<u8> {
-    Ok(run::run(options, store, registry, sandbox, screen)?.code())
+    Ok(run::run(options, store, registry, sandbox, snapshots, screen)?.code())
 }
 
 fn build(
@@ -52,11 +69,12 @@ fn build(
     store: &Store,
     registry: &RegistryClient,
     sandbox: Result<&Sandbox, SandboxError>,
+    snapshots: SnapshotterKind,
     screen: &Screen,
 ) -> Outcome<()> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let found = sandbox.as_ref().ok().copied();
-    let services = Services { store: store.clone(), registry, sandbox: found, progress: screen, threads };
+    let services = Services { store: store.clone(), registry, sandbox: found, snapshots, progress: screen, threads };
     let inputs = build::open(&job.options, || Ok(services.lookup()))?;
     let source = &inputs.dockerfile;
     let warn = |warnings: &[Warning]| {
@@ -124,12 +142,12 @@ fn write_outputs(
                 })?;
             }
             OutputKind::Tar => {
-                let tree = Snapshotter::new(store.clone(), SnapshotterKind::Overlay).view(&image.layers, &fetch)?;
+                let tree = Snapshotter::new(store.clone(), SnapshotterKind::Copy).view(&image.layers, &fetch)?;
                 let epoch = job.options.source_date_epoch.filter(|_| job.options.rewrite_timestamp);
                 with_target(output, |to| images::save_tar(&tree, epoch, to))?;
             }
             OutputKind::Local => {
-                let tree = Snapshotter::new(store.clone(), SnapshotterKind::Overlay).view(&image.layers, &fetch)?;
+                let tree = Snapshotter::new(store.clone(), SnapshotterKind::Copy).view(&image.layers, &fetch)?;
                 let Destination::Path(dir) = &output.dest else {
                     // Refused where the flag was read.
                     return Err(Box::new(Diagnostic::new(Kind::Usage, "--output type=local needs a directory")));

@@ -111,7 +111,11 @@ impl Index {
                             if changed {
                                 found.push(Candidate::There(new.path().to_vec()));
                             }
-                            if descend { old.advance() } else { old.skip() }
+                            if descend {
+                                old.advance()
+                            } else {
+                                old.skip()
+                            }
                             new.advance();
                         }
                     }

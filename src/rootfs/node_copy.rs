@@ -165,7 +165,8 @@ impl NodeCopy {
                 None
             }
         };
-        finish(&from, &to, name, &stat, file.as_ref()).map_err(|errno| self.failed(path, "set the attributes of", errno))?;
+        finish(&from, &to, name, &stat, file.as_ref())
+            .map_err(|errno| self.failed(path, "set the attributes of", errno))?;
         if stat.st_nlink > 1 && self.keeps_links(&stat) {
             self.copied.insert(inode, path.to_vec());
         }
@@ -204,14 +205,7 @@ impl NodeCopy {
         Ok(target)
     }
 
-    fn make_other(
-        &mut self,
-        from: &OwnedFd,
-        to: &OwnedFd,
-        path: &[u8],
-        kind: FileType,
-        stat: &Stat,
-    ) -> io::Result<()> {
+    fn make_other(&mut self, from: &OwnedFd, to: &OwnedFd, path: &[u8], kind: FileType, stat: &Stat) -> io::Result<()> {
         if kind == FileType::Symlink {
             let target = rustix::fs::readlinkat(from, last(path), Vec::new())
                 .map_err(|errno| named(&self.from_path, path, "read the link", errno))?;

@@ -338,7 +338,9 @@ mod tests {
         let back = Owners::read(&layer).unwrap();
         assert_eq!(back, owners);
         assert!(back.hides(b"e/f") && !back.hides(b"e") && !back.hides(b"a/gone"));
-        let hidden = |dir: &str| back.hidden_in(dir.as_bytes()).map(|n| String::from_utf8(n.to_vec()).unwrap()).collect::<Vec<_>>();
+        let hidden = |dir: &str| {
+            back.hidden_in(dir.as_bytes()).map(|n| String::from_utf8(n.to_vec()).unwrap()).collect::<Vec<_>>()
+        };
         assert_eq!((hidden(""), hidden("e"), hidden("x")), (vec!["d".into(), "ee".into()], vec!["f".into()], vec![]));
         assert_eq!(back.get(b"ab"), Some(&link));
         assert_eq!(back.get(b"c\n"), Some(&link));

@@ -111,6 +111,11 @@ impl PrivateTree {
         Ok(walk.enter(dir, names)?)
     }
 
+    /// Whether nothing has been done to it, for certain.
+    pub(super) fn is_unchanged(&self) -> bool {
+        Index::take(&self.root).is_ok_and(|now| self.index.candidates(&now).is_empty())
+    }
+
     /// Fills the empty directory `upper` with what has changed since the tree was made, or settled.
     pub(super) fn export(&mut self, upper: &Path) -> Result<()> {
         let now = Index::take(&self.root)?;

@@ -289,11 +289,7 @@ impl ActiveSnapshot {
 
     /// Writes what changed as a layer into the store; the upper directory becomes its unpacked form. Also gives what no layer
     /// can hold.
-    pub fn commit(
-        mut self,
-        options: LayerOptions,
-        exclude: &[&[u8]],
-    ) -> Result<(Layer, Vec<LeftOut>), SnapshotError> {
+    pub fn commit(mut self, options: LayerOptions, exclude: &[&[u8]]) -> Result<(Layer, Vec<LeftOut>), SnapshotError> {
         if let Place::Tree { tree, .. } = &mut self.place {
             tree.export(self.upper.path())?;
         }
@@ -311,6 +307,17 @@ impl ActiveSnapshot {
         }
         self.upper.commit(&chain)?;
         Ok((layer, left_out))
+    }
+}
+
+impl ActiveSnapshot {
+    /// Gives up a snapshot that was only read: its tree may serve a later step.
+    pub fn release(self) {
+        if let (Place::Tree { tree, kept }, Some(chain)) = (self.place, self.chain)
+            && tree.is_unchanged()
+        {
+            keep(&kept, chain, tree);
+        }
     }
 }
 

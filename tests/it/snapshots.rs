@@ -172,7 +172,10 @@ fn directories(root: &Path) {
 
 fn hard_links(root: &Path) {
     // One name edited, one removed, one made from what was there, and a new pair.
-    sh(root, "echo edited >> bin/b; rm bin/c; ln etc/shadow etc/shadow-; echo p > etc/p; ln etc/p usr/lib/q; ln etc/p z");
+    sh(
+        root,
+        "echo edited >> bin/b; rm bin/c; ln etc/shadow etc/shadow-; echo p > etc/p; ln etc/p usr/lib/q; ln etc/p z",
+    );
 }
 
 fn links_of_the_step_before(root: &Path) {
@@ -197,8 +200,17 @@ fn nothing(_: &Path) {}
 
 #[test]
 fn every_way_gives_the_same_layers() {
-    let steps: &[Step] =
-        &[base, edits, nothing, touched_and_left_alike, hard_links, links_of_the_step_before, directories, nothing, made_anew];
+    let steps: &[Step] = &[
+        base,
+        edits,
+        nothing,
+        touched_and_left_alike,
+        hard_links,
+        links_of_the_step_before,
+        directories,
+        nothing,
+        made_anew,
+    ];
     let expected = layers(WAYS[0], steps);
     for way in &WAYS[1..] {
         let found = layers(*way, steps);
