@@ -56,6 +56,7 @@ fn main() {
         platform: platform.clone(),
         platform_is_explicit: false,
         build_platform: platform,
+        source_date_epoch: None,
         named_contexts: BTreeMap::new(),
     };
     let mut out = std::io::stdout().lock();

@@ -40,6 +40,13 @@ pub enum BuildError {
         #[source]
         source: Box<RemoteError>,
     },
+    /// What `SOURCE_DATE_EPOCH` names cannot be had.
+    #[error("cannot find the time of SOURCE_DATE_EPOCH")]
+    Epoch {
+        /// Why.
+        #[source]
+        source: Box<RemoteError>,
+    },
     /// A Dockerfile in place of a context, and another one named.
     #[error("the Dockerfile is given twice: the context is a Dockerfile, and -f names another")]
     TwoDockerfiles,
@@ -114,6 +121,7 @@ impl BuildError {
             | BuildError::Context(_)
             | BuildError::Ignore(_)
             | BuildError::Fetch { .. }
+            | BuildError::Epoch { .. }
             | BuildError::TwoDockerfiles
             | BuildError::Lint { .. }
             | BuildError::Store(_) => None,
@@ -208,6 +216,17 @@ pub enum StepError {
         host: Platform,
         /// The stage's.
         wanted: Platform,
+    },
+    /// The same, of another architecture.
+    #[error("this machine ({host}) has no emulator for {wanted}")]
+    Emulator {
+        /// The machine's.
+        host: Platform,
+        /// The stage's.
+        wanted: Platform,
+        /// What happened to the command.
+        #[source]
+        source: SandboxError,
     },
     /// A tree.
     #[error(transparent)]

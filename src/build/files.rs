@@ -183,7 +183,7 @@ impl Build<'_> {
                     let http = self.services.registry.http();
                     let found = remote::download(http, url, add.checksum.as_deref(), &path)?;
                     paths.push(remote_path(remotes.len(), &name));
-                    let (size, mtime) = (found.size, found.mtime);
+                    let (size, mtime) = (found.size, found.mtime());
                     remotes.push(Arc::new(FileTree { path, name, size, mtime, keep: Some(temp) }));
                 }
                 CopySource::Git(url) => {

@@ -6,7 +6,7 @@
 //! | input | RUN | COPY, ADD | WORKDIR | other |
 //! |---|---|---|---|---|
 //! | the parent, by content ([`ParentId`]) | yes | yes | yes | yes |
-//! | platform | yes | yes | yes | yes |
+//! | platform | yes | – | – | – |
 //! | expanded arguments, shell, heredocs | yes | yes | yes | history text |
 //! | environment, every ARG in scope included | yes | – | – | – |
 //! | user and working directory | yes | in the destination | user | – |
@@ -22,7 +22,7 @@ use crate::oci::{ChainId, ContentDigest, Digest};
 use std::fmt;
 
 /// Raised whenever the encoding or the meaning of a key changes, so that old records no longer match.
-const VERSION: &str = "dockless step 1";
+const VERSION: &str = "dockless step 2";
 
 /// Digest of a step's inputs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -140,10 +140,11 @@ impl Build<'_> {
         let mut key = self.encoder("metadata", state);
         key.field("history", step.history.created_by.as_deref().unwrap_or_default());
         let key = key.finish();
-        if let Some(record) = self.cached(state, &key)? {
-            return Ok(record);
-        }
-        self.remember(&key, None)
+        let (record, _) = self.flights.once(&key, || match self.cached(state, &key)? {
+            Some(record) => Ok::<_, StepError>(record),
+            None => self.remember(&key, None),
+        })?;
+        Ok(record)
     }
 
     /// An instruction that makes a layer.
@@ -166,9 +167,8 @@ impl Build<'_> {
     pub(super) fn encoder(&self, kind: &str, state: &StageState) -> Encoder {
         let mut encoder = Encoder::new(kind);
         encoder.field("parent", state.tree.to_string());
-        encoder.field("platform", state.stage.platform.to_string());
         encoder.field("epoch", self.epoch.map(|epoch| epoch.to_string()).unwrap_or_default());
-        encoder.field("rewrite", [u8::from(self.options.rewrite_timestamp)]);
+        encoder.field("clamp", self.clamp.map(|clamp| clamp.to_string()).unwrap_or_default());
         encoder
     }
 

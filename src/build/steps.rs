@@ -18,6 +18,8 @@ use std::path::PathBuf;
 
 /// Where a record of the local store says that it was found.
 const LOCAL: &str = "local";
+/// The same of a step that another stage of the build has made.
+const THIS_BUILD: &str = "this build";
 
 /// The name of the machine in a RUN step: BuildKit's, so that what a step writes down does not depend on where it ran.
 const HOSTNAME: &str = "buildkitsandbox";
@@ -33,17 +35,23 @@ impl Build<'_> {
         key: &CacheKey,
         make: impl FnOnce() -> Result<Layer, StepError>,
     ) -> Result<(StepRecord, Outcome), StepError> {
-        if let Some(record) = self.cached(state, key)? {
-            return Ok((record, Outcome::Cached(LOCAL.into())));
+        let mut outcome = Outcome::Done;
+        let (record, now) = self.flights.once(key, || {
+            if let Some(record) = self.cached(state, key)? {
+                outcome = Outcome::Cached(LOCAL.into());
+                return Ok(record);
+            }
+            self.remember(key, Some(make()?))
+        })?;
+        if !now {
+            outcome = Outcome::Cached(THIS_BUILD.into());
         }
-        let layer = make()?;
-        Ok((self.remember(key, Some(layer))?, Outcome::Done))
+        Ok((record, outcome))
     }
 
     /// How the build's layers are written.
     pub(super) fn layer_options(&self) -> LayerOptions {
-        let epoch = self.epoch.filter(|_| self.options.rewrite_timestamp);
-        LayerOptions { compression: Compression::default(), threads: self.services.threads, epoch }
+        LayerOptions { compression: Compression::default(), threads: self.services.threads, epoch: self.clamp }
     }
 
     /// RUN.
@@ -57,11 +65,18 @@ impl Build<'_> {
         self.check_allowed(step)?;
         let key = self.run_key(state, step, results)?;
         self.cached_or(state, &key, || {
-            let host = Platform::host();
-            if !host.accepts(&state.stage.platform) {
-                return Err(StepError::Platform { host, wanted: state.stage.platform.clone() });
+            let (host, wanted) = (Platform::host(), state.stage.platform.clone());
+            if host.os != wanted.os {
+                return Err(StepError::Platform { host, wanted });
             }
-            self.execute(state, step, results, id)
+            let foreign = host.architecture != wanted.architecture;
+            // Only the kernel knows what it can start: files about emulators are not to be seen in most containers.
+            self.execute(state, step, results, id).map_err(|error| match error {
+                StepError::Sandbox(error) if foreign && error.is_foreign_program() => {
+                    StepError::Emulator { host, wanted, source: error }
+                }
+                error => error,
+            })
         })
     }
 
@@ -72,6 +87,7 @@ impl Build<'_> {
         results: &Results<StageResult>,
     ) -> Result<CacheKey, StepError> {
         let mut key = self.encoder("run", state);
+        key.field("platform", state.stage.platform.to_string());
         key.list("args", &step.args);
         key.list("env", step.env.iter().map(|(name, value)| format!("{name}={value}")));
         let declared = |(name, value): &(String, Option<String>)| match value {

@@ -112,7 +112,7 @@ pub fn answer(
     let store = OnceCell::new();
     let lookup = || {
         let opened = Store::open(state)?;
-        Ok(Lookup { store: store.get_or_init(|| opened), registry: &registry, progress: &screen })
+        Ok(Lookup { ssh: &options.ssh, store: store.get_or_init(|| opened), registry: &registry, progress: &screen })
     };
     let inputs = build::open_main(options, lookup)?;
     let source = &inputs.dockerfile;

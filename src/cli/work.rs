@@ -4,7 +4,8 @@ use super::Outcome;
 use super::build::BuildJob;
 use super::job::{Job, SELF, Task};
 use super::output::{Destination, Output, OutputKind};
-use crate::build::{self, BuildError, BuiltImage, Services};
+use crate::build::{self, BuildError, Built, BuiltImage, Services};
+use crate::context::SourceTree;
 use crate::dockerfile::lint::Warning;
 use crate::images::{self, Target};
 use crate::oci::json::to_canonical;
@@ -74,7 +75,15 @@ fn build(
 ) -> Outcome<()> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let found = sandbox.as_ref().ok().copied();
-    let services = Services { store: store.clone(), registry, sandbox: found, snapshots, progress: screen, threads };
+    let services = Services {
+        ssh: &job.options.ssh,
+        store: store.clone(),
+        registry,
+        sandbox: found,
+        snapshots,
+        progress: screen,
+        threads,
+    };
     let inputs = build::open(&job.options, || Ok(services.lookup()))?;
     let source = &inputs.dockerfile;
     let warn = |warnings: &[Warning]| {
@@ -93,7 +102,7 @@ fn build(
         }
     })?;
     warn(&built.warnings);
-    write_outputs(job, &built.image, store, registry, screen)?;
+    write_outputs(job, &built, store, registry, screen)?;
     if job.push {
         push(job, &built.image, store, registry, screen)?;
     }
@@ -112,14 +121,14 @@ fn build(
 /// Pushes under every name; the digest goes to standard output.
 fn push(job: &BuildJob, image: &BuiltImage, store: &Store, registry: &RegistryClient, screen: &Screen) -> Outcome<()> {
     for tag in &job.options.tags {
-        registry.push_image(store, &image.manifest, tag, screen).map_err(|error| ui::push_failure(&error, tag))?;
+        registry.push_image(store, &image.descriptor, tag, screen).map_err(|error| ui::push_failure(&error, tag))?;
     }
-    print(&format!("{}\n", image.manifest.digest()))
+    print(&format!("{}\n", image.descriptor.digest()))
 }
 
 fn write_outputs(
     job: &BuildJob,
-    built: &BuiltImage,
+    built: &Built,
     store: &Store,
     registry: &RegistryClient,
     screen: &Screen,
@@ -127,38 +136,49 @@ fn write_outputs(
     if job.outputs.is_empty() {
         return Ok(());
     }
-    let platform = job.options.platform.clone().unwrap_or_else(Platform::host);
-    let image = Image::load(store, &built.manifest, &platform)?;
+    let (descriptor, names) = (&built.image.descriptor, &job.options.tags);
+    let images = built.image.platforms.iter().map(|one| Image::load(store, &one.manifest, &one.platform));
+    let images = images.collect::<Result<Vec<_>, _>>()?;
     let fetch = |layer: &Layer| Ok(registry.ensure_known(store, &layer.digest, screen)?);
+    // Trees are only read here.
+    let snapshots = Snapshotter::new(store.clone(), SnapshotterKind::Copy);
     for output in &job.outputs {
-        match output.kind {
-            OutputKind::Oci | OutputKind::Docker => {
-                for layer in &image.layers {
-                    registry.ensure_known(store, &layer.digest, screen)?;
+        if matches!(output.kind, OutputKind::Oci | OutputKind::Docker) {
+            for layer in images.iter().flat_map(|image| &image.layers) {
+                registry.ensure_known(store, &layer.digest, screen)?;
+            }
+            with_target(output, |to| match output.kind {
+                OutputKind::Docker => {
+                    images::save_docker(store, descriptor, &built.image.platforms[0].platform, names, to)
                 }
-                with_target(output, |to| match output.kind {
-                    OutputKind::Docker => images::save_docker(store, &built.manifest, &platform, &job.options.tags, to),
-                    _ => images::save_oci(store, &built.manifest, &job.options.tags, to),
-                })?;
-            }
-            OutputKind::Tar => {
-                let tree = Snapshotter::new(store.clone(), SnapshotterKind::Copy).view(&image.layers, &fetch)?;
-                let epoch = job.options.source_date_epoch.filter(|_| job.options.rewrite_timestamp);
-                with_target(output, |to| images::save_tar(&tree, epoch, to))?;
-            }
-            OutputKind::Local => {
-                let tree = Snapshotter::new(store.clone(), SnapshotterKind::Copy).view(&image.layers, &fetch)?;
-                let Destination::Path(dir) = &output.dest else {
-                    // Refused where the flag was read.
-                    return Err(Box::new(Diagnostic::new(Kind::Usage, "--output type=local needs a directory")));
-                };
-                for left_out in images::save_local(&tree, dir)? {
-                    screen.emit(Event::Warning { text: left_out.to_string() });
+                _ => images::save_oci(store, descriptor, names, to),
+            })?;
+            continue;
+        }
+        let trees = images.iter().map(|image| snapshots.view(&image.layers, &fetch)).collect::<Result<Vec<_>, _>>()?;
+        let mut named: Vec<(String, &dyn SourceTree)> = trees
+            .iter()
+            .zip(&images)
+            .map(|(tree, image)| (place_of(&built.image, &image.config.platform()), tree as &dyn SourceTree))
+            .collect();
+        named.sort_by(|(a, _), (b, _)| a.cmp(b));
+        match (output.kind, &output.dest) {
+            (OutputKind::Local, Destination::Path(dir)) => {
+                for (place, tree) in named {
+                    for left_out in images::save_local(tree, &dir.join(place))? {
+                        screen.emit(Event::Warning { text: left_out.to_string() });
+                    }
                 }
             }
+            _ => with_target(output, |to| images::save_tar(&named, built.clamp, to))?,
         }
     }
     Ok(())
+}
+
+/// The directory of one platform's files: that of the output itself where there is one platform, else one of its own.
+fn place_of(image: &BuiltImage, platform: &Platform) -> String {
+    if image.platforms.len() > 1 { platform.to_string().replace('/', "_") } else { String::new() }
 }
 
 /// Calls `write` with where an output goes.
@@ -176,10 +196,13 @@ where
 fn metadata(job: &BuildJob, image: &BuiltImage) -> Vec<u8> {
     let names: Vec<String> = job.options.tags.iter().map(ToString::to_string).collect();
     let mut document = json!({
-        "containerimage.config.digest": image.id,
-        "containerimage.descriptor": image.manifest,
-        "containerimage.digest": image.manifest.digest().to_string(),
+        "containerimage.descriptor": image.descriptor,
+        "containerimage.digest": image.descriptor.digest().to_string(),
     });
+    // Several images have no config of their own.
+    if !image.is_index() {
+        document["containerimage.config.digest"] = image.id.to_string().into();
+    }
     if !names.is_empty() {
         document["image.name"] = names.join(",").into();
     }

@@ -118,9 +118,14 @@ pub enum PlanErrorKind {
         /// What it should not hold.
         instruction: String,
     },
-    /// `SOURCE_DATE_EPOCH` names a stage.
-    #[error("SOURCE_DATE_EPOCH={0}: taking the time from a stage is not supported; give seconds since 1970")]
-    SourceDateEpochStage(String),
+    /// `SOURCE_DATE_EPOCH` names a stage that holds no source, or more than one.
+    #[error("SOURCE_DATE_EPOCH={stage}: the stage must {must}")]
+    SourceDateEpochStage {
+        /// The stage.
+        stage: String,
+        /// What it does not do.
+        must: &'static str,
+    },
     /// `--mount=`
     #[error(transparent)]
     Mount(#[from] MountError),

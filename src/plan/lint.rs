@@ -25,6 +25,16 @@ impl BuildPlan {
         warnings.extend(ignored.filter(|warning| !file.skips(warning.span.line, warning.rule)));
         warnings.retain(|warning| options.wants(warning.rule));
         warnings.sort_by_key(|warning| (warning.span.line, warning.span.column));
+        // What holds for every platform is said once.
+        if self.targets.len() > 1 {
+            let mut said: Vec<Warning> = Vec::new();
+            warnings.retain(|warning| {
+                !said.contains(warning) && {
+                    said.push(warning.clone());
+                    true
+                }
+            });
+        }
         warnings
     }
 

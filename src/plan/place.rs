@@ -55,7 +55,7 @@ impl PlanErrorKind {
             | PlanErrorKind::Trigger { .. }
             | PlanErrorKind::Unresolved(_)
             | PlanErrorKind::SourceDateEpoch(_)
-            | PlanErrorKind::SourceDateEpochStage(_)
+            | PlanErrorKind::SourceDateEpochStage { .. }
             | PlanErrorKind::SourceDateEpochInstruction { .. }
             | PlanErrorKind::EmptyVolume => Vec::new(),
         }

@@ -65,6 +65,13 @@ impl SandboxError {
             _ => 125,
         }
     }
+
+    /// Whether the program is there, but the kernel found no way to start it: it is for another machine, and an emulator
+    /// is not registered, or registered so that it would have to be in the tree (ENOENT; binfmt_misc without its flag F).
+    pub fn is_foreign_program(&self) -> bool {
+        let foreign = [rustix::io::Errno::NOEXEC, rustix::io::Errno::NOENT].map(rustix::io::Errno::raw_os_error);
+        matches!(self, SandboxError::Setup(Failure::Exec { errno, .. }) if foreign.contains(errno))
+    }
 }
 
 /// A way to run commands.

@@ -146,6 +146,7 @@ impl From<&BuildError> for Diagnostic {
             | BuildError::Context(_)
             | BuildError::Ignore(_)
             | BuildError::TwoDockerfiles
+            | BuildError::Epoch { .. }
             | BuildError::Fetch { .. } => Diagnostic::from_error(Kind::Context, error),
             BuildError::Parse(_) | BuildError::Plan(_) | BuildError::Lint { .. } => {
                 Diagnostic::from_error(Kind::Dockerfile, error)
@@ -178,6 +179,11 @@ impl From<&StepError> for Diagnostic {
             StepError::Mount(MountError::Secret { .. } | MountError::Ssh { .. }) => {
                 Diagnostic::from_error(Kind::Usage, error).exit(1)
             }
+            StepError::Emulator { .. } => Diagnostic::from_error(Kind::Environment, error).hint(
+                "register one for every container of the machine (binfmt_misc, with the flag F), as \
+                 'docker run --privileged tonistiigi/binfmt --install all' does; or compile for the other platform in a \
+                 stage FROM --platform=$BUILDPLATFORM",
+            ),
             StepError::Snapshot(error) => error.into(),
             StepError::Sandbox(error) => error.into(),
             StepError::Store(error) => error.into(),

@@ -13,7 +13,7 @@ pub(super) mod source;
 mod target;
 mod walk;
 
-pub use archive::is_archive;
+pub use archive::{is_archive, newest_member};
 pub use digest::selection_digest;
 pub use owner::{ModeChange, Owner};
 pub use remotes::{WithRemotes, remote_path};

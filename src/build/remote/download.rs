@@ -11,8 +11,15 @@ use std::path::Path;
 pub struct Download {
     /// Bytes.
     pub size: u64,
-    /// `Last-Modified` in seconds since 1970; 0 where the server does not say.
-    pub mtime: i64,
+    /// `Last-Modified` in seconds since 1970, where the server says it.
+    pub modified: Option<i64>,
+}
+
+impl Download {
+    /// The time that the file gets.
+    pub fn mtime(&self) -> i64 {
+        self.modified.unwrap_or(0)
+    }
 }
 
 /// Downloads `url` into the new file `to`. Where `checksum` (`sha256:…`, `sha384:…`, `sha512:…`) is given, other bytes are
@@ -21,7 +28,7 @@ pub fn download(http: &Http, url: &str, checksum: Option<&str>, to: &Path) -> Re
     let parsed = parse(url)?;
     http.settings().retry.run(|| {
         let response = http.send_ok(&Request::new(Method::GET, parsed.clone()), &[])?;
-        let mtime = response.header("last-modified").and_then(http_date).unwrap_or(0);
+        let modified = response.header("last-modified").and_then(http_date);
         let mut hasher = checksum.map(Hasher::of);
         let size = save(response, to, hasher.as_mut())?;
         if let (Some(expected), Some(hasher)) = (checksum, hasher) {
@@ -30,7 +37,7 @@ pub fn download(http: &Http, url: &str, checksum: Option<&str>, to: &Path) -> Re
                 return Err(RemoteError::Checksum { url: url.to_string(), expected: expected.to_string(), found });
             }
         }
-        Ok(Download { size, mtime })
+        Ok(Download { size, modified })
     })
 }
 

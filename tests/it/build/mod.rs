@@ -5,5 +5,6 @@ mod instructions;
 mod interrupted;
 mod outputs;
 mod place;
+mod platforms;
 mod surroundings;
 mod tree;
