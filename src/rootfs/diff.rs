@@ -9,16 +9,16 @@
 //! * A directory's own time does not count; its ancestors are listed with whatever is listed, the root never is.
 //! * Deletions are explicit whiteouts, one for each name that the parent has there; an opaque directory becomes those, too.
 //! * Names of one inode become hard links, and are listed together if any of them changed.
-//! * Overrides (see [`super::overrides`]) are honoured, the side file beside `upper` included; attributes that are the
+//! * Overrides (see [`crate::overrides`]) are honoured, the side file beside `upper` included; attributes that are the
 //!   host's, overlayfs's or ours stay out.
 
 use super::diff_walk::{Name, Node, Step, Walk, id, list, look, open_root};
 use super::fill;
 use super::layer::{LayerError, LayerWriter};
-use super::overrides::Owners;
 use crate::context::SourceTree;
 use crate::oci::layer::Metadata;
 use crate::oci::layer::{Kind, WHITEOUT_PREFIX};
+use crate::overrides::Owners;
 use rustix::fs::FileType;
 use std::collections::HashMap;
 use std::fmt;

@@ -7,7 +7,6 @@ mod index;
 pub mod layer;
 mod node_copy;
 mod open_dirs;
-pub mod overrides;
 mod private_tree;
 pub mod snapshot;
 pub mod unpack;

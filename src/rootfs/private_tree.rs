@@ -11,10 +11,10 @@
 use super::diff_walk::{Step, Walk, id, list, open_root};
 use super::index::{Candidate, Index};
 use super::node_copy::{Links, NodeCopy, splits};
-use super::overrides::Owners;
 use super::snapshot::SnapshotError;
 use super::view::{join, parent};
 use super::xattrs;
+use crate::overrides::Owners;
 use crate::store::{Store, TempDir};
 use rustix::fd::OwnedFd;
 use rustix::fs::FileType;

@@ -16,18 +16,18 @@
 //! - A directory that takes the place of something else (a file or whiteout of this layer, a file below) is opaque.
 //! - Opacity of the root cannot be said to overlayfs, so each of its names below gets a whiteout.
 //! - Of two entries of one name the later wins.
-//! - What the file system refuses (an owner, a device, an xattr) is recorded as `rootfs/overrides.rs` says. Set-id bits are
+//! - What the file system refuses (an owner, a device, an xattr) is recorded as `overrides.rs` says. Set-id bits are
 //!   then only recorded, since the file really belongs to somebody else.
 //! - Xattrs of overlayfs, of the machine (SELinux and integrity labels) and of dockless are not taken from a layer.
 
 use super::open_dirs::OpenDirs;
-use super::overrides::Owners;
 use super::unpack::UnpackError;
 use super::unpack_tar::{Entry, EntryKind, TarReader};
 use super::view::{LayerView, join, last, parent, split};
 use super::xattrs::{self, OPAQUE};
 use crate::context::SourceTree;
 use crate::oci::layer::{Kind, Metadata, OPAQUE_WHITEOUT, WHITEOUT_PREFIX};
+use crate::overrides::Owners;
 use crate::sys;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode};

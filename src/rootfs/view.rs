@@ -3,7 +3,7 @@
 //! The layers are directories in overlayfs's format with `userxattr`, and the view is what an overlay mount of them shows:
 //! a name is looked for from the top layer down; a character device 0:0 (whiteout) ends the search with nothing; a directory
 //! goes on with the directories below, up to an opaque one or to something that is no directory; anything else hides what is
-//! below. On top of that, overrides (see [`super::overrides`]) say what a file should have been.
+//! below. On top of that, overrides (see [`crate::overrides`]) say what a file should have been.
 //!
 //! Layers come from strangers. Every directory is opened by the name in its parent's descriptor with `O_NOFOLLOW`, and no
 //! lookup follows a symbolic link, so nothing outside the layers can be reached; [`LayerView::resolve`] follows links by
@@ -11,10 +11,10 @@
 //!
 //! Reading needs `/proc` (xattrs, see [`super::xattrs`]).
 
-use super::overrides::Owners;
 use super::xattrs;
 use crate::context::SourceTree;
 use crate::oci::layer::{Kind, Metadata};
+use crate::overrides::Owners;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;

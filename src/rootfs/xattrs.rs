@@ -3,7 +3,7 @@
 //! There is no `*at` form of the xattr calls before Linux 6.13, so the path goes through `/proc/self/fd/N/name`: the kernel
 //! jumps to the open directory and follows nothing after it.
 
-use super::overrides::{OVERRIDE, Override, PRIVATE, SHELVED};
+use crate::overrides::{OVERRIDE, Override, PRIVATE, SHELVED};
 use rustix::fd::{AsFd, AsRawFd};
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;

@@ -202,6 +202,12 @@ pub enum Failure {
         /// Which string.
         what: String,
     },
+    /// A root or a mount that this tier cannot give.
+    #[error("{what} cannot be mounted in the chroot tier")]
+    NeedsMount {
+        /// What was to be mounted.
+        what: String,
+    },
     /// The command is empty.
     #[error("no command to run")]
     NoCommand,
@@ -243,6 +249,8 @@ pub enum Step {
     Signals,
     Wait,
     ReplaceDirectory,
+    MoveAside,
+    MoveBack,
     Unmount,
 }
 
@@ -287,6 +295,8 @@ impl fmt::Display for Step {
             Step::Owner => "give an owner to",
             Step::Signals => "block signals",
             Step::Wait => "wait for the command",
+            Step::MoveAside => "move aside for the command",
+            Step::MoveBack => "move back what was aside for the command:",
             Step::Unmount => "clear away",
             Step::ReplaceDirectory => "remove and make again the directory of a lower layer in",
         })

@@ -38,6 +38,9 @@ const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::KILL)
     .union(CapabilitySet::AUDIT_WRITE);
 
+/// What a supervised command has of them: by chroot it would leave the root that it has.
+pub(super) const SUPERVISED_CAPABILITIES: CapabilitySet = CAPABILITIES.difference(CapabilitySet::SYS_CHROOT);
+
 /// A command made ready, in the root, before the process for it is forked. Not `Debug`: its environment may hold secrets.
 pub(super) struct Prepared {
     user: User,
@@ -155,28 +158,46 @@ impl Prepared {
 
     /// In the process of the command: becomes the user and executes the program. Comes back only with the reason why not.
     pub(super) fn exec(&self) -> Failure {
-        match self.become_user() {
+        let ready = self.limit().and_then(|()| self.change_directory()).and_then(|()| {
+            drop_bounding_set()?;
+            self.become_user(CAPABILITIES)?;
+            clean_up()
+        });
+        match ready {
             Ok(()) => self.exec_first(),
             Err(failure) => failure,
         }
     }
 
-    fn become_user(&self) -> Result<(), Failure> {
+    /// The same where the command's system calls are supervised from when `supervise` has returned: rights are dropped
+    /// before that, as far as a command of root may not have them, and the rest is done as any program would do it.
+    pub(super) fn exec_supervised(&self, supervise: &dyn Fn() -> Result<(), Failure>) -> Failure {
+        let ready = self.limit().and_then(|()| {
+            drop_bounding_set()?;
+            rustix::thread::set_thread_groups(&[]).during(Step::SetIds)?;
+            set_capabilities(SUPERVISED_CAPABILITIES)?;
+            clean_up()?;
+            supervise()?;
+            self.make_cwd()?;
+            self.change_directory()?;
+            self.become_user(SUPERVISED_CAPABILITIES)
+        });
+        match ready {
+            Ok(()) => self.exec_first(),
+            Err(failure) => failure,
+        }
+    }
+
+    fn limit(&self) -> Result<(), Failure> {
         rustix::process::umask(Mode::from_raw_mode(0o022));
-        for limit in &self.limits {
-            limit.apply()?;
-        }
-        rustix::process::chdir(&self.cwd).during_at(Step::WorkingDirectory, &self.cwd)?;
-        for number in 0..63 {
-            let capability = CapabilitySet::from_bits_retain(1 << number);
-            if CAPABILITIES.contains(capability) {
-                continue;
-            }
-            match rustix::thread::remove_capability_from_bounding_set(capability) {
-                Err(Errno::INVAL) => break, // past the last one that this kernel knows
-                other => other.during(Step::Capabilities)?,
-            }
-        }
+        self.limits.iter().try_for_each(Limit::apply)
+    }
+
+    fn change_directory(&self) -> Result<(), Failure> {
+        rustix::process::chdir(&self.cwd).during_at(Step::WorkingDirectory, &self.cwd)
+    }
+
+    fn become_user(&self, of_root: CapabilitySet) -> Result<(), Failure> {
         let gid = Gid::from_raw(self.user.gid);
         let uid = Uid::from_raw(self.user.uid);
         if self.set_groups {
@@ -185,11 +206,7 @@ impl Prepared {
         }
         rustix::thread::set_thread_res_gid(gid, gid, gid).during(Step::SetIds)?;
         rustix::thread::set_thread_res_uid(uid, uid, uid).during(Step::SetIds)?;
-        let kept = if uid.is_root() { CAPABILITIES } else { CapabilitySet::empty() };
-        let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
-        rustix::thread::set_capabilities(None, sets).during(Step::Capabilities)?;
-        sys::reset_signals();
-        sys::close_on_exec_from(3).during(Step::Start)
+        set_capabilities(if uid.is_root() { of_root } else { CapabilitySet::empty() })
     }
 
     fn exec_first(&self) -> Failure {
@@ -210,6 +227,31 @@ impl Prepared {
             None => Failure::ProgramNotFound { program: self.program.clone() },
         }
     }
+}
+
+fn drop_bounding_set() -> Result<(), Failure> {
+    for number in 0..63 {
+        let capability = CapabilitySet::from_bits_retain(1 << number);
+        if CAPABILITIES.contains(capability) {
+            continue;
+        }
+        match rustix::thread::remove_capability_from_bounding_set(capability) {
+            Err(Errno::INVAL) => break, // past the last one that this kernel knows
+            other => other.during(Step::Capabilities)?,
+        }
+    }
+    Ok(())
+}
+
+fn set_capabilities(kept: CapabilitySet) -> Result<(), Failure> {
+    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
+    rustix::thread::set_capabilities(None, sets).during(Step::Capabilities)
+}
+
+/// Leaves nothing of this program to the command.
+fn clean_up() -> Result<(), Failure> {
+    sys::reset_signals();
+    sys::close_on_exec_from(3).during(Step::Start)
 }
 
 fn exists(path: &CString) -> bool {

@@ -219,7 +219,7 @@ fn kill_descendants() -> Result<(), Failure> {
     }
 }
 
-fn exit_of(status: WaitStatus) -> Exit {
+pub(super) fn exit_of(status: WaitStatus) -> Exit {
     match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => Exit::Code(code),
         (None, signal) => Exit::Signal(signal.unwrap_or_default()),

@@ -17,6 +17,7 @@
 mod advice;
 mod child;
 mod chroot;
+mod chroot_tree;
 mod enter;
 mod error;
 mod exec;

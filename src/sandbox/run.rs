@@ -88,7 +88,14 @@ impl Sandbox {
         let told = match &signals {
             None => match collect(&control, &mut child, self.stop.as_fd(), output).map_err(lost)? {
                 Collected::Told(told) => told,
-                Collected::Stopped => return Err(SandboxError::Stopped),
+                Collected::Stopped => {
+                    if self.tier == Tier::Chroot {
+                        // Without a pid namespace the role has to kill the command; that we are gone tells it.
+                        drop(control);
+                        child.wait().map_err(lost)?;
+                    }
+                    return Err(SandboxError::Stopped);
+                }
             },
             Some(signals) => {
                 child.wait_forwarding(signals).map_err(lost)?;

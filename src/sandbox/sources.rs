@@ -105,7 +105,7 @@ fn overlay(lowers: &[PathBuf], writes: Option<&Writes>, empty: &[PathBuf], at: &
 }
 
 /// Opens `path` below `dir` as a place; links lead to where they would for a process whose root `dir` is.
-fn below(dir: &OwnedFd, path: &Path) -> Result<OwnedFd, Failure> {
+pub(super) fn below(dir: &OwnedFd, path: &Path) -> Result<OwnedFd, Failure> {
     let relative = path.strip_prefix("/").unwrap_or(path);
     let relative = if relative.as_os_str().is_empty() { Path::new(".") } else { relative };
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;

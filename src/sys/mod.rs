@@ -8,6 +8,7 @@ mod memory;
 mod remove;
 mod seccomp;
 mod signals;
+mod stat;
 mod trace;
 
 pub use identity::{set_file_gid, set_file_uid, set_thread_groups};
@@ -15,6 +16,7 @@ pub use memory::{read_memory, write_memory};
 pub use remove::{empty_at, remove_at, remove_tree};
 pub use seccomp::{Instruction, Listener, Notification, install_filter};
 pub use signals::{Caught, SignalSet, reset_signals, send_signal, unblock_all};
+pub use stat::{STAT_SIZE, STATX_SIZE, stat_bytes, statx_bytes};
 pub use trace::{Registers, Stop, Traced};
 
 use std::ffi::CStr;
@@ -73,6 +75,11 @@ pub fn exit_now(code: u8) -> ! {
 /// (`PR_SET_DUMPABLE`), until it executes another program.
 pub fn forbid_inspection() -> io::Result<()> {
     Ok(rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?)
+}
+
+/// Undoes [`forbid_inspection`].
+pub fn allow_inspection() -> io::Result<()> {
+    Ok(rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable)?)
 }
 
 /// `execve(2)`; comes back only with the error.

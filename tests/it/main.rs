@@ -17,5 +17,6 @@ mod remote;
 mod sandbox;
 mod snapshots;
 mod store;
+mod supervisor;
 mod support;
 mod unpack;

@@ -317,8 +317,10 @@ pub(crate) enum Call {
     },
     Identity(IdentityCall),
     Process(ProcessCall),
-    /// `exit_group`.
-    Exit,
+    /// `exit_group`, or `exit` of one thread.
+    Exit {
+        group: bool,
+    },
 }
 
 impl Call {
@@ -367,7 +369,7 @@ impl Call {
             | Call::Uname { .. }
             | Call::Identity(_)
             | Call::Process(_)
-            | Call::Exit => (None, None),
+            | Call::Exit { .. } => (None, None),
         }
     }
 }
@@ -532,7 +534,7 @@ fn decode_descriptor(number: i64, a: [u64; 6]) -> Option<Call> {
         nr::GETSOCKOPT => Call::PeerCredentials { socket, value: a[3], length: a[4] },
         nr::IOCTL => Call::Terminal { fd: a[0] as i32, request: a[1], argument: a[2] },
         nr::UNAME => Call::Uname { buffer: a[0] },
-        nr::EXIT_GROUP => Call::Exit,
+        nr::EXIT | nr::EXIT_GROUP => Call::Exit { group: number == nr::EXIT_GROUP },
         _ => return None,
     })
 }

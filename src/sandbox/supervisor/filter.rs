@@ -140,6 +140,7 @@ const IDENTITY: &[i64] = &[
     nr::SETGROUPS,
     nr::CAPGET,
     nr::CAPSET,
+    nr::EXIT,
     nr::EXIT_GROUP,
 ];
 

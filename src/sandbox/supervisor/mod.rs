@@ -12,18 +12,26 @@
 //! In the chroot tier the supervisor's own process has the step's root, so a path means to a worker what it means to the
 //! step, links and `..` included. What lies outside is reached by the descriptors of `outside`.
 
+pub(crate) mod access;
 pub(crate) mod call;
+pub(crate) mod capability;
 pub(crate) mod credentials;
+mod exec;
 pub(crate) mod filter;
 mod identify;
+mod identities;
 pub(crate) mod memory;
 mod numbers;
 pub(crate) mod outside;
 mod outsiders;
+pub(crate) mod owners;
 pub(crate) mod places;
 pub(crate) mod process;
+mod recorded;
 mod restart;
 pub(crate) mod serve;
+pub(crate) mod stat;
+pub(crate) mod status;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;

@@ -55,6 +55,7 @@ common! {
     GETSOCKOPT = SYS_getsockopt;
     IOCTL = SYS_ioctl;
     UNAME = SYS_uname;
+    EXIT = SYS_exit;
     EXIT_GROUP = SYS_exit_group;
     GETUID = SYS_getuid;
     GETEUID = SYS_geteuid;

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{CWD, Mode, OFlags, RawDir, openat};
 use rustix::io::Errno;
 use rustix::path::Arg;
 
@@ -44,6 +44,18 @@ impl Outside {
         let mut file = std::fs::File::from(self.open_proc(path, OFlags::RDONLY)?);
         let read = file.read_to_end(&mut out);
         read.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+        Ok(out)
+    }
+
+    /// The numbers that name entries of a directory below the real /proc.
+    pub(crate) fn list_proc(&self, path: impl Arg) -> Result<Vec<i32>, Errno> {
+        let dir = self.open_proc(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let mut buffer = Vec::with_capacity(32 << 10);
+        let mut entries = RawDir::new(dir, buffer.spare_capacity_mut());
+        let mut out = Vec::new();
+        while let Some(entry) = entries.next() {
+            out.extend(entry?.file_name().to_str().ok().and_then(|name| name.parse::<i32>().ok()));
+        }
         Ok(out)
     }
 }

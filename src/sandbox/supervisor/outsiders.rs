@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use rustix::fs::{OFlags, RawDir};
 use rustix::io::Errno;
 
 use super::call::{IOPRIO_WHO_PROCESS, ProcessCall};
+use super::capability::Capability;
 use super::outside::Outside;
 use super::process::{Table, relations};
 use super::{Answer, Caller};
@@ -31,9 +31,13 @@ impl Outsiders {
     pub(super) fn answer(&self, call: ProcessCall, caller: &Caller<'_>) -> Answer {
         match call {
             ProcessCall::Kill { pid, signal } if pid <= 0 => self.kill_many(pid, signal, caller).into(),
-            ProcessCall::Kill { pid, .. } => self.own(pid, caller, Errno::SRCH),
-            ProcessCall::ThreadKill { group, thread, .. } => self.both(group.unwrap_or(thread), thread, caller),
-            ProcessCall::Queue { group, target, .. } => self.both(group.unwrap_or(target), target, caller),
+            ProcessCall::Kill { pid, signal } => self.signal(pid, pid, signal, caller),
+            ProcessCall::ThreadKill { group, thread, signal } => {
+                self.signal(group.unwrap_or(thread), thread, signal, caller)
+            }
+            ProcessCall::Queue { group, target, signal, .. } => {
+                self.signal(group.unwrap_or(target), target, signal, caller)
+            }
             ProcessCall::PidfdOpen { pid, .. } => self.own(pid, caller, Errno::SRCH),
             ProcessCall::Trace { pid } => self.own(pid, caller, Errno::PERM),
             ProcessCall::Reach { pid } => self.own(pid, caller, Errno::SRCH),
@@ -54,6 +58,24 @@ impl Outsiders {
         } else {
             Answer::Error(otherwise)
         }
+    }
+
+    /// Lets a signal to `thread` of process `group` through where the caller may send it.
+    fn signal(&self, group: i32, thread: i32, signal: i32, caller: &Caller<'_>) -> Answer {
+        match self.both(group, thread, caller) {
+            Answer::Continue if thread <= 0 || self.may_signal(thread, signal, caller) => Answer::Continue,
+            Answer::Continue => Answer::Error(Errno::PERM),
+            other => other,
+        }
+    }
+
+    /// Whether the caller's ids allow it to send `signal` to `target`, which is the step's.
+    fn may_signal(&self, target: i32, signal: i32, caller: &Caller<'_>) -> bool {
+        let own = caller.process.credentials();
+        // Within a session a job may always be continued; sessions of the step have one user but for rare cases.
+        signal == libc::SIGCONT
+            || target == caller.thread
+            || self.table.process_of(target).is_ok_and(|process| own.may_signal(&process.credentials()))
     }
 
     fn own_or_zero(&self, pid: i32, caller: &Caller<'_>) -> Answer {
@@ -84,9 +106,11 @@ impl Outsiders {
             i32::MIN => return Err(Errno::SRCH),
             group => Some(-group),
         };
-        // A group that is the step's alone: the kernel's way is the quick and the atomic one.
+        // A group that is the step's alone, and root: the kernel's way is the quick and the atomic one.
+        let root = caller.process.credentials().has(Capability::KILL);
         let shared = relations(&self.outside, self.root)?.process_group;
         if let Some(group) = group
+            && root
             && group != shared
             && self.table.belongs(group)
         {
@@ -95,29 +119,24 @@ impl Outsiders {
         if !(0..=64).contains(&signal) {
             return Err(Errno::INVAL);
         }
-        let mut found = false;
-        for other in self.pids()? {
+        let (mut found, mut sent) = (false, false);
+        for other in self.outside.list_proc(".")? {
             let meant = match group {
                 Some(group) => relations(&self.outside, other).is_ok_and(|of| of.process_group == group),
                 None => other != caller.process.pid,
             };
             if meant && self.table.belongs(other) {
                 found = true;
-                let _ = sys::send_signal(other, false, signal); // it may have ended just now
+                if self.may_signal(other, signal, caller) {
+                    sent = true;
+                    let _ = sys::send_signal(other, false, signal); // it may have ended just now
+                }
             }
         }
-        if found { Ok(Answer::Value(0)) } else { Err(Errno::SRCH) }
-    }
-
-    /// All processes that there are.
-    fn pids(&self) -> Result<Vec<i32>, Errno> {
-        let dir = self.outside.open_proc(".", OFlags::RDONLY | OFlags::DIRECTORY)?;
-        let mut buffer = Vec::with_capacity(32 << 10);
-        let mut entries = RawDir::new(dir, buffer.spare_capacity_mut());
-        let mut out = Vec::new();
-        while let Some(entry) = entries.next() {
-            out.extend(entry?.file_name().to_str().ok().and_then(|name| name.parse::<i32>().ok()));
+        match (found, sent) {
+            (false, _) => Err(Errno::SRCH),
+            (true, false) => Err(Errno::PERM),
+            (true, true) => Ok(Answer::Value(0)),
         }
-        Ok(out)
     }
 }

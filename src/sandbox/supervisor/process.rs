@@ -1,9 +1,11 @@
 //! The processes of a step and what the supervisor knows of each. Nothing tells of a new process: one is looked up in
 //! /proc when a thread of it makes a trapped call, and has from its parent what the supervisor keeps for that.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::credentials::Credentials;
@@ -14,8 +16,8 @@ use super::outside::Outside;
 pub(crate) struct Process {
     /// Its id.
     pub pid: i32,
-    /// When it started, in clock ticks since boot: with the id it tells it from a later one.
-    started: u64,
+    /// Threads of it that have made a trapped call.
+    threads: Mutex<Vec<i32>>,
     state: Mutex<State>,
 }
 
@@ -35,12 +37,18 @@ pub(crate) struct Pending {
     pub program: (u64, u64),
     /// What the process is if it now runs that program.
     pub credentials: Credentials,
+    /// The thread that made the call.
+    pub thread: i32,
 }
 
 impl Process {
     /// Its state, for a moment: no system call is to be made while it is held.
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn threads(&self) -> MutexGuard<'_, Vec<i32>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A copy of its credentials.
@@ -59,7 +67,18 @@ pub(crate) struct Table {
     /// The process that all of the step descends from: this one.
     root: i32,
     outside: Arc<Outside>,
+    /// Processes that are ending, the last to begin that at the end. They are kept for a while: other threads of them may
+    /// still be making calls.
+    ending: Mutex<VecDeque<Arc<Process>>>,
+    /// Processes that have been entered since the start.
+    entered: AtomicUsize,
 }
+
+/// Ending processes that are kept.
+const ENDING: usize = 64;
+
+/// After so many new processes those that were killed are looked for: well before their numbers can come again.
+const SWEEP: usize = 4096;
 
 /// What /proc says of a thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,8 +87,6 @@ pub(crate) struct Relations {
     pub group: i32,
     /// The parent of that.
     pub parent: i32,
-    /// When its process started.
-    pub started: u64,
     /// Its process group.
     pub process_group: i32,
 }
@@ -77,7 +94,14 @@ pub(crate) struct Relations {
 impl Table {
     /// An empty table: the first process of the step, a child of `root`, begins as `first`.
     pub(crate) fn new(root: i32, first: State, outside: Arc<Outside>) -> Table {
-        Table { threads: RwLock::new(HashMap::new()), first, root, outside }
+        Table {
+            threads: RwLock::new(HashMap::new()),
+            first,
+            root,
+            outside,
+            ending: Mutex::new(VecDeque::new()),
+            entered: AtomicUsize::new(0),
+        }
     }
 
     /// The process of `thread`, which has just made a call.
@@ -94,9 +118,7 @@ impl Table {
 
     fn register(&self, thread: i32, depth: u32) -> Result<Arc<Process>, Errno> {
         let relations = relations(&self.outside, thread)?;
-        // A thread of a process that is known.
-        let known = self.known(relations.group).filter(|known| known.started == relations.started);
-        let process = match known {
+        let process = match self.known(relations.group) {
             Some(known) => known,
             None => {
                 let state = if relations.parent == self.root || depth > 1000 {
@@ -106,17 +128,86 @@ impl Table {
                         Some(parent) => parent,
                         None => self.register(relations.parent, depth + 1)?,
                     };
-                    let mut state = parent.state().clone();
-                    state.pending = None;
-                    state
+                    State { pending: None, ..parent.state().clone() }
                 };
-                Arc::new(Process { pid: relations.group, started: relations.started, state: Mutex::new(state) })
+                self.make_room();
+                Arc::new(Process { pid: relations.group, threads: Mutex::default(), state: Mutex::new(state) })
             }
         };
         let mut threads = self.threads.write().unwrap_or_else(PoisonError::into_inner);
         let process = threads.entry(relations.group).or_insert(process).clone();
-        threads.insert(thread, process.clone());
+        if thread != relations.group && threads.insert(thread, process.clone()).is_none() {
+            process.threads().push(thread);
+        }
         Ok(process)
+    }
+
+    /// Forgets processes that have ended.
+    fn make_room(&self) {
+        let mut gone: Vec<Arc<Process>> = Vec::new();
+        {
+            let mut ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
+            while ending.len() > ENDING {
+                gone.extend(ending.pop_front());
+            }
+        }
+        if (self.entered.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(SWEEP) {
+            let all: Vec<_> = self.threads.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+            let exists = |process: &Process| self.outside.open_proc(process.pid.to_string(), OFlags::PATH).is_ok();
+            gone.extend(all.into_iter().filter(|process| !exists(process)));
+        }
+        if gone.is_empty() {
+            return;
+        }
+        let mut threads = self.threads.write().unwrap_or_else(PoisonError::into_inner);
+        for process in gone {
+            let of_it = std::mem::take(&mut *process.threads());
+            for thread in of_it.into_iter().chain([process.pid]) {
+                // Another process may have the number by now.
+                if threads.get(&thread).is_some_and(|known| Arc::ptr_eq(known, &process)) {
+                    threads.remove(&thread);
+                }
+            }
+        }
+    }
+
+    /// To be called when a thread ends by `exit`, or with `group` all of its process by `exit_group`.
+    pub(crate) fn ends(&self, process: &Arc<Process>, thread: i32, group: bool) {
+        if !group {
+            if thread != process.pid {
+                self.threads.write().unwrap_or_else(PoisonError::into_inner).remove(&thread);
+                process.threads().retain(|known| *known != thread);
+            }
+            return;
+        }
+        // Its children become this process's, and would then be taken for the step's first.
+        if process.state().credentials != self.first.credentials {
+            self.register_children(process.pid);
+        }
+        self.ending.lock().unwrap_or_else(PoisonError::into_inner).push_back(process.clone());
+    }
+
+    /// Changes the credentials of `process`. A child that has made no call yet has those from before, so all are looked up
+    /// first.
+    pub(crate) fn set_credentials(&self, process: &Process, credentials: Credentials) {
+        if process.state().credentials != credentials {
+            self.register_children(process.pid);
+            process.state().credentials = credentials;
+        }
+    }
+
+    /// Looks the children of the process `pid` up, and theirs.
+    pub(crate) fn register_children(&self, pid: i32) {
+        let Ok(tasks) = self.outside.list_proc(format!("{pid}/task")) else { return };
+        for task in tasks {
+            let children = self.outside.read_proc(format!("{pid}/task/{task}/children")).unwrap_or_default();
+            let children = String::from_utf8_lossy(&children).into_owned();
+            for child in children.split_ascii_whitespace().filter_map(|child| child.parse().ok()) {
+                if self.known(child).is_none() && self.register(child, 0).is_ok() {
+                    self.register_children(child);
+                }
+            }
+        }
     }
 
     /// Whether `pid` (a process or a thread) is of the step: it descends from this process and is not this process.
@@ -136,24 +227,19 @@ impl Table {
 
 /// Reads what /proc says of `thread`; `ESRCH` where it is gone.
 pub(crate) fn relations(outside: &Outside, thread: i32) -> Result<Relations, Errno> {
-    // The second thread's number stands for its process in /proc/TID/stat, too, but for the start time.
     let status = outside.read_proc(format!("{thread}/status")).map_err(|_| Errno::SRCH)?;
-    let field = |name: &[u8]| {
-        let line = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(name))?;
-        std::str::from_utf8(line).ok()?.trim().parse::<i32>().ok()
-    };
-    let (group, parent) = (field(b"Tgid:").ok_or(Errno::SRCH)?, field(b"PPid:").ok_or(Errno::SRCH)?);
-    let stat = outside.read_proc(format!("{group}/stat")).map_err(|_| Errno::SRCH)?;
-    let (process_group, started) = parse_stat(&stat).ok_or(Errno::SRCH)?;
-    Ok(Relations { group, parent, started, process_group })
+    parse_status(&status).ok_or(Errno::SRCH)
 }
 
-/// Process group and start time of proc_pid_stat(5): the name is in parentheses and may hold any byte.
-fn parse_stat(stat: &[u8]) -> Option<(i32, u64)> {
-    let after = &stat[stat.iter().rposition(|byte| *byte == b')')? + 1..];
-    let mut fields = std::str::from_utf8(after).ok()?.split_ascii_whitespace();
-    let process_group = fields.nth(2)?.parse().ok()?;
-    Some((process_group, fields.nth(16)?.parse().ok()?))
+/// What `/proc/PID/status` says; proc_pid_status(5).
+fn parse_status(status: &[u8]) -> Option<Relations> {
+    let mut lines = status.split(|byte| *byte == b'\n');
+    // They come in this order. Of ids in nested namespaces the first is the one here.
+    let mut field = |name: &[u8]| {
+        let line = lines.find_map(|line| line.strip_prefix(name))?;
+        std::str::from_utf8(line).ok()?.split_ascii_whitespace().next()?.parse::<i32>().ok()
+    };
+    Some(Relations { group: field(b"Tgid:")?, parent: field(b"PPid:")?, process_group: field(b"NSpgid:")? })
 }
 
 #[cfg(test)]
@@ -161,10 +247,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_fields_behind_any_name() {
-        let stat = b"12 (a) b (c) S 1 34 56 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 777 9 10";
-        assert_eq!(parse_stat(stat), Some((34, 777)));
-        assert_eq!(parse_stat(b"12 (x"), None);
+    fn reads_fields_of_a_status() {
+        let status =
+            b"Name:\tTgid: 5\nUmask:\t0022\nTgid:\t12\nNgid:\t0\nPid:\t13\nPPid:\t7\nNSpgid:\t30\t2\nNSsid:\t1\n";
+        assert_eq!(parse_status(status), Some(Relations { group: 12, parent: 7, process_group: 30 }));
+        assert_eq!(parse_status(b"Name:\tx\nTgid:\t1\n"), None);
     }
 
     #[test]

@@ -9,11 +9,12 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use super::call::{Call, UNKNOWN};
+use super::credentials::Credentials;
 use super::memory::Memory;
 use super::outside::Outside;
 use super::outsiders::Outsiders;
 use super::process::{State, Table};
-use super::{Answer, Caller, Worker, identify, restart};
+use super::{Answer, Caller, Worker, exec, identify, identities, restart};
 use crate::sys::{Listener, Notification};
 
 /// Workers at the beginning.
@@ -46,6 +47,8 @@ pub(crate) struct Setup {
     pub outside: Arc<Outside>,
     /// The process that all of the step descends from: this one.
     pub root: i32,
+    /// Who the step's first process is.
+    pub first: Credentials,
     /// The machine's name for the step.
     pub hostname: Option<String>,
 }
@@ -53,9 +56,9 @@ pub(crate) struct Setup {
 impl Supervisor {
     /// Starts the workers. They work until this process ends.
     pub(crate) fn start(setup: Setup) -> std::io::Result<Arc<Supervisor>> {
-        let Setup { listener, outside, root, hostname } = setup;
+        let Setup { listener, outside, root, first, hostname } = setup;
         listener.wake_synchronously();
-        let table = Arc::new(Table::new(root, State::default(), outside.clone()));
+        let table = Arc::new(Table::new(root, State { credentials: first, pending: None }, outside.clone()));
         let supervisor = Arc::new(Supervisor {
             listener,
             memory: Memory::new(outside.clone()),
@@ -140,12 +143,20 @@ impl Supervisor {
             listener: &self.listener,
             memory: &self.memory,
         };
+        if caller.process.state().pending.is_some() {
+            exec::settle(&caller, &self.table);
+        }
         self.dispatch(&call, &caller, worker)
     }
 
     fn dispatch(&self, call: &Call, caller: &Caller<'_>, _worker: &mut Worker) -> Answer {
         match *call {
             Call::Process(call) => self.outsiders.answer(call, caller),
+            Call::Identity(call) => identities::answer(call, caller, &self.table).into(),
+            Call::Exit { group } => {
+                self.table.ends(&caller.process, caller.thread, group);
+                Answer::Continue
+            }
             Call::Uname { buffer } => identify::uname(caller, buffer, self.hostname.as_deref()).into(),
             _ => Answer::Continue,
         }

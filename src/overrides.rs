@@ -106,9 +106,7 @@ impl Override {
         if metadata.gid == group {
             metadata.gid = self.gid;
         }
-        if self.was_given(metadata.mode) {
-            metadata.mode = self.mode;
-        }
+        metadata.mode = self.mode_of(metadata.mode);
         match self.kind {
             // Length and target are the file's own.
             Type::File | Type::Dir | Type::Symlink => {}
@@ -120,6 +118,11 @@ impl Override {
 }
 
 impl Override {
+    /// The mode of a file with this record whose mode in the file system is `mode`, both without the type.
+    pub fn mode_of(&self, mode: u32) -> u32 {
+        if self.was_given(mode) { self.mode } else { mode }
+    }
+
     /// Whether `mode` is what a file with this record was given when it was made: set-id bits may be missing, and outside
     /// of a user namespace the owner's own bits may be added.
     fn was_given(&self, mode: u32) -> bool {
