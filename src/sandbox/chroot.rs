@@ -25,6 +25,8 @@ use super::spec::{Network, Root, RunSpec, Stdio};
 use super::supervisor::credentials::Credentials;
 use super::supervisor::filter::{Features, Ownership};
 use super::supervisor::outside::Outside;
+use super::supervisor::places::Places;
+use super::supervisor::process::{State, Table};
 use super::supervisor::serve::{Setup, Supervisor};
 use super::wire::Control;
 use super::{Exit, mounts};
@@ -66,14 +68,32 @@ fn run_job(control: &Control) -> Result<Option<Exit>, Failure> {
     set_child_subreaper(Some(rustix::process::getpid())).during(Step::Fork)?;
     let outside = Arc::new(Outside::open().during_at(Step::OpenDirectory, Path::new("/proc"))?);
     let ids = Ids::read()?;
-    let tree = PreparedTree::prepare(root, spec, &ids)?;
+    let mut tree = PreparedTree::prepare(root, spec, &ids)?;
     let step = ChrootStep { control, spec, root, ids, outside: outside.clone(), signals };
-    let done = step.run(fds);
+    let done = Served::open(&outside, &mut tree).and_then(|served| step.run(served, fds));
     // Nothing of the step runs any more, or nothing ever did: this process may go back to where its root was.
     rustix::process::fchdir(outside.root()).during(Step::Chroot)?;
     rustix::process::chroot(".").during(Step::Chroot)?;
     tree.restore()?;
     done
+}
+
+/// What the supervisor serves to the step, opened while this process still has its own root.
+struct Served {
+    root: i32,
+    table: Arc<Table>,
+    places: Places,
+}
+
+impl Served {
+    fn open(outside: &Arc<Outside>, tree: &mut PreparedTree) -> Result<Served, Failure> {
+        let root = rustix::process::getpid().as_raw_nonzero().get();
+        let credentials = Credentials::new(0, 0, &[], SUPERVISED_CAPABILITIES.into());
+        let table = Arc::new(Table::new(root, State { credentials, pending: None }, outside.clone()));
+        let places = std::mem::take(&mut tree.places);
+        let places = Places::open(outside.clone(), table.clone(), tree.root(), places, &tree.shown);
+        Ok(Served { root, table, places: places.during(Step::Supervise)? })
+    }
 }
 
 struct ChrootStep<'a> {
@@ -87,7 +107,7 @@ struct ChrootStep<'a> {
 
 impl ChrootStep<'_> {
     /// Runs the command; `None` where the builder went away meanwhile.
-    fn run(&self, fds: Vec<OwnedFd>) -> Result<Option<Exit>, Failure> {
+    fn run(&self, served: Served, fds: Vec<OwnedFd>) -> Result<Option<Exit>, Failure> {
         let stdin = match (self.spec.stdio, fds.into_iter().next()) {
             (Stdio::Inherit, Some(stdin)) => stdin,
             _ => rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
@@ -97,7 +117,7 @@ impl ChrootStep<'_> {
         match sys::fork().during(Step::Fork)? {
             Fork::Parent(pid) => {
                 drop((theirs, stdin));
-                self.supervise(pid, &ours)
+                self.supervise(pid, &ours, served)
             }
             Fork::Child => {
                 drop(ours);
@@ -113,7 +133,7 @@ impl ChrootStep<'_> {
         Features {
             credentials: true,
             ownership: Ownership::Real,
-            places: false,
+            places: true,
             hostname: self.spec.hostname.is_some(),
             no_network: self.spec.network == Network::None,
             outsiders: true,
@@ -146,12 +166,12 @@ impl ChrootStep<'_> {
     }
 
     /// In the role: serves the command's calls until it ends and nothing is left of it.
-    fn supervise(&self, first: Pid, child: &Control) -> Result<Option<Exit>, Failure> {
+    fn supervise(&self, first: Pid, child: &Control, served: Served) -> Result<Option<Exit>, Failure> {
         enter_tree(self.root)?;
         let received = child.receive::<()>().during(Step::Supervise)?;
         let listener = received.and_then(|((), fds)| fds.into_iter().next());
         let supervisor = match listener {
-            Some(listener) => Some(self.start_supervisor(listener)?),
+            Some(listener) => Some(self.start_supervisor(listener, served)?),
             // It failed before that, and has told.
             None => None,
         };
@@ -163,14 +183,17 @@ impl ChrootStep<'_> {
         ended
     }
 
-    fn start_supervisor(&self, listener: OwnedFd) -> Result<Arc<Supervisor>, Failure> {
+    fn start_supervisor(&self, listener: OwnedFd, served: Served) -> Result<Arc<Supervisor>, Failure> {
+        // What the supervisor reaches by the number of a descriptor of its own it reaches from here.
+        rustix::process::fchdir(self.outside.proc()).during(Step::Supervise)?;
         // Modes of what workers make are the callers' own; each applies its caller's umask.
         rustix::process::umask(Mode::empty());
         let setup = Setup {
             listener: sys::Listener::new(listener),
             outside: self.outside.clone(),
-            root: rustix::process::getpid().as_raw_nonzero().get(),
-            first: Credentials::new(0, 0, &[], SUPERVISED_CAPABILITIES.into()),
+            root: served.root,
+            table: served.table,
+            places: served.places,
             hostname: self.spec.hostname.clone(),
         };
         Supervisor::start(setup).during(Step::Supervise)

@@ -4,7 +4,7 @@
 //!
 //! A barrier is a symbolic link to itself: no path that the kernel resolves leads through it (`ELOOP`).
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
@@ -40,6 +40,8 @@ pub(super) struct PreparedTree {
     swapped: Vec<Swapped>,
     /// What the supervisor is to show.
     pub(super) places: Vec<Place>,
+    /// What stands for a mount in the tree itself, with whether it cannot be written to.
+    pub(super) shown: Vec<(PathBuf, bool)>,
 }
 
 /// Something that was moved aside.
@@ -63,6 +65,7 @@ impl PreparedTree {
             stubs: Stubs::default(),
             swapped: Vec::new(),
             places: Vec::new(),
+            shown: Vec::new(),
         };
         match tree.fill(spec, ids) {
             Ok(()) => Ok(tree),
@@ -89,12 +92,18 @@ impl PreparedTree {
             let own = self.fresh();
             fs_err::write(&own, content).during_at(Step::WriteFile, &own)?;
             fs_err::set_permissions(&own, PermissionsExt::from_mode(0o644)).during_at(Step::WriteFile, &own)?;
+            self.shown.push((Path::new("/").join(&target), false));
             self.swap(&target, &own)?;
         }
         for mount in &spec.mounts {
             self.mount(mount, ids)?;
         }
         self.stubs.settle(self.root.as_fd())
+    }
+
+    /// The tree's root directory.
+    pub(super) fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
     }
 
     /// Where `path` leads in the tree, without links; made for the step if it is not there.
@@ -143,7 +152,7 @@ impl PreparedTree {
             if !make_device(&path, major, minor) {
                 // Refused, or of no use on this file system: the one outside is shown.
                 symlink(name, &path).during_at(step, &path)?;
-                let source = Path::new("/dev").join(name);
+                let source = place(&Path::new("/dev").join(name))?;
                 self.places.push(Place {
                     at: Path::new("/").join(target).join(name),
                     kind: PlaceKind::Bind { source, readonly: false },
@@ -158,6 +167,8 @@ impl PreparedTree {
         for name in ["shm", "mqueue"] {
             directory(&own.join(name), 0o1777).during_at(step, &own)?;
         }
+        self.shown.push((Path::new("/").join(target), false));
+        self.shown.push((Path::new("/").join(target).join("shm"), false));
         self.swap(target, &own)
     }
 
@@ -184,11 +195,10 @@ impl PreparedTree {
             }
             MountSource::Bind(path) => match self.copied(path, mount.readonly).during_at(at, path)? {
                 Some(own) => own,
-                None => return self.bind(target, path.clone(), mount.readonly),
+                None => return self.bind(target, place(path)?, mount.readonly),
             },
             MountSource::Below { dir, path } => {
-                let found = real_path(&sources::below(&place(dir)?, path)?).during_at(at, path)?;
-                return self.bind(target, found, mount.readonly);
+                return self.bind(target, sources::below(&place(dir)?, path)?, mount.readonly);
             }
         };
         self.put(target, &own)
@@ -212,17 +222,19 @@ impl PreparedTree {
     /// Puts `own`, in the stash, at `target`.
     fn put(&mut self, target: &Path, own: &Path) -> Result<(), Failure> {
         if let Some(covered) = self.covered(target) {
-            let kind = PlaceKind::Bind { source: own.to_owned(), readonly: false };
+            let kind = PlaceKind::Bind { source: place(own)?, readonly: false };
             self.places.push(Place { at: covered, kind });
             return Ok(());
         }
         let kind = if own.is_dir() { Kind::Directory } else { Kind::File };
         let target = self.find(target, kind)?;
+        self.shown.push((Path::new("/").join(&target), false));
         self.swap(&target, own)
     }
 
-    fn bind(&mut self, target: &Path, source: PathBuf, readonly: bool) -> Result<(), Failure> {
-        let is_dir = fs_err::metadata(&source).during_at(Step::Bind, &source)?.is_dir();
+    fn bind(&mut self, target: &Path, source: OwnedFd, readonly: bool) -> Result<(), Failure> {
+        let stat = rustix::fs::fstat(&source).during_at(Step::Bind, target)?;
+        let is_dir = FileType::from_raw_mode(stat.st_mode).is_dir();
         let kind = PlaceKind::Bind { source, readonly };
         if let Some(covered) = self.covered(target) {
             self.places.push(Place { at: covered, kind });
@@ -275,7 +287,7 @@ fn put_back(root: &OwnedFd, path: &Path, aside: &Path, out: &Path) -> Result<(),
 }
 
 /// The directory of `path`, which has no links, and its name there.
-fn split<'a>(root: std::os::fd::BorrowedFd<'_>, path: &'a Path) -> Result<(OwnedFd, &'a std::ffi::OsStr), Errno> {
+fn split<'a>(root: BorrowedFd<'_>, path: &'a Path) -> Result<(OwnedFd, &'a std::ffi::OsStr), Errno> {
     let name = path.file_name().ok_or(Errno::BUSY)?;
     Ok((open_place(root, path.parent().unwrap_or(Path::new("")))?, name))
 }
@@ -295,10 +307,4 @@ fn make_device(path: &Path, major: u32, minor: u32) -> bool {
         let _ = rustix::fs::unlink(path); // where it was not even made there is nothing to remove
     }
     works.is_ok()
-}
-
-/// The path of an open file, as it is outside.
-fn real_path(file: &OwnedFd) -> std::io::Result<PathBuf> {
-    use std::os::fd::AsRawFd;
-    fs_err::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }

@@ -3,6 +3,7 @@
 //! Every function here is safe to call: what it needs (one thread, say) it checks itself, or the kernel does.
 #![allow(unsafe_code)]
 
+mod files;
 mod identity;
 mod memory;
 mod remove;
@@ -11,6 +12,7 @@ mod signals;
 mod stat;
 mod trace;
 
+pub use files::{Replaced, find, may_access, name_to_handle, stat_object, statfs_bytes, statx_object, truncate, watch};
 pub use identity::{set_file_gid, set_file_uid, set_thread_groups};
 pub use memory::{read_memory, write_memory};
 pub use remove::{empty_at, remove_at, remove_tree};

@@ -120,26 +120,39 @@ impl Listener {
 
     /// Gives the caller a copy of `fd` and its number there; the call still waits. Linux 5.9.
     pub fn add_descriptor(&self, id: u64, fd: BorrowedFd<'_>, close_on_exec: bool) -> io::Result<i32> {
-        self.add(id, fd, close_on_exec, 0)
+        self.add(id, fd, close_on_exec, None, 0)
+    }
+
+    /// Gives the caller a copy of `fd` in the place of its descriptor `number`; the call still waits.
+    pub fn replace_descriptor(&self, id: u64, fd: BorrowedFd<'_>, number: i32, close_on_exec: bool) -> io::Result<()> {
+        self.add(id, fd, close_on_exec, Some(number), 0).map(|_| ())
     }
 
     /// Gives the caller a copy of `fd` and answers the call with its number. Linux 5.14, before that in two steps.
     pub fn give_descriptor(&self, id: u64, fd: BorrowedFd<'_>, close_on_exec: bool) -> io::Result<()> {
-        match self.add(id, fd, close_on_exec, libc::SECCOMP_ADDFD_FLAG_SEND as u32) {
+        match self.add(id, fd, close_on_exec, None, libc::SECCOMP_ADDFD_FLAG_SEND as u32) {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-                let number = self.add(id, fd, close_on_exec, 0)?;
+                let number = self.add(id, fd, close_on_exec, None, 0)?;
                 self.give(id, i64::from(number))
             }
             other => other.map(|_| ()),
         }
     }
 
-    fn add(&self, id: u64, fd: BorrowedFd<'_>, close_on_exec: bool, flags: u32) -> io::Result<i32> {
+    fn add(
+        &self,
+        id: u64,
+        fd: BorrowedFd<'_>,
+        close_on_exec: bool,
+        number: Option<i32>,
+        flags: u32,
+    ) -> io::Result<i32> {
+        let set = if number.is_some() { libc::SECCOMP_ADDFD_FLAG_SETFD as u32 } else { 0 };
         let request = libc::seccomp_notif_addfd {
             id,
-            flags,
+            flags: flags | set,
             srcfd: fd.as_raw_fd() as u32,
-            newfd: 0,
+            newfd: number.unwrap_or_default() as u32,
             newfd_flags: if close_on_exec { libc::O_CLOEXEC as u32 } else { 0 },
         };
         // SAFETY: the ioctl reads one seccomp_notif_addfd, which lives through the call.

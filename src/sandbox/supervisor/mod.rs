@@ -16,22 +16,34 @@ pub(crate) mod access;
 pub(crate) mod call;
 pub(crate) mod capability;
 pub(crate) mod credentials;
+mod devices;
+mod entries;
 mod exec;
+mod execute;
 pub(crate) mod filter;
 mod identify;
 mod identities;
 pub(crate) mod memory;
+mod mounttable;
 mod numbers;
+mod open;
 pub(crate) mod outside;
 mod outsiders;
 pub(crate) mod owners;
+mod path;
+mod peers;
+mod perform;
 pub(crate) mod places;
 pub(crate) mod process;
+mod procfs;
+mod programs;
 mod recorded;
 mod restart;
 pub(crate) mod serve;
+mod sockets;
 pub(crate) mod stat;
 pub(crate) mod status;
+mod view;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -41,6 +53,7 @@ use rustix::io::Errno;
 
 use crate::sys::{self, Listener, Notification};
 use call::Address;
+use credentials::Credentials;
 use memory::Memory;
 use outside::Outside;
 use process::Process;
@@ -70,19 +83,40 @@ pub(crate) enum Answer {
 pub(crate) enum Restart {
     /// `fchdir`.
     ChangeDirectory(OwnedFd),
-    /// `execveat` with an empty path.
+    /// `execve`, or `execveat`.
     Execute {
-        /// The program.
-        program: OwnedFd,
-        /// Where the caller has its arguments.
-        arguments: Address,
+        /// What is run.
+        program: Program,
+        /// Its arguments.
+        arguments: Arguments,
         /// Where the caller has its environment.
         environment: Address,
-        /// Where the caller has an empty string: the end of the path that it gave.
-        empty: Address,
-        /// Whether it is a script, whose interpreter opens it once more.
-        script: bool,
     },
+    /// None: the descriptor is given, and its terminal becomes the caller's controlling one.
+    ControllingTerminal {
+        /// The terminal.
+        terminal: OwnedFd,
+        /// Whether it is closed by an exec.
+        close_on_exec: bool,
+    },
+}
+
+/// What a [`Restart::Execute`] runs.
+#[derive(Debug)]
+pub(crate) enum Program {
+    /// A file that the caller has no path to, and where the caller has an empty string.
+    File(OwnedFd, Address),
+    /// A file at a path that the kernel can follow.
+    Path(Vec<u8>),
+}
+
+/// The arguments of a [`Restart::Execute`].
+#[derive(Debug)]
+pub(crate) enum Arguments {
+    /// Those that the caller has at this address.
+    Same(Address),
+    /// These, and after them what the caller has at this address but for the first.
+    Script(Vec<Vec<u8>>, Address),
 }
 
 impl From<Result<Answer, Errno>> for Answer {
@@ -141,6 +175,12 @@ impl Caller<'_> {
         self.outside.open_proc(path, flags).map_err(|error| if error == Errno::NOENT { Errno::BADF } else { error })
     }
 
+    /// Gives the caller a copy of `fd` in the place of its descriptor `number`, besides the answer.
+    pub(crate) fn replace_descriptor(&self, fd: &OwnedFd, number: i32, close_on_exec: bool) -> Result<(), Errno> {
+        let replaced = self.listener.replace_descriptor(self.notification.id, fd.as_fd(), number, close_on_exec);
+        replaced.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::SRCH))
+    }
+
     /// Gives the caller a copy of `fd`, besides the answer; its number there.
     pub(crate) fn add_descriptor(&self, fd: &OwnedFd, close_on_exec: bool) -> Result<i32, Errno> {
         let added = self.listener.add_descriptor(self.notification.id, fd.as_fd(), close_on_exec);
@@ -157,6 +197,14 @@ pub(crate) struct Identity {
     pub gid: u32,
     /// Supplementary groups.
     pub groups: Arc<[u32]>,
+}
+
+impl Identity {
+    /// Who a process of these credentials is to the kernel where files have real owners; `None` for root.
+    pub(crate) fn of(credentials: &Credentials) -> Option<Identity> {
+        let (uid, gid) = (credentials.uid.fs, credentials.gid.fs);
+        (uid != 0 || gid != 0).then(|| Identity { uid, gid, groups: credentials.groups.clone() })
+    }
 }
 
 /// What one worker thread keeps for itself.

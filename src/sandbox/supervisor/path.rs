@@ -127,6 +127,36 @@ pub(crate) enum Last {
     Entry,
 }
 
+/// Bounds of a walk, as openat2(2) has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Rules {
+    /// No magic link is followed.
+    pub no_magic: bool,
+    /// No link at all is followed.
+    pub no_links: bool,
+    /// Nothing above the directory that the walk starts from is reached.
+    pub beneath: bool,
+    /// The directory that the walk starts from is the root.
+    pub in_root: bool,
+}
+
+impl Rules {
+    /// Those of `open_how.resolve`. (`RESOLVE_NO_XDEV` is not among them: all places are one file system here.)
+    pub(crate) fn of_openat2(resolve: u64) -> Rules {
+        Rules {
+            no_magic: resolve & libc::RESOLVE_NO_MAGICLINKS != 0,
+            no_links: resolve & libc::RESOLVE_NO_SYMLINKS != 0,
+            beneath: resolve & libc::RESOLVE_BENEATH != 0,
+            in_root: resolve & libc::RESOLVE_IN_ROOT != 0,
+        }
+    }
+
+    /// Whether the walk's start is a border of it.
+    fn scoped(self) -> bool {
+        self.beneath || self.in_root
+    }
+}
+
 /// What the last name of a path is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
@@ -171,6 +201,8 @@ pub(crate) struct Walked {
 /// A walk under way.
 struct Walk {
     at: ViewPath,
+    root: ViewPath,
+    rules: Rules,
     /// Names still to go, the next one last, each with whether a slash follows it.
     todo: Vec<(Vec<u8>, bool)>,
     links: usize,
@@ -188,17 +220,39 @@ impl Walk {
         }
     }
 
-    /// Follows a link in the directory that the walk is at.
-    fn follow(&mut self, target: &[u8], slash: bool) -> Result<(), Errno> {
+    /// Counts a link that is to be followed.
+    fn count_link(&mut self, magic: bool) -> Result<(), Errno> {
         self.links += 1;
-        if self.links > MAX_LINKS {
+        if self.links > MAX_LINKS || self.rules.no_links || (magic && self.rules.no_magic) {
             return Err(Errno::LOOP);
         }
+        if magic && self.rules.scoped() { Err(Errno::XDEV) } else { Ok(()) }
+    }
+
+    fn to_root(&mut self) -> Result<(), Errno> {
+        if self.rules.beneath {
+            return Err(Errno::XDEV);
+        }
+        self.at = self.root.clone();
+        Ok(())
+    }
+
+    fn up(&mut self) -> Result<(), Errno> {
+        if self.at != self.root {
+            self.at.pop();
+            return Ok(());
+        }
+        if self.rules.beneath { Err(Errno::XDEV) } else { Ok(()) }
+    }
+
+    /// Follows a link in the directory that the walk is at.
+    fn follow(&mut self, target: &[u8], slash: bool) -> Result<(), Errno> {
+        self.count_link(false)?;
         if target.is_empty() {
             return Err(Errno::NOENT);
         }
         if target[0] == b'/' {
-            self.at = ViewPath::root();
+            self.to_root()?;
         }
         let before = self.todo.len();
         self.enter(target);
@@ -211,14 +265,28 @@ impl Walk {
 
 /// Follows `path` from the directory `start`. All but the last name must be directories, or links to some.
 pub(crate) fn walk(view: &mut impl View, start: &ViewPath, path: &[u8], last: Last) -> Result<Walked, Errno> {
+    walk_within(view, start, path, last, Rules::default())
+}
+
+/// [`walk`] within bounds.
+pub(crate) fn walk_within(
+    view: &mut impl View,
+    start: &ViewPath,
+    path: &[u8],
+    last: Last,
+    rules: Rules,
+) -> Result<Walked, Errno> {
     if path.is_empty() {
         return Err(Errno::NOENT);
     }
     if path.len() >= MAX_PATH {
         return Err(Errno::NAMETOOLONG);
     }
-    let at = if path[0] == b'/' { ViewPath::root() } else { start.clone() };
-    let mut walk = Walk { at, todo: Vec::new(), links: 0 };
+    let root = if rules.scoped() { start.clone() } else { ViewPath::root() };
+    let mut walk = Walk { at: start.clone(), root, rules, todo: Vec::new(), links: 0 };
+    if path[0] == b'/' {
+        walk.to_root()?;
+    }
     walk.enter(path);
     let mut end = End::Root;
     while let Some((name, slash)) = walk.todo.pop() {
@@ -226,7 +294,7 @@ pub(crate) fn walk(view: &mut impl View, start: &ViewPath, path: &[u8], last: La
         end = match name.as_slice() {
             b"." => End::Dot,
             b".." => {
-                walk.at.pop();
+                walk.up()?;
                 End::DotDot
             }
             _ => End::Name,
@@ -253,12 +321,14 @@ pub(crate) fn walk(view: &mut impl View, start: &ViewPath, path: &[u8], last: La
                     end = End::Root; // the link holds slashes only
                 }
             }
-            Ok(Node::Magic(_)) if is_last && (kept || !slash) => return done(walk.at, Found::Magic),
-            Ok(Node::Magic(leads)) => {
-                walk.links += 1;
-                if walk.links > MAX_LINKS {
-                    return Err(Errno::LOOP);
+            Ok(Node::Magic(_)) if is_last && (kept || !slash) => {
+                if !kept {
+                    walk.count_link(true)?;
                 }
+                return done(walk.at, Found::Magic);
+            }
+            Ok(Node::Magic(leads)) => {
+                walk.count_link(true)?;
                 walk.at = leads?;
                 require_directory(view, &walk.at)?;
             }

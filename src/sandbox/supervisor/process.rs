@@ -2,7 +2,7 @@
 //! /proc when a thread of it makes a trapped call, and has from its parent what the supervisor keeps for that.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use rustix::fs::OFlags;
@@ -72,6 +72,8 @@ pub(crate) struct Table {
     ending: Mutex<VecDeque<Arc<Process>>>,
     /// Processes that have been entered since the start.
     entered: AtomicUsize,
+    /// Somebody is not who the first process began as.
+    changed: AtomicBool,
 }
 
 /// Ending processes that are kept.
@@ -101,6 +103,7 @@ impl Table {
             outside,
             ending: Mutex::new(VecDeque::new()),
             entered: AtomicUsize::new(0),
+            changed: AtomicBool::new(false),
         }
     }
 
@@ -192,8 +195,19 @@ impl Table {
     pub(crate) fn set_credentials(&self, process: &Process, credentials: Credentials) {
         if process.state().credentials != credentials {
             self.register_children(process.pid);
+            self.changed.store(true, Ordering::Release);
             process.state().credentials = credentials;
         }
+    }
+
+    /// The process that has, or had, the id `pid`, if it is the step's.
+    pub(crate) fn peer(&self, pid: i32) -> Option<Arc<Process>> {
+        self.known(pid).or_else(|| if self.belongs(pid) { self.process_of(pid).ok() } else { None })
+    }
+
+    /// Whether anybody has ever changed who it is.
+    pub(crate) fn has_changed(&self) -> bool {
+        self.changed.load(Ordering::Acquire)
     }
 
     /// Looks the children of the process `pid` up, and theirs.

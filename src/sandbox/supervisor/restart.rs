@@ -5,37 +5,50 @@ use std::os::fd::AsFd;
 
 use rustix::io::Errno;
 
-use super::{Restart, numbers as nr};
-use crate::sys::{Listener, Notification, Registers, Stop, Traced};
+use super::{Arguments, Caller, Program, Restart, numbers as nr};
+use crate::sys::{Registers, Stop, Traced};
 
 /// Has the caller make `what`. With an error the call still waits for its answer.
-pub(super) fn restart(listener: &Listener, notification: &Notification, what: &Restart) -> Result<(), Errno> {
+pub(super) fn restart(caller: &Caller<'_>, what: &Restart) -> Result<(), Errno> {
     let errno = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
+    let (listener, notification) = (caller.listener, &caller.notification);
     let id = notification.id;
+    // What the caller's memory holds is read while it waits.
+    let block = match what {
+        Restart::Execute { program, arguments, .. } => Block::of(caller, program, arguments)?,
+        Restart::ChangeDirectory(_) | Restart::ControllingTerminal { .. } => None,
+    };
     // Traced by somebody already (a debugger in the step): then it cannot be done.
     let traced = Traced::seize(notification.thread).map_err(|_| Errno::ACCESS)?;
     if !listener.is_waiting(id) {
         return Err(Errno::SRCH);
     }
-    let file = match what {
-        Restart::ChangeDirectory(directory) => directory,
-        Restart::Execute { program, .. } => program,
+    let (file, close_on_exec) = match what {
+        Restart::ChangeDirectory(directory) => (Some(directory), true),
+        Restart::Execute { program: Program::File(file, _), .. } => (Some(file), true),
+        Restart::Execute { .. } => (None, true),
+        Restart::ControllingTerminal { terminal, close_on_exec } => (Some(terminal), *close_on_exec),
     };
-    // A script's interpreter opens the script by the descriptor, so that must stay over the exec.
-    let close_on_exec = !matches!(what, Restart::Execute { script: true, .. });
-    let number = listener.add_descriptor(id, file.as_fd(), close_on_exec).map_err(errno)?;
+    let number = match file {
+        Some(file) => listener.add_descriptor(id, file.as_fd(), close_on_exec).map_err(errno)?,
+        None => -1,
+    };
     // From here on the call is answered. What the caller gets for it does not matter, for it is stopped before it sees
     // that. Where the interruption ended the call before the answer came, there is none to be given.
     traced.interrupt().map_err(errno)?;
     let _ = listener.refuse(id, libc::EINTR);
-    let mut thread = Thread { traced, signals: Vec::new() };
+    let mut thread = Thread { traced, signals: Vec::new(), instruction: notification.instruction };
     let done = thread.stopped().and_then(|before| match what {
-        Restart::ChangeDirectory(_) => thread.change_directory(before, notification, number),
-        Restart::Execute { arguments, environment, empty, .. } => {
-            let mut registers = before;
-            let call = [number as u64, *empty, *arguments, *environment, libc::AT_EMPTY_PATH as u64, 0];
-            registers.call_again(notification.instruction, nr::EXECVEAT, call);
-            thread.traced.set_registers(&registers).ok()
+        Restart::ChangeDirectory(_) => thread.change_directory(before, number),
+        Restart::ControllingTerminal { .. } => {
+            // That somebody else has the terminal already changes nothing of the open call.
+            thread.call(before, libc::SYS_ioctl, [number as u64, TIOCSCTTY, 0, 0, 0, 0])?;
+            let mut after = before;
+            after.set_result(number.into());
+            thread.traced.set_registers(&after).ok()
+        }
+        Restart::Execute { program, arguments, environment } => {
+            thread.execute(before, caller, (program, number), arguments, block, *environment)
         }
     });
     let _ = done; // where the thread ended there is nothing left to do
@@ -43,11 +56,105 @@ pub(super) fn restart(listener: &Listener, notification: &Notification, what: &R
     Ok(())
 }
 
+/// Lets the kernel make the call as it is and stops the caller before it sees the result; `then` is called with that.
+/// With an error the call still waits for its answer.
+pub(super) fn look_after(caller: &Caller<'_>, then: impl FnOnce(i64)) -> Result<(), Errno> {
+    let errno = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
+    let notification = &caller.notification;
+    let traced = Traced::seize(notification.thread).map_err(|_| Errno::ACCESS)?;
+    if !caller.is_waiting() {
+        return Err(Errno::SRCH);
+    }
+    traced.interrupt().map_err(errno)?;
+    let _ = caller.listener.proceed(notification.id); // where the interruption came first, the call is made anew
+    let mut thread = Thread { traced, signals: Vec::new(), instruction: notification.instruction };
+    if let Some(registers) = thread.stopped() {
+        then(registers.result());
+    }
+    thread.release(notification.thread);
+    Ok(())
+}
+
+/// `TIOCSCTTY`.
+const TIOCSCTTY: u64 = 0x540e;
+
+/// Most bytes of arguments of a program.
+const MAX_ARGUMENTS: usize = 2 << 20;
+
+/// What is written to the caller's memory for an exec: strings, and the addresses of the arguments.
+struct Block {
+    /// An empty string and then, where there is one, the path.
+    strings: Vec<u8>,
+    /// Where in `strings` the first arguments begin.
+    first: Vec<usize>,
+    /// Addresses of the other arguments, with the null at the end.
+    rest: Vec<u64>,
+}
+
+impl Block {
+    /// `None` where the caller has everything already.
+    fn of(caller: &Caller<'_>, program: &Program, arguments: &Arguments) -> Result<Option<Block>, Errno> {
+        let mut block = Block { strings: vec![0], first: Vec::new(), rest: Vec::new() };
+        match program {
+            Program::Path(path) => {
+                block.strings.extend_from_slice(path);
+                block.strings.push(0);
+            }
+            Program::File(..) if matches!(arguments, Arguments::Same(_)) => return Ok(None),
+            Program::File(..) => {}
+        }
+        if let Arguments::Script(first, address) = arguments {
+            for argument in first {
+                block.first.push(block.strings.len());
+                block.strings.extend_from_slice(argument);
+                block.strings.push(0);
+            }
+            block.rest = pointers(caller, *address)?;
+            if !block.rest.is_empty() {
+                block.rest.remove(0); // the name that the program was called by
+            }
+            block.rest.push(0);
+        }
+        Ok(Some(block))
+    }
+
+    /// The bytes for `address`, and where in them the addresses of the arguments begin.
+    fn bytes(&self, address: u64) -> (Vec<u8>, usize) {
+        let mut out = self.strings.clone();
+        out.resize(out.len().next_multiple_of(8), 0);
+        let at = out.len();
+        let first = self.first.iter().map(|start| address + *start as u64);
+        out.extend(first.chain(self.rest.iter().copied()).flat_map(u64::to_ne_bytes));
+        (out, at)
+    }
+}
+
+/// The addresses at `address` up to the null.
+fn pointers(caller: &Caller<'_>, address: u64) -> Result<Vec<u64>, Errno> {
+    let mut out = Vec::new();
+    if address == 0 {
+        return Ok(out); // the kernel takes it for an empty list
+    }
+    loop {
+        let mut pointer = [0; 8];
+        caller.read(address.wrapping_add(8 * out.len() as u64), &mut pointer)?;
+        match u64::from_ne_bytes(pointer) {
+            0 => return Ok(out),
+            pointer => out.push(pointer),
+        }
+        if 8 * out.len() > MAX_ARGUMENTS {
+            return Err(Errno::TOOBIG);
+        }
+    }
+}
+
 /// A thread whose registers are being changed.
 struct Thread {
     traced: Traced,
     /// Signals that came meanwhile.
     signals: Vec<i32>,
+    /// The address after the system call instruction that it came from.
+    instruction: u64,
 }
 
 impl Thread {
@@ -65,16 +172,10 @@ impl Thread {
         }
     }
 
-    /// Has it make a call about the injected descriptor.
-    fn call(
-        &mut self,
-        before: Registers,
-        notification: &Notification,
-        number: i64,
-        descriptor: i32,
-    ) -> Option<Registers> {
+    /// Has it make a call, and gives its registers after it.
+    fn call(&mut self, before: Registers, number: i64, arguments: [u64; 6]) -> Option<Registers> {
         let mut registers = before;
-        registers.call_again(notification.instruction, number, [descriptor as u64, 0, 0, 0, 0, 0]);
+        registers.call_again(self.instruction, number, arguments);
         self.traced.set_registers(&registers).ok()?;
         self.traced.run_to_call(0).ok()?;
         self.stopped()?;
@@ -83,12 +184,62 @@ impl Thread {
     }
 
     /// Runs `fchdir` of the injected descriptor, closes it, and gives the caller the result.
-    fn change_directory(&mut self, before: Registers, notification: &Notification, descriptor: i32) -> Option<()> {
-        let result = self.call(before, notification, libc::SYS_fchdir, descriptor)?.result();
-        self.call(before, notification, libc::SYS_close, descriptor)?;
+    fn change_directory(&mut self, before: Registers, descriptor: i32) -> Option<()> {
+        let arguments = [descriptor as u64, 0, 0, 0, 0, 0];
+        let result = self.call(before, libc::SYS_fchdir, arguments)?.result();
+        self.call(before, libc::SYS_close, arguments)?;
         let mut after = before;
         after.set_result(result);
         self.traced.set_registers(&after).ok()
+    }
+
+    /// Sets it to the exec. What that needs in its memory is put into pages of their own, which an exec that succeeds
+    /// takes away with all others: its stack may be small, or lie in that of a parent that waits for it (vfork(2)).
+    fn execute(
+        &mut self,
+        before: Registers,
+        caller: &Caller<'_>,
+        (program, number): (&Program, i32),
+        arguments: &Arguments,
+        block: Option<Block>,
+        environment: u64,
+    ) -> Option<()> {
+        let (mut strings, mut list) = (0, 0);
+        if let Some(block) = block {
+            let length = block.bytes(0).0.len() as u64;
+            let protection = (libc::PROT_READ | libc::PROT_WRITE) as u64;
+            let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as u64;
+            let mapped = self.call(before, libc::SYS_mmap, [0, length, protection, flags, u64::MAX, 0])?.result();
+            let written = if mapped > 0 {
+                strings = mapped as u64;
+                let (bytes, at) = block.bytes(strings);
+                list = strings + at as u64;
+                caller.write(strings, &bytes)
+            } else {
+                Err(Errno::NOMEM)
+            };
+            if written.is_err() {
+                let mut after = before;
+                after.set_result(-i64::from(libc::ENOMEM));
+                return self.traced.set_registers(&after).ok();
+            }
+        }
+        let list = match arguments {
+            Arguments::Same(address) => *address,
+            Arguments::Script(..) => list,
+        };
+        let mut registers = before;
+        match program {
+            Program::File(_, empty) => {
+                let empty = if strings == 0 { *empty } else { strings };
+                let call = [number as u64, empty, list, environment, libc::AT_EMPTY_PATH as u64, 0];
+                registers.call_again(self.instruction, nr::EXECVEAT, call);
+            }
+            Program::Path(_) => {
+                registers.call_again(self.instruction, nr::EXECVE, [strings + 1, list, environment, 0, 0, 0]);
+            }
+        }
+        self.traced.set_registers(&registers).ok()
     }
 
     /// Lets it go on, with the signals that came.

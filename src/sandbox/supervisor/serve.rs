@@ -6,15 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use rustix::io::Errno;
-
 use super::call::{Call, UNKNOWN};
-use super::credentials::Credentials;
 use super::memory::Memory;
 use super::outside::Outside;
 use super::outsiders::Outsiders;
-use super::process::{State, Table};
-use super::{Answer, Caller, Worker, exec, identify, identities, restart};
+use super::places::Places;
+use super::process::Table;
+use super::{Answer, Caller, Identity, Worker, exec, identify, identities, peers, programs, restart};
 use crate::sys::{Listener, Notification};
 
 /// Workers at the beginning.
@@ -31,6 +29,7 @@ pub(crate) struct Supervisor {
     memory: Memory,
     table: Arc<Table>,
     outsiders: Outsiders,
+    places: Places,
     /// What uname(2) tells as the machine's name, if it is not the machine's.
     hostname: Option<String>,
     workers: AtomicUsize,
@@ -47,8 +46,10 @@ pub(crate) struct Setup {
     pub outside: Arc<Outside>,
     /// The process that all of the step descends from: this one.
     pub root: i32,
-    /// Who the step's first process is.
-    pub first: Credentials,
+    /// The step's processes: none yet.
+    pub table: Arc<Table>,
+    /// What is shown to it.
+    pub places: Places,
     /// The machine's name for the step.
     pub hostname: Option<String>,
 }
@@ -56,15 +57,15 @@ pub(crate) struct Setup {
 impl Supervisor {
     /// Starts the workers. They work until this process ends.
     pub(crate) fn start(setup: Setup) -> std::io::Result<Arc<Supervisor>> {
-        let Setup { listener, outside, root, first, hostname } = setup;
+        let Setup { listener, outside, root, table, places, hostname } = setup;
         listener.wake_synchronously();
-        let table = Arc::new(Table::new(root, State { credentials: first, pending: None }, outside.clone()));
         let supervisor = Arc::new(Supervisor {
             listener,
             memory: Memory::new(outside.clone()),
             outsiders: Outsiders::new(table.clone(), outside.clone(), root),
             outside,
             table,
+            places,
             hostname,
             workers: AtomicUsize::new(0),
             busy: AtomicUsize::new(0),
@@ -100,40 +101,24 @@ impl Supervisor {
             if busy >= workers && workers < MOST {
                 let _ = self.add_worker(); // without one more the call waits for one of those that are there
             }
-            let answer = catch_unwind(AssertUnwindSafe(|| self.answer(&notification, &mut worker)));
-            self.give(&notification, answer.unwrap_or(Answer::Error(Errno::IO)));
+            let served = catch_unwind(AssertUnwindSafe(|| self.serve(&notification, &mut worker)));
+            if served.is_err() {
+                let _ = self.listener.refuse(notification.id, libc::EIO);
+            }
             self.busy.fetch_sub(1, Ordering::AcqRel);
         }
     }
 
-    /// Gives the answer. It fails where the caller died meanwhile, which is nothing to anybody.
-    fn give(&self, notification: &Notification, answer: Answer) {
-        let (listener, id) = (&self.listener, notification.id);
-        let given = match answer {
-            Answer::Continue => listener.proceed(id),
-            Answer::Value(value) => listener.give(id, value),
-            Answer::Error(errno) => listener.refuse(id, errno.raw_os_error()),
-            Answer::Descriptor { fd, close_on_exec } => match listener.give_descriptor(id, fd.as_fd(), close_on_exec) {
-                // The caller has no room for one more descriptor: EMFILE.
-                Err(error) => listener.refuse(id, error.raw_os_error().unwrap_or(libc::EIO)),
-                done => done,
-            },
-            Answer::Restart(what) => match restart::restart(listener, notification, &what) {
-                Err(errno) => listener.refuse(id, errno.raw_os_error()),
-                Ok(()) => Ok(()),
-            },
-        };
-        let _ = given;
-    }
-
-    fn answer(&self, notification: &Notification, worker: &mut Worker) -> Answer {
+    /// Answers a call.
+    fn serve(&self, notification: &Notification, worker: &mut Worker) {
         let Some(call) = Call::decode(notification.number, notification.arguments) else {
-            return Answer::Error(UNKNOWN);
+            return self.give(notification.id, Answer::Error(UNKNOWN));
         };
-        let process = match self.table.process_of(notification.thread) {
+        // Only as who it began as may a worker look into other processes.
+        let process = match worker.become_identity(None).and_then(|()| self.table.process_of(notification.thread)) {
             Ok(process) => process,
             // It died, or /proc cannot tell: nothing is known of it that could be applied.
-            Err(errno) => return Answer::Error(errno),
+            Err(errno) => return self.give(notification.id, Answer::Error(errno)),
         };
         let caller = Caller {
             thread: notification.thread,
@@ -146,10 +131,40 @@ impl Supervisor {
         if caller.process.state().pending.is_some() {
             exec::settle(&caller, &self.table);
         }
-        self.dispatch(&call, &caller, worker)
+        if let Call::PeerCredentials { value, .. } = call
+            && peers::answer(&caller, &self.table, value)
+        {
+            return;
+        }
+        match self.dispatch(&call, &caller, worker) {
+            Answer::Restart(what) => {
+                let restarted = worker.become_identity(None).and_then(|()| restart::restart(&caller, &what));
+                if let Err(errno) = restarted {
+                    self.give(notification.id, Answer::Error(errno));
+                }
+            }
+            answer => self.give(notification.id, answer),
+        }
     }
 
-    fn dispatch(&self, call: &Call, caller: &Caller<'_>, _worker: &mut Worker) -> Answer {
+    /// Gives the answer. It fails where the caller died meanwhile, which is nothing to anybody.
+    fn give(&self, id: u64, answer: Answer) {
+        let listener = &self.listener;
+        let given = match answer {
+            Answer::Continue => listener.proceed(id),
+            Answer::Value(value) => listener.give(id, value),
+            Answer::Error(errno) => listener.refuse(id, errno.raw_os_error()),
+            Answer::Descriptor { fd, close_on_exec } => match listener.give_descriptor(id, fd.as_fd(), close_on_exec) {
+                // The caller has no room for one more descriptor: EMFILE.
+                Err(error) => listener.refuse(id, error.raw_os_error().unwrap_or(libc::EIO)),
+                done => done,
+            },
+            Answer::Restart(_) => Ok(()), // made already
+        };
+        let _ = given;
+    }
+
+    fn dispatch(&self, call: &Call, caller: &Caller<'_>, worker: &mut Worker) -> Answer {
         match *call {
             Call::Process(call) => self.outsiders.answer(call, caller),
             Call::Identity(call) => identities::answer(call, caller, &self.table).into(),
@@ -158,7 +173,18 @@ impl Supervisor {
                 Answer::Continue
             }
             Call::Uname { buffer } => identify::uname(caller, buffer, self.hostname.as_deref()).into(),
-            _ => Answer::Continue,
+            _ => {
+                let credentials = caller.process.credentials();
+                let answer = self.places.answer(call, caller, worker, Identity::of(&credentials).as_ref());
+                match (call, &answer) {
+                    (Call::Exec { path, .. }, Answer::Continue) => {
+                        let noted =
+                            worker.become_identity(None).and_then(|()| programs::note(caller, path, &credentials));
+                        noted.map_or_else(Answer::Error, |()| answer)
+                    }
+                    _ => answer,
+                }
+            }
         }
     }
 }

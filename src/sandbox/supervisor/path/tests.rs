@@ -151,3 +151,31 @@ fn takes_paths_apart() {
     assert_eq!(path("/").split(), None);
     assert_eq!(path("/a").join(b"b/c").relative(), b"a/b/c");
 }
+
+#[test]
+fn keeps_within_bounds() {
+    let (beneath, in_root) = (Rules { beneath: true, ..Rules::default() }, Rules { in_root: true, ..Rules::default() });
+    let (no_links, no_magic) =
+        (Rules { no_links: true, ..Rules::default() }, Rules { no_magic: true, ..Rules::default() });
+    let cases: &[(&str, &str, Rules, Result<&str, Errno>)] = &[
+        ("/etc", "passwd", beneath, Ok("/etc/passwd")),
+        ("/etc", "sub/../passwd", beneath, Ok("/etc/passwd")),
+        ("/etc", "../etc/passwd", beneath, Err(Errno::XDEV)),
+        ("/etc", "/etc/passwd", beneath, Err(Errno::XDEV)),
+        ("/etc", "slash", beneath, Err(Errno::XDEV)),
+        ("/etc", "../../passwd", in_root, Ok("/etc/passwd")),
+        ("/etc", "/passwd", in_root, Ok("/etc/passwd")),
+        ("/etc", "slash", in_root, Ok("/etc")),
+        ("/proc", "self/cwd/passwd", in_root, Err(Errno::XDEV)),
+        ("/proc", "self/mounts", no_links, Err(Errno::LOOP)),
+        ("/proc", "self/mounts", no_magic, Ok("/proc/42/mounts")),
+        ("/proc", "self/exe", no_magic, Err(Errno::LOOP)),
+        ("/proc", "self/cwd/passwd", no_magic, Err(Errno::LOOP)),
+    ];
+    for (start, path, rules, wanted) in cases {
+        let start = ViewPath::without_links(start.as_bytes());
+        let got = walk_within(&mut view(), &start, path.as_bytes(), Last::Follow, *rules).map(|walked| walked.path);
+        let wanted = wanted.map(|path| ViewPath::without_links(path.as_bytes()));
+        assert_eq!(got, wanted, "{path} {rules:?}");
+    }
+}
