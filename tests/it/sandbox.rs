@@ -325,6 +325,10 @@ fn has_no_network_when_told_so() {
     spec.network = Network::None;
     let out = stdout(spec);
     assert!(out.contains("lo:") && out.contains("up") && !out.contains("eth") && !out.contains("ens"), "{out}");
+    let mut spec = tree.sh("b", "ls /sys/class/net; ls -d /sys/kernel; echo x > /sys/kernel/mm/x || echo ro");
+    spec.network = Network::None;
+    let result = run(spec);
+    assert_eq!(result.stdout, "lo\n/sys/kernel\nro\n", "{result:?}");
 }
 
 #[test]
