@@ -25,6 +25,7 @@ mod idmap;
 mod init;
 mod limits;
 mod mounts;
+mod one_id;
 mod probe;
 mod run;
 mod sources;
