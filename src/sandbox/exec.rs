@@ -84,8 +84,7 @@ impl Ids {
 
     /// Whether there is one id only, so that all others are emulated.
     pub(super) fn one_id(&self) -> bool {
-        let one = |ranges: &[IdRange]| matches!(ranges, [IdRange { count: 1, .. }]);
-        one(&self.uids) && one(&self.gids)
+        idmap::is_one(&self.uids) && idmap::is_one(&self.gids)
     }
 
     fn check(&self, user: &User) -> Result<(), Failure> {

@@ -41,7 +41,7 @@ pub use advice::remedies;
 pub use chroot::chroot_role;
 pub use enter::{Ended, Entered, enter, entered};
 pub use error::{Attempt, AttemptFailure, Failure, Namespaces, SandboxError, Step, Way};
-pub use idmap::{IdMap, IdMapKind, IdRange};
+pub use idmap::{IdMap, IdMapKind, IdRange, has_one_id};
 pub use init::init;
 pub use limits::{Limit, Resource};
 pub use probe::{OverlayProbe, Probe, probe, probe_overlay, probe_role};

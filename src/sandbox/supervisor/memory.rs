@@ -29,8 +29,15 @@ impl Memory {
         Memory { outside, by_file: AtomicBool::new(false) }
     }
 
+    /// Opened as who this process really is: the kernel looks at the file system ids of the thread (`mm_access` with
+    /// `PTRACE_MODE_ATTACH_FSCREDS`), and those may be a caller's.
     fn open(&self, thread: i32, flags: OFlags) -> Result<std::fs::File, Errno> {
-        self.outside.open_proc(format!("{thread}/mem"), flags).map(Into::into).map_err(|_| Errno::FAULT)
+        let was = sys::set_file_uid(0);
+        let opened = self.outside.open_proc(format!("{thread}/mem"), flags);
+        if was != 0 {
+            sys::set_file_uid(was);
+        }
+        opened.map(Into::into).map_err(|_| Errno::FAULT)
     }
 
     /// Fills `into` from `address` of the process of `thread`.

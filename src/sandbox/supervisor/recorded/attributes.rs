@@ -3,13 +3,13 @@
 use rustix::fs::{FileType, XattrFlags};
 use rustix::io::Errno;
 
-use super::super::access::{self, Owned, Want};
-use super::super::call::{PathArgument, XattrCall};
-use super::super::capability::Capability;
-use super::super::owners::{Look, Target};
-use super::super::{Answer, Caller};
 use super::{Asked, Recorded};
 use crate::overrides::{PRIVATE, SHELVED};
+use crate::sandbox::supervisor::access::{self, Owned, Want};
+use crate::sandbox::supervisor::call::{PathArgument, XattrCall};
+use crate::sandbox::supervisor::capability::Capability;
+use crate::sandbox::supervisor::owners::{Look, Target};
+use crate::sandbox::supervisor::{Answer, Caller};
 
 /// Longest name of an xattr, with its nul (XATTR_NAME_MAX).
 const MAX_NAME: usize = 256;

@@ -5,15 +5,15 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, ResolveFlags, XattrFlags};
 use rustix::io::Errno;
 
-use super::super::Answer;
-use super::super::access::{self, Owned, Want};
-use super::super::call::{Address, PathArgument};
-use super::super::capability::Capability;
-use super::super::owners::{Target, record_text};
-use super::super::path::{End, Found, Last, Walked};
-use super::super::{credentials::Credentials, status};
 use super::{Asked, Recorded, last, reach, search};
 use crate::overrides::{OVERRIDE, Type};
+use crate::sandbox::supervisor::Answer;
+use crate::sandbox::supervisor::access::{self, Owned, Want};
+use crate::sandbox::supervisor::call::{Address, PathArgument};
+use crate::sandbox::supervisor::capability::Capability;
+use crate::sandbox::supervisor::owners::{Target, record_text};
+use crate::sandbox::supervisor::path::{End, Found, Last, Walked};
+use crate::sandbox::supervisor::{credentials::Credentials, status};
 
 const SET_GID: u32 = 0o2000;
 const REGULAR: u32 = 0o100000;

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::super::Caller;
-use super::super::call::{self, PathArgument};
-use super::super::owners::Target;
+use crate::sandbox::supervisor::Caller;
+use crate::sandbox::supervisor::call::{self, PathArgument};
+use crate::sandbox::supervisor::owners::Target;
 
 /// A file, and what keeps the way to it open.
 #[derive(Debug, Clone)]

@@ -3,13 +3,13 @@
 use rustix::fs::{CWD, FileType};
 use rustix::io::Errno;
 
-use super::super::Caller;
-use super::super::access::{self, Owned, Want};
-use super::super::credentials::Credentials;
-use super::super::owners::{Records, Target};
-use super::super::path::{Last, Node, View, ViewPath, Walked, walk};
-use super::super::procfs::{self, ProcPath};
 use super::reach;
+use crate::sandbox::supervisor::Caller;
+use crate::sandbox::supervisor::access::{self, Owned, Want};
+use crate::sandbox::supervisor::credentials::Credentials;
+use crate::sandbox::supervisor::owners::{Records, Target};
+use crate::sandbox::supervisor::path::{Last, Node, View, ViewPath, Walked, walk};
+use crate::sandbox::supervisor::procfs::{self, ProcPath};
 
 /// The step's tree as a user sees it.
 pub(super) struct Searched<'a> {
