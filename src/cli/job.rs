@@ -26,6 +26,8 @@ pub struct Job {
     pub state: PathBuf,
     /// How registries are talked to: nothing of it is seen by a command in a step.
     pub network: Network,
+    /// Which tiers may be taken.
+    pub isolation: Isolation,
     /// What to do.
     pub task: Task,
 }
@@ -41,8 +43,8 @@ pub enum Task {
 
 impl Job {
     /// A job.
-    pub fn new(look: Look, state: PathBuf, network: Network, task: Task) -> Job {
-        Job { look, state, network, task }
+    pub fn new(look: Look, state: PathBuf, network: Network, isolation: Isolation, task: Task) -> Job {
+        Job { look, state, network, isolation, task }
     }
 }
 
@@ -54,7 +56,7 @@ pub fn enter(job: Job) -> Outcome<ExitCode> {
         diagnostic.causes.push(error.to_string());
         diagnostic
     })?;
-    let ended = match sandbox::enter(Path::new(SELF), Role::Build, &payload, Isolation::Namespaces) {
+    let ended = match sandbox::enter(Path::new(SELF), Role::Build, &payload, job.isolation) {
         Err(why @ SandboxError::NoIsolation { .. }) => {
             let screen = Screen::stderr(job.look);
             return Ok(draw(&screen, work::perform_outside(job, why, &screen)));

@@ -126,8 +126,7 @@ struct Node {
 impl<'a> ListedTree<'a> {
     /// An empty tree; `unpack` makes the tree with the bytes when somebody wants some.
     pub(super) fn new(unpack: Unpack<'a>) -> Self {
-        let mut tree =
-            ListedTree { nodes: BTreeMap::new(), layer: 0, inodes: 0, unpack, unpacked: Mutex::default() };
+        let mut tree = ListedTree { nodes: BTreeMap::new(), layer: 0, inodes: 0, unpack, unpacked: Mutex::default() };
         tree.directory(b"", plain_dir());
         tree
     }
@@ -218,7 +217,8 @@ impl<'a> ListedTree<'a> {
         let layer = self.layer;
         let prefix = if dir.is_empty() { Vec::new() } else { [dir, b"/"].concat() };
         let paths = self.nodes.range(prefix.clone()..).take_while(|(other, _)| other.starts_with(&prefix));
-        let gone = paths.filter(|(other, node)| !other.is_empty() && node.layer < layer).map(|(other, _)| other.clone());
+        let gone =
+            paths.filter(|(other, node)| !other.is_empty() && node.layer < layer).map(|(other, _)| other.clone());
         for other in gone.collect::<Vec<_>>() {
             self.nodes.remove(&other);
         }

@@ -241,7 +241,7 @@ impl From<&SandboxError> for Diagnostic {
     fn from(error: &SandboxError) -> Diagnostic {
         match error {
             SandboxError::NoIsolation { .. } => Diagnostic::from_error(Kind::Environment, error)
-                .hint("a Dockerfile with RUN needs user namespaces: see docs/environments.md for what allows them"),
+                .hint("docs/environments.md says what each environment allows"),
             SandboxError::Setup(Failure::ProgramNotFound { .. } | Failure::Exec { .. } | Failure::User(_)) => {
                 Diagnostic::from_error(Kind::Run, error)
             }
