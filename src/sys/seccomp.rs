@@ -3,6 +3,8 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 /// One instruction of a filter: `code`, jumps where true and false, operand.
 pub type Instruction = libc::sock_filter;
 
@@ -84,6 +86,13 @@ impl Listener {
             arguments: raw.data.args,
             instruction: raw.data.instruction_pointer,
         }))
+    }
+
+    /// Whether no process with the filter is left (Linux 5.11); then [`Listener::receive`] does not wait any more.
+    pub fn is_over(&self) -> bool {
+        let mut seen = [PollFd::new(&self.0, PollFlags::empty())];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut seen, Some(&now)).is_ok() && seen[0].revents().contains(PollFlags::HUP)
     }
 
     /// Whether the call still waits: what was read by the thread's id before then was the thread's.

@@ -426,7 +426,10 @@ impl Eyes<'_> {
         }
         self.check_search(&object)?;
         self.places.give_directory();
-        Ok(Answer::Restart(Restart::ChangeDirectory(object.fd)))
+        // A descriptor of O_PATH cannot be given; the caller holds this one, which takes the right to read, for a moment.
+        self.as_self()?;
+        let directory = self.reopen(&object.fd, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        Ok(Answer::Restart(Restart::ChangeDirectory(directory)))
     }
 
     /// Whether the caller may pass through a directory.

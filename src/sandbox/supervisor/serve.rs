@@ -95,7 +95,12 @@ impl Supervisor {
         loop {
             // An error means that the listener is of no more use: the step is over.
             let Ok(received) = self.listener.receive() else { return };
-            let Some(notification) = received else { continue };
+            let Some(notification) = received else {
+                if self.listener.is_over() {
+                    return;
+                }
+                continue;
+            };
             let busy = self.busy.fetch_add(1, Ordering::AcqRel) + 1;
             let workers = self.workers.load(Ordering::Relaxed);
             if busy >= workers && workers < MOST {
@@ -128,6 +133,9 @@ impl Supervisor {
             listener: &self.listener,
             memory: &self.memory,
         };
+        if caller.process.is_native(caller.thread) {
+            return self.give(notification.id, Answer::Continue);
+        }
         if caller.process.state().pending.is_some() {
             exec::settle(&caller, &self.table);
         }
