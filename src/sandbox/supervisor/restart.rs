@@ -20,7 +20,8 @@ pub(super) fn restart(caller: &Caller<'_>, what: &Restart) -> Result<(), Errno> 
         Restart::ChangeDirectory(_) | Restart::Name { .. } | Restart::ControllingTerminal { .. } => None,
     };
     // Traced by somebody already (a debugger in the step): then it cannot be done.
-    let traced = Traced::seize(notification.thread).map_err(|_| Errno::ACCESS)?;
+    let traced = Traced::seize(notification.thread, caller.process.is_own_child(notification.thread))
+        .map_err(|_| Errno::ACCESS)?;
     if !listener.is_waiting(id) {
         return Err(Errno::SRCH);
     }
@@ -63,7 +64,8 @@ pub(super) fn restart(caller: &Caller<'_>, what: &Restart) -> Result<(), Errno> 
 pub(super) fn look_after(caller: &Caller<'_>, then: impl FnOnce(i64)) -> Result<(), Errno> {
     let errno = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
     let notification = &caller.notification;
-    let traced = Traced::seize(notification.thread).map_err(|_| Errno::ACCESS)?;
+    let traced = Traced::seize(notification.thread, caller.process.is_own_child(notification.thread))
+        .map_err(|_| Errno::ACCESS)?;
     if !caller.is_waiting() {
         return Err(Errno::SRCH);
     }
