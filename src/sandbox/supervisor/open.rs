@@ -260,6 +260,10 @@ impl Eyes<'_> {
             }
             return self.reopen(&object.fd, wanted.found()).map(Opened::File);
         }
+        if object.is_pipe {
+            self.as_self()?;
+            return self.reopen(&object.fd, wanted.found()).map(Opened::File);
+        }
         self.as_caller()?;
         match (place, kind) {
             (Some(Kind::Pts), FileType::CharacterDevice) => self.open_terminal(object, wanted),
@@ -315,7 +319,7 @@ impl Eyes<'_> {
             }
         } else {
             let fd = self.reopen(&object.fd, flags)?;
-            let (_, other) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+            let (_reader, other) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
             // Without a writer there is an end of file at once, with one nothing yet.
             let mut seen = [rustix::event::PollFd::new(&fd, rustix::event::PollFlags::IN)];
             while rustix::pipe::tee(&fd, &other, 1, SpliceFlags::NONBLOCK) == Ok(0)
