@@ -12,6 +12,8 @@
 //! Whoever reads a tree honours all three; whoever writes a layer strips them.
 
 use crate::oci::layer::{Kind, Metadata};
+use rustix::fs::{FileType, XattrFlags};
+use rustix::io::Errno;
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
@@ -142,6 +144,19 @@ impl fmt::Display for Override {
             Type::Block(major, minor) => write!(f, "b:{major}:{minor}"),
         }
     }
+}
+
+/// Says beside the regular file or directory `path`, which has its mode already, that it should belong to `uid` and `gid`.
+/// Fails with `ENOTSUP` where there can be no such xattr.
+pub fn record_owner(path: &Path, uid: u32, gid: u32) -> Result<(), Errno> {
+    let stat = rustix::fs::lstat(path)?;
+    let kind = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => Type::File,
+        FileType::Directory => Type::Dir,
+        _ => return Err(Errno::NOTSUP),
+    };
+    let entry = Override { uid, gid, mode: stat.st_mode & 0o7777, kind };
+    rustix::fs::lsetxattr(path, OVERRIDE, entry.to_string().as_bytes(), XattrFlags::empty())
 }
 
 /// The side file of one layer: overrides of what cannot have xattrs, by path inside the layer.

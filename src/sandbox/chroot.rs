@@ -30,7 +30,7 @@ use super::supervisor::filter::{Features, Ownership};
 use super::supervisor::outside::Outside;
 use super::supervisor::places::Places;
 use super::supervisor::process::{State, Table};
-use super::supervisor::serve::{Setup, Supervisor};
+use super::supervisor::serve::{Files, Setup, Supervisor};
 use super::wire::Control;
 use super::{Exit, mounts};
 use crate::sys::{self, Fork, SignalSet};
@@ -193,7 +193,7 @@ impl ChrootStep<'_> {
             outside: self.outside.clone(),
             root: served.root,
             table: served.table,
-            places: served.places,
+            files: Files::Placed(served.places),
             hostname: self.spec.hostname.clone(),
         };
         Supervisor::start(setup).during(Step::Supervise)

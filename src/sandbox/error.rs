@@ -215,6 +215,8 @@ pub enum Step {
     Start,
     Chroot,
     Supervise,
+    /// Reading or writing the owners of files that the file system cannot hold.
+    Owners,
     Unshare(Namespaces),
     WriteMap,
     SetIds,
@@ -260,6 +262,7 @@ impl fmt::Display for Step {
             Step::Start => "take up the role",
             Step::Chroot => "change the root by chroot to",
             Step::Supervise => "supervise system calls",
+            Step::Owners => "keep the owners of files",
             Step::Unshare(Namespaces::User) => "make a user namespace",
             Step::Unshare(Namespaces::Mount) => "make a mount namespace",
             Step::Unshare(Namespaces::Step) => "make the mount, pid, ipc and uts namespaces",

@@ -23,7 +23,7 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 const MAX_USERS: u64 = 16 << 20;
 
 /// What Docker leaves a container.
-const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
+pub(super) const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::DAC_OVERRIDE)
     .union(CapabilitySet::FSETID)
     .union(CapabilitySet::FOWNER)
@@ -38,13 +38,14 @@ const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::KILL)
     .union(CapabilitySet::AUDIT_WRITE);
 
-/// What a supervised command has of them: by chroot it would leave the root that it has.
+/// What a command has of them in the chroot tier: by chroot it would leave the root that it has.
 pub(super) const SUPERVISED_CAPABILITIES: CapabilitySet = CAPABILITIES.difference(CapabilitySet::SYS_CHROOT);
 
 /// A command made ready, in the root, before the process for it is forked. Not `Debug`: its environment may hold secrets.
 pub(super) struct Prepared {
     user: User,
     set_groups: bool,
+    one_id: bool,
     program: String,
     /// Files to try, in the order of PATH.
     candidates: Vec<CString>,
@@ -81,7 +82,15 @@ impl Ids {
         }
     }
 
+    /// Whether there is one id only, so that all others are emulated.
+    pub(super) fn one_id(&self) -> bool {
+        idmap::is_one(&self.uids) && idmap::is_one(&self.gids)
+    }
+
     fn check(&self, user: &User) -> Result<(), Failure> {
+        if self.one_id() {
+            return Ok(());
+        }
         let mapped = |ranges: &[IdRange]| {
             let text: Vec<String> = ranges
                 .iter()
@@ -140,7 +149,8 @@ impl Prepared {
             c_string(text, "a variable")
         };
         Ok(Prepared {
-            set_groups: ids.set_groups,
+            set_groups: ids.set_groups || ids.one_id(),
+            one_id: ids.one_id(),
             program: program.to_string_lossy().into_owned(),
             candidates,
             args: spec.args.iter().map(|arg| c_string(arg.clone(), "an argument")).collect::<Result<_, _>>()?,
@@ -172,15 +182,18 @@ impl Prepared {
     /// The same where the command's system calls are supervised from when `supervise` has returned: rights are dropped
     /// before that, as far as a command of root may not have them, and the rest is done as any program would do it.
     pub(super) fn exec_supervised(&self, supervise: &dyn Fn() -> Result<(), Failure>) -> Failure {
+        let capabilities = if self.one_id { CAPABILITIES } else { SUPERVISED_CAPABILITIES };
         let ready = self.limit().and_then(|()| {
             drop_bounding_set()?;
-            rustix::thread::set_thread_groups(&[]).during(Step::SetIds)?;
-            set_capabilities(SUPERVISED_CAPABILITIES)?;
+            if !self.one_id {
+                rustix::thread::set_thread_groups(&[]).during(Step::SetIds)?;
+            }
+            set_capabilities(capabilities)?;
             clean_up()?;
             supervise()?;
             self.make_cwd()?;
             self.change_directory()?;
-            self.become_user(SUPERVISED_CAPABILITIES)
+            self.become_user(capabilities)
         });
         match ready {
             Ok(()) => self.exec_first(),

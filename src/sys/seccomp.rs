@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 
 /// One instruction of a filter: `code`, jumps where true and false, operand.
 pub type Instruction = libc::sock_filter;
@@ -75,6 +75,8 @@ impl Listener {
         if done != 0 {
             let error = io::Error::last_os_error();
             return match error.raw_os_error() {
+                // Also where nobody is left that the filter is of; then the descriptor says so.
+                Some(libc::ENOENT) if self.is_hung_up() => Err(error),
                 Some(libc::ENOENT | libc::EINTR) => Ok(None),
                 _ => Err(error),
             };
@@ -88,11 +90,10 @@ impl Listener {
         }))
     }
 
-    /// Whether no process with the filter is left (Linux 5.11); then [`Listener::receive`] does not wait any more.
-    pub fn is_over(&self) -> bool {
-        let mut seen = [PollFd::new(&self.0, PollFlags::empty())];
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        poll(&mut seen, Some(&now)).is_ok() && seen[0].revents().contains(PollFlags::HUP)
+    fn is_hung_up(&self) -> bool {
+        let mut fds = [PollFd::new(&self.0, PollFlags::empty())];
+        let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().contains(PollFlags::HUP)
     }
 
     /// Whether the call still waits: what was read by the thread's id before then was the thread's.

@@ -367,8 +367,7 @@ impl Build<'_> {
             let (path, _) = select(&*tree, source)?;
             tree::copy_below(&*tree, &path, dir)?;
         }
-        tree::give(dir, *uid, *gid)?;
-        Ok(fs_err::set_permissions(dir, std::fs::Permissions::from_mode(*mode))?)
+        tree::give(dir, *uid, *gid, Some(*mode))
     }
 
     fn secret(&self, mount: &Mount, out: &mut Prepared) -> Result<(), StepError> {
@@ -399,8 +398,7 @@ impl Build<'_> {
         let temp = self.services.store.temp_dir()?;
         let failed = |source| MountError::Agent { id: id.clone(), source };
         let agent = Agent::start(socket, temp.path()).map_err(failed)?;
-        tree::give(agent.path(), *uid, *gid)?;
-        fs_err::set_permissions(agent.path(), std::fs::Permissions::from_mode(*mode))?;
+        tree::give(agent.path(), *uid, *gid, Some(*mode))?;
         let source = MountSource::Bind(agent.path().to_path_buf());
         out.mounts.push(sandbox::Mount { source, target: target.into(), readonly: true });
         out.held.push(Held::Agent(agent));

@@ -216,6 +216,7 @@ impl Features {
         }
         if recorded {
             add(DESCRIPTOR_READS, When::Always, Verdict::HandOver);
+            add(&[nr::CHROOT], When::Always, Verdict::HandOver);
         }
         if self.credentials || self.outsiders {
             add(PROCESSES, When::Always, Verdict::HandOver);

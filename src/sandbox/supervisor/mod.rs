@@ -37,7 +37,7 @@ pub(crate) mod places;
 pub(crate) mod process;
 mod procfs;
 mod programs;
-mod recorded;
+pub(crate) mod recorded;
 mod restart;
 pub(crate) mod serve;
 mod sockets;

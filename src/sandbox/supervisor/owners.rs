@@ -184,12 +184,12 @@ impl Records {
         Ok(Records { table: RwLock::new(table), is_used })
     }
 
-    /// Writes what is to be known of links and pipes in the layer directory `upper`.
-    pub(crate) fn write(&self, upper: &Path) -> io::Result<()> {
+    /// Writes what is to be known of links and pipes in the layer directory `layer`, whose files are in `tree`.
+    pub(crate) fn write(&self, tree: &Path, layer: &Path) -> io::Result<()> {
         let mut owners = Owners::default();
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
         for (path, owned) in &*table {
-            let Ok(found) = rustix::fs::lstat(upper.join(OsStr::from_bytes(path))) else { continue };
+            let Ok(found) = rustix::fs::lstat(tree.join(OsStr::from_bytes(path))) else { continue };
             let kind = match FileType::from_raw_mode(found.st_mode) {
                 FileType::Symlink => Type::Symlink,
                 FileType::Fifo => Type::Fifo,
@@ -200,7 +200,7 @@ impl Records {
                 owners.insert(path.clone(), Override { uid, gid, mode, kind });
             }
         }
-        owners.write(upper)
+        owners.write(layer)
     }
 
     /// The xattr record of `target`, which may be none.

@@ -12,6 +12,7 @@ use super::outside::Outside;
 use super::outsiders::Outsiders;
 use super::places::Places;
 use super::process::Table;
+use super::recorded::Recorded;
 use super::{Answer, Caller, Identity, Worker, exec, identify, identities, peers, programs, restart};
 use crate::sys::{Listener, Notification};
 
@@ -29,12 +30,21 @@ pub(crate) struct Supervisor {
     memory: Memory,
     table: Arc<Table>,
     outsiders: Outsiders,
-    places: Places,
+    files: Files,
     /// What uname(2) tells as the machine's name, if it is not the machine's.
     hostname: Option<String>,
     workers: AtomicUsize,
     /// Those that work on an answer.
     busy: AtomicUsize,
+}
+
+/// Who answers calls about files.
+#[derive(Debug)]
+pub(crate) enum Files {
+    /// Places stand in the tree; who owns a file is the kernel's to know.
+    Placed(Places),
+    /// Nothing has to stand in for anything, but owners are recorded.
+    Recorded(Arc<Recorded>),
 }
 
 /// What a supervisor needs to know of its step.
@@ -48,8 +58,8 @@ pub(crate) struct Setup {
     pub root: i32,
     /// The step's processes: none yet.
     pub table: Arc<Table>,
-    /// What is shown to it.
-    pub places: Places,
+    /// Who answers its calls about files.
+    pub files: Files,
     /// The machine's name for the step.
     pub hostname: Option<String>,
 }
@@ -57,7 +67,7 @@ pub(crate) struct Setup {
 impl Supervisor {
     /// Starts the workers. They work until this process ends.
     pub(crate) fn start(setup: Setup) -> std::io::Result<Arc<Supervisor>> {
-        let Setup { listener, outside, root, table, places, hostname } = setup;
+        let Setup { listener, outside, root, table, files, hostname } = setup;
         listener.wake_synchronously();
         let supervisor = Arc::new(Supervisor {
             listener,
@@ -65,7 +75,7 @@ impl Supervisor {
             outsiders: Outsiders::new(table.clone(), outside.clone(), root),
             outside,
             table,
-            places,
+            files,
             hostname,
             workers: AtomicUsize::new(0),
             busy: AtomicUsize::new(0),
@@ -181,18 +191,22 @@ impl Supervisor {
                 Answer::Continue
             }
             Call::Uname { buffer } => identify::uname(caller, buffer, self.hostname.as_deref()).into(),
-            _ => {
-                let credentials = caller.process.credentials();
-                let answer = self.places.answer(call, caller, worker, Identity::of(&credentials).as_ref());
-                match (call, &answer) {
-                    (Call::Exec { path, .. }, Answer::Continue) => {
-                        let noted =
-                            worker.become_identity(None).and_then(|()| programs::note(caller, path, &credentials));
-                        noted.map_or_else(Answer::Error, |()| answer)
-                    }
-                    _ => answer,
-                }
-            }
+            _ => match &self.files {
+                Files::Placed(places) => placed(places, call, caller, worker),
+                Files::Recorded(recorded) => recorded.answer(call, caller, &self.table).into(),
+            },
         }
+    }
+}
+
+fn placed(places: &Places, call: &Call, caller: &Caller<'_>, worker: &mut Worker) -> Answer {
+    let credentials = caller.process.credentials();
+    let answer = places.answer(call, caller, worker, Identity::of(&credentials).as_ref());
+    match (call, &answer) {
+        (Call::Exec { path, .. }, Answer::Continue) => {
+            let noted = worker.become_identity(None).and_then(|()| programs::note(caller, path, &credentials));
+            noted.map_or_else(Answer::Error, |()| answer)
+        }
+        _ => answer,
     }
 }

@@ -1,4 +1,11 @@
-//! `/proc/PID/status` as a process with emulated credentials is to see it. Pure.
+//! `/proc/PID/status` as a process with emulated credentials is to see it.
+
+use std::fs::File;
+use std::io::{Seek, Write};
+use std::os::fd::OwnedFd;
+
+use rustix::fs::MemfdFlags;
+use rustix::io::Errno;
 
 use super::capability::Capabilities;
 use super::credentials::Credentials;
@@ -17,6 +24,15 @@ pub(crate) fn with_credentials(text: &[u8], credentials: &Credentials) -> Vec<u8
         }
     }
     out
+}
+
+/// A file in memory that holds `text`, to be read from its beginning.
+pub(crate) fn as_file(text: &[u8]) -> Result<OwnedFd, Errno> {
+    let fd = rustix::fs::memfd_create("status", MemfdFlags::CLOEXEC)?;
+    let mut file = File::from(fd);
+    let written = file.write_all(text).and_then(|()| file.rewind());
+    written.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    Ok(file.into())
 }
 
 fn value(name: &str, credentials: &Credentials) -> Option<String> {
