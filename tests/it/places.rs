@@ -214,8 +214,7 @@ fn tells_of_its_mounts() {
     assert!(!table.contains("cgroup"), "{table}");
     let root = table.lines().next().unwrap();
     assert!(root.starts_with("/ "), "{table}");
-    let options =
-        stdout(tree.bound(true, "grep ' /src ' /proc/mounts | cut -d' ' -f4"));
+    let options = stdout(tree.bound(true, "grep ' /src ' /proc/mounts | cut -d' ' -f4"));
     assert!(options.starts_with("ro,"), "{options}");
     silent(tree.sh("cmp /proc/mounts /proc/self/mounts; cmp /proc/mounts /proc/$$/task/$$/mounts"));
     assert_eq!(stdout(tree.sh("cat /proc/self/mountstats | grep -c 'mounted on /proc with fstype proc'")), "1\n");
@@ -379,7 +378,10 @@ fn gives_terminals() {
     expect(
         |script| tree.sh(script),
         &[
-            ("ls /dev/pts/ptmx; for n in $(ls /dev/pts); do [ -e /dev/pts/$n ] && echo $n; done", "/dev/pts/ptmx\nptmx"),
+            (
+                "ls /dev/pts/ptmx; for n in $(ls /dev/pts); do [ -e /dev/pts/$n ] && echo $n; done",
+                "/dev/pts/ptmx\nptmx",
+            ),
             ("exec 3<>/dev/ptmx; for n in $(ls /dev/pts); do [ -c /dev/pts/$n ] && echo x; done | wc -l", "2"),
             ("ls -l /dev/ptmx | grep -o 'ptmx -> .*'", "ptmx -> pts/ptmx"),
         ],

@@ -105,12 +105,7 @@ impl Supervisor {
         loop {
             // An error means that the listener is of no more use: the step is over.
             let Ok(received) = self.listener.receive() else { return };
-            let Some(notification) = received else {
-                if self.listener.is_over() {
-                    return;
-                }
-                continue;
-            };
+            let Some(notification) = received else { continue };
             let busy = self.busy.fetch_add(1, Ordering::AcqRel) + 1;
             let workers = self.workers.load(Ordering::Relaxed);
             if busy >= workers && workers < MOST {
