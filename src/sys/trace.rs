@@ -81,11 +81,24 @@ impl Traced {
         request(libc::PTRACE_SYSCALL, self.thread, signal as usize)
     }
 
-    /// Lets it go, delivering `signal` if it is not 0.
-    pub fn release(self, signal: i32) -> io::Result<()> {
-        let done = request(libc::PTRACE_DETACH, self.thread, signal as usize);
+    /// Lets it go, delivering `signal` if it is not 0. It is to be stopped.
+    pub fn release(self, signal: i32) {
+        self.let_go(signal);
         std::mem::forget(self);
-        done
+    }
+
+    /// One that ended stays the tracer's to be waited for, and until then its process cannot end; one that runs has to be
+    /// stopped first.
+    fn let_go(&self, signal: i32) {
+        let mut signal = signal;
+        while request(libc::PTRACE_DETACH, self.thread, signal as usize).is_err() {
+            let _ = self.interrupt(); // fails where it has ended, which the next line tells
+            match self.wait() {
+                Ok(Stop::Gone) | Err(_) => return,
+                Ok(Stop::Signal(came)) => signal = came,
+                Ok(Stop::Event | Stop::Call) => {}
+            }
+        }
     }
 
     /// Its registers, while it is stopped.
@@ -115,7 +128,7 @@ impl Traced {
 
 impl Drop for Traced {
     fn drop(&mut self) {
-        let _ = request(libc::PTRACE_DETACH, self.thread, 0); // it may have ended
+        self.let_go(0);
     }
 }
 

@@ -11,6 +11,7 @@ mod errors;
 mod images;
 mod layer;
 mod mounts;
+mod places;
 mod plan;
 mod registry;
 mod remote;

@@ -169,3 +169,23 @@ fn survives_garbage_and_sudden_death() {
         assert_eq!((&result.exit, result.stdout.as_str()), (&Ok(Exit::Code(0)), "alive\n"), "{user} {result:?}");
     }
 }
+
+/// Prints how the supervised step compares with a plain chroot; `cargo test -- --ignored --nocapture measures`.
+#[test]
+#[ignore = "a measurement: needs DOCKLESS_TEST_DEBIAN, the directory of a Debian tree that may be changed"]
+fn measures() {
+    let tree = PathBuf::from(std::env::var_os("DOCKLESS_TEST_DEBIAN").expect("a tree"));
+    let commands = ["/bin/true", "tar -cf /dev/null /usr", "/spawn"];
+    for command in commands {
+        for round in 0..3 {
+            let start = std::time::Instant::now();
+            let plain =
+                std::process::Command::new("chroot").arg(&tree).args(["/bin/sh", "-c", command]).output().unwrap();
+            let plain_time = start.elapsed();
+            let start = std::time::Instant::now();
+            let result = run(RunSpec::new(Root::Dir(tree.clone()), ["/bin/sh", "-c", command]));
+            println!("{command} {round}: plain {plain_time:?}, supervised {:?}", start.elapsed());
+            println!("  {}  {} {:?}", String::from_utf8_lossy(&plain.stdout), result.stdout, result.exit);
+        }
+    }
+}

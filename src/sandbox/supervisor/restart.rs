@@ -244,7 +244,7 @@ impl Thread {
 
     /// Lets it go on, with the signals that came.
     fn release(self, thread: i32) {
-        let _ = self.traced.release(0);
+        self.traced.release(0);
         for signal in self.signals {
             let _ = crate::sys::send_signal(thread, true, signal); // it may have ended
         }
