@@ -42,8 +42,7 @@ struct Stamp {
 
 impl Stamp {
     fn of(stat: &Stat) -> Stamp {
-        // The types of these fields differ between architectures.
-        let ctime = (stat.st_ctime as i64, stat.st_ctime_nsec as i64);
+        let ctime = (stat.st_ctime, stat.st_ctime_nsec as i64);
         Stamp { inode: stat.st_ino, ctime, size: stat.st_size, mode: stat.st_mode }
     }
 

@@ -310,7 +310,10 @@ impl<'a> Tree<'a> {
                 self.entered.clear();
                 match rustix::fs::mknodat(&*parent, name, FileType::CharacterDevice, Mode::empty(), 0) {
                     // An overlay refuses to hold another one's whiteouts (ovl_mknod).
-                    Err(Errno::PERM) => Ok(self.owners.hide(&path)),
+                    Err(Errno::PERM) => {
+                        self.owners.hide(&path);
+                        Ok(())
+                    }
                     made => made.map_err(|e| self.failed(&path, "make a whiteout at", e)),
                 }
             }

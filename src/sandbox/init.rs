@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Exit;
 use super::child::{block_forwarded, forwarded};
+use super::device_nodes;
 use super::enter::die_with_parent;
 use super::error::{During, Failure, Namespaces, Step};
 use super::exec::{Ids, Prepared};
@@ -163,16 +164,24 @@ fn pid_one(
         return run_supervised(control, job, one_id, &prepared, &stdin, &signals);
     }
     prepared.make_cwd()?;
+    let (ours, theirs) = Control::pair().during(Step::Fork)?;
     match sys::fork().during(Step::Fork)? {
         Fork::Parent(pid) => {
-            drop(stdin);
+            drop((stdin, theirs));
+            device_nodes::serve(&ours)?;
             let exit = exit_of(wait_for(pid, &signals)?);
             if !job.own_pids {
                 kill_descendants()?;
             }
             Ok(exit)
         }
-        Fork::Child => first_process(control, &stdin, || prepared.exec()),
+        Fork::Child => {
+            drop(ours);
+            first_process(control, &stdin, || match device_nodes::hand_over(&Control::of(theirs)) {
+                Ok(()) => prepared.exec(),
+                Err(failure) => failure,
+            })
+        }
     }
 }
 

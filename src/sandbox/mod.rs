@@ -18,6 +18,7 @@ mod advice;
 mod child;
 mod chroot;
 mod chroot_tree;
+mod device_nodes;
 mod enter;
 mod error;
 mod exec;

@@ -102,7 +102,7 @@ impl Build<'_> {
             Root::Dir(dir) => dir,
             Root::Overlay { upper, .. } => upper, // a snapshotter of this kind makes none
         };
-        held.push(Held::Tree(Lent { snapshot: Some(snapshot), writable }));
+        held.push(Held::Tree(Box::new(Lent { snapshot: Some(snapshot), writable })));
         Ok(MountSource::Below { dir, path: source.into() })
     }
 

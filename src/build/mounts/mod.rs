@@ -102,7 +102,7 @@ enum Held {
     Copy(Arc<TempDir>),
     Cache(Arc<CacheDir>),
     Agent(Agent),
-    Tree(Lent),
+    Tree(Box<Lent>),
 }
 
 /// A part of a context: the context's name, empty for the main one, and a path.

@@ -25,6 +25,12 @@ pub(super) fn restart(caller: &Caller<'_>, what: &Restart) -> Result<(), Errno> 
     if !listener.is_waiting(id) {
         return Err(Errno::SRCH);
     }
+    // Letting go of the thread waits for it to stop, which it does not while it waits for an answer: so that comes first.
+    let failed = |traced: Traced, error: std::io::Error| {
+        let _ = listener.refuse(id, errno(error).raw_os_error());
+        drop(traced);
+        Ok(())
+    };
     let (file, close_on_exec) = match what {
         Restart::ChangeDirectory(directory) | Restart::Name { directory, .. } => (Some(directory), true),
         Restart::Execute { program: Program::File(file, _), .. } => (Some(file), true),
@@ -32,12 +38,17 @@ pub(super) fn restart(caller: &Caller<'_>, what: &Restart) -> Result<(), Errno> 
         Restart::ControllingTerminal { terminal, close_on_exec } => (Some(terminal), *close_on_exec),
     };
     let number = match file {
-        Some(file) => listener.add_descriptor(id, file.as_fd(), close_on_exec).map_err(errno)?,
+        Some(file) => match listener.add_descriptor(id, file.as_fd(), close_on_exec) {
+            Ok(number) => number,
+            Err(error) => return failed(traced, error),
+        },
         None => -1,
     };
     // From here on the call is answered. What the caller gets for it does not matter, for it is stopped before it sees
     // that. Where the interruption ended the call before the answer came, there is none to be given.
-    traced.interrupt().map_err(errno)?;
+    if let Err(error) = traced.interrupt() {
+        return failed(traced, error);
+    }
     let _ = listener.refuse(id, libc::EINTR);
     let mut thread = Thread { traced, signals: Vec::new(), instruction: notification.instruction };
     let done = thread.stopped().and_then(|before| match what {
@@ -69,7 +80,10 @@ pub(super) fn look_after(caller: &Caller<'_>, then: impl FnOnce(i64)) -> Result<
     if !caller.is_waiting() {
         return Err(Errno::SRCH);
     }
-    traced.interrupt().map_err(errno)?;
+    if let Err(error) = traced.interrupt() {
+        let _ = caller.listener.refuse(notification.id, errno(error).raw_os_error());
+        return Ok(());
+    }
     let _ = caller.listener.proceed(notification.id); // where the interruption came first, the call is made anew
     let mut thread = Thread { traced, signals: Vec::new(), instruction: notification.instruction };
     if let Some(registers) = thread.stopped() {
