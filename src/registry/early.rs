@@ -30,12 +30,14 @@ impl RegistryClient {
             let (early, running) = (&early, &running);
             let watch = move |follower: Follower| {
                 scope.spawn(move || {
-                    // Beyond the usual number the push takes them.
-                    if follower.grows_to(early.client.settings.early)
-                        && running.fetch_add(1, Ordering::SeqCst) < early.client.settings.parallel
-                    {
+                    if !follower.grows_to(early.client.settings.early) {
+                        return;
+                    }
+                    // Beyond the usual number at once the push takes them.
+                    if running.fetch_add(1, Ordering::SeqCst) < early.client.settings.parallel {
                         early.send(&follower);
                     }
+                    running.fetch_sub(1, Ordering::SeqCst);
                 });
             };
             let result = work(&watch);

@@ -13,6 +13,10 @@
 //!   they came from and never what they are.
 //! * A pull takes manifest and config. Layers come when something reads them ([`RegistryClient::ensure_blob`]); where they
 //!   come from is remembered in the store, and lets a push mount them instead of moving them.
+//! * Nothing goes twice: a name that stands for the image already sends nothing, a manifest that the repository has is only
+//!   given the tag, a blob that it has is not sent, one that another repository has is mounted.
+//! * A large layer is on its way while it is still being written ([`RegistryClient::upload_early`]); whether a push will be let in
+//!   can be proved before the work ([`RegistryClient::preflight`]).
 //!
 //! `oci-client` and `docker_credential` do not serve here: no retries, cross-repository mount fails where tokens are used,
 //! a relative `Location` panics; no `DOCKER_AUTH_CONFIG`, no credentials for parts of a registry, no time limit for helpers.

@@ -238,6 +238,8 @@ fn faults() -> Vec<Fault> {
         Fault::Long,
         Fault::Hang,
         Fault::Garbage,
+        Fault::Trickle,
+        Fault::Huge,
         Fault::Loop,
         Fault::Redirect("http://169.254.169.254".into()),
         Fault::Code(400, "DIGEST_INVALID"),
@@ -263,7 +265,7 @@ fn passes(operation: Operation, fault: &Fault, request: &Seen) -> bool {
         Fault::Status(status) => matches!(status, 408 | 429 | 499 | 500 | 502..=504),
         // The second DELETE finds nothing to remove, which is told as it is.
         Fault::LostAnswer | Fault::Garbage => kind != "DELETE manifests",
-        Fault::Reset | Fault::Hang => true,
+        Fault::Reset | Fault::Hang | Fault::Trickle => true,
         Fault::ResetInBody => true,
         Fault::Short | Fault::Corrupt => kind == "GET blobs" || kind == "GET manifests",
         Fault::Code(_, "DIGEST_INVALID") => kind == "PUT blobs/uploads/",
@@ -284,8 +286,8 @@ fn disturb(operation: Operation) {
             {
                 wrong.push(format!("{kind} with {fault:?} once: {}", told(&error)));
             }
-            // A hang for ever takes five timeouts for each request; once shows the same path.
-            if fault == Fault::Hang {
+            // A hang or a trickle for ever takes five timeouts for each request; once shows the same path.
+            if matches!(fault, Fault::Hang | Fault::Trickle) {
                 continue;
             }
             let always = fault.clone();

@@ -35,6 +35,10 @@ pub enum Fault {
     Hang,
     /// What comes is no HTTP.
     Garbage,
+    /// The body comes, byte by byte and ever so slowly.
+    Trickle,
+    /// A body larger than anything sensible.
+    Huge,
     /// A redirect to this URL with the request's path.
     Redirect(String),
     /// A redirect to itself.
@@ -278,6 +282,7 @@ fn send(stream: &mut TcpStream, seen: &Seen, mut reply: Answer, fault: Option<&F
         }
         Some(Fault::Short) => reply.body.truncate(whole / 2),
         Some(Fault::Corrupt) if whole > 0 => reply.body[whole / 2] ^= 1,
+        Some(Fault::Huge) => reply.body = vec![b' '; 5 << 20],
         Some(Fault::Long) => reply.body.extend_from_slice(b"and more"),
         _ => {}
     }
@@ -292,6 +297,13 @@ fn send(stream: &mut TcpStream, seen: &Seen, mut reply: Answer, fault: Option<&F
     if fault == Some(&Fault::ResetInBody) {
         let _ = stream.write_all(&reply.body[..whole / 2]);
         return false;
+    }
+    if fault == Some(&Fault::Trickle) {
+        let slowly = |byte: &u8| {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            stream.write_all(&[*byte]).is_ok()
+        };
+        return reply.body.iter().all(slowly);
     }
     stream.write_all(&reply.body).is_ok()
 }
