@@ -12,12 +12,13 @@ use std::process::ExitCode;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
-use rustix::process::{Pid, Signal, WaitStatus, kill_process, pivot_root, set_child_subreaper};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, pivot_root, set_child_subreaper};
 use rustix::thread::UnshareFlags;
 use serde::{Deserialize, Serialize};
 
 use super::Exit;
-use super::child::{block_forwarded, forwarded, kill_descendants, reap};
+use super::child::{block_forwarded, forwarded};
+use super::device_nodes;
 use super::enter::die_with_parent;
 use super::error::{During, Failure, Namespaces, Step};
 use super::exec::{Ids, Prepared};
@@ -163,16 +164,24 @@ fn pid_one(
         return run_supervised(control, job, one_id, &prepared, &stdin, &signals);
     }
     prepared.make_cwd()?;
+    let (ours, theirs) = Control::pair().during(Step::Fork)?;
     match sys::fork().during(Step::Fork)? {
         Fork::Parent(pid) => {
-            drop(stdin);
+            drop((stdin, theirs));
+            device_nodes::serve(&ours)?;
             let exit = exit_of(wait_for(pid, &signals)?);
             if !job.own_pids {
-                kill_descendants(&read_proc)?;
+                kill_descendants()?;
             }
             Ok(exit)
         }
-        Fork::Child => first_process(control, &stdin, || prepared.exec()),
+        Fork::Child => {
+            drop(ours);
+            first_process(control, &stdin, || match device_nodes::hand_over(&Control::of(theirs)) {
+                Ok(()) => prepared.exec(),
+                Err(failure) => failure,
+            })
+        }
     }
 }
 
@@ -191,7 +200,7 @@ fn run_supervised(
             drop(theirs);
             let supervisor = one_id.supervise(&ours)?;
             let exit = exit_of(wait_for(pid, signals)?);
-            kill_descendants(&read_proc)?;
+            kill_descendants()?;
             if let Some(supervisor) = supervisor {
                 supervisor.settle();
             }
@@ -228,7 +237,7 @@ fn change_root(root: &MountedRoot) -> Result<(), Failure> {
 /// Waits for `main`, reaping every other child on the way and passing signals on.
 fn wait_for(main: Pid, signals: &SignalSet) -> Result<WaitStatus, Failure> {
     loop {
-        while let Some((pid, status)) = reap(&read_proc)? {
+        while let Some((pid, status)) = rustix::process::wait(WaitOptions::NOHANG).during(Step::Wait)? {
             if pid == main {
                 return Ok(status);
             }
@@ -241,8 +250,20 @@ fn wait_for(main: Pid, signals: &SignalSet) -> Result<WaitStatus, Failure> {
     }
 }
 
-fn read_proc(path: &Path) -> std::io::Result<Vec<u8>> {
-    fs_err::read(Path::new("/proc").join(path))
+/// Kills what descends from this subreaper until nothing is left.
+fn kill_descendants() -> Result<(), Failure> {
+    let path = "/proc/thread-self/children";
+    loop {
+        // Children of killed processes become ours, so look again after each that is reaped.
+        let children = fs_err::read_to_string(path).during_at(Step::Wait, Path::new(path))?;
+        for child in children.split_ascii_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)) {
+            let _ = kill_process(child, Signal::KILL); // it may have ended just now
+        }
+        match rustix::process::wait(WaitOptions::empty()) {
+            Err(rustix::io::Errno::CHILD) => return Ok(()),
+            other => other.during(Step::Wait)?,
+        };
+    }
 }
 
 pub(super) fn exit_of(status: WaitStatus) -> Exit {

@@ -93,6 +93,15 @@ pub(crate) enum Restart {
         /// Where the caller has its environment.
         environment: Address,
     },
+    /// `openat` with `O_PATH`, whose descriptors cannot be given: SECCOMP_IOCTL_NOTIF_ADDFD takes none.
+    Name {
+        /// A directory.
+        directory: OwnedFd,
+        /// A name in it.
+        name: Vec<u8>,
+        /// Flags of the call.
+        flags: OFlags,
+    },
     /// None: the descriptor is given, and its terminal becomes the caller's controlling one.
     ControllingTerminal {
         /// The terminal.

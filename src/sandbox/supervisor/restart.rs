@@ -3,18 +3,11 @@
 
 use std::os::fd::AsFd;
 
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::process::relations;
 use super::{Arguments, Caller, Program, Restart, numbers as nr};
 use crate::sys::{Registers, Stop, Traced};
-
-/// Begins to trace the caller's thread.
-fn seize(caller: &Caller<'_>) -> std::io::Result<Traced> {
-    let own = rustix::process::getpid().as_raw_nonzero().get();
-    let is_child = relations(caller.outside, caller.thread).is_ok_and(|of| of.parent == own);
-    Traced::seize(caller.thread, is_child)
-}
 
 /// Has the caller make `what`. With an error the call still waits for its answer.
 pub(super) fn restart(caller: &Caller<'_>, what: &Restart) -> Result<(), Errno> {
@@ -24,38 +17,43 @@ pub(super) fn restart(caller: &Caller<'_>, what: &Restart) -> Result<(), Errno> 
     // What the caller's memory holds is read while it waits.
     let block = match what {
         Restart::Execute { program, arguments, .. } => Block::of(caller, program, arguments)?,
-        Restart::ChangeDirectory(_) | Restart::ControllingTerminal { .. } => None,
+        Restart::ChangeDirectory(_) | Restart::Name { .. } | Restart::ControllingTerminal { .. } => None,
     };
     // Traced by somebody already (a debugger in the step): then it cannot be done.
-    let traced = seize(caller).map_err(|_| Errno::ACCESS)?;
-    // From here on an error is given here: a thread that waits for its answer cannot be stopped, nor be let go.
-    let failed = |errno: Errno| {
-        let _ = listener.refuse(id, errno.raw_os_error());
+    let traced = Traced::seize(notification.thread, caller.process.is_own_child(notification.thread))
+        .map_err(|_| Errno::ACCESS)?;
+    if !listener.is_waiting(id) {
+        return Err(Errno::SRCH);
+    }
+    // Letting go of the thread waits for it to stop, which it does not while it waits for an answer: so that comes first.
+    let failed = |traced: Traced, error: std::io::Error| {
+        let _ = listener.refuse(id, errno(error).raw_os_error());
+        drop(traced);
         Ok(())
     };
-    if !listener.is_waiting(id) {
-        return failed(Errno::SRCH);
-    }
     let (file, close_on_exec) = match what {
-        Restart::ChangeDirectory(directory) => (Some(directory), true),
+        Restart::ChangeDirectory(directory) | Restart::Name { directory, .. } => (Some(directory), true),
         Restart::Execute { program: Program::File(file, _), .. } => (Some(file), true),
         Restart::Execute { .. } => (None, true),
         Restart::ControllingTerminal { terminal, close_on_exec } => (Some(terminal), *close_on_exec),
     };
-    let number = match file.map(|file| listener.add_descriptor(id, file.as_fd(), close_on_exec)) {
-        Some(Err(error)) => return failed(errno(error)),
-        Some(Ok(number)) => number,
+    let number = match file {
+        Some(file) => match listener.add_descriptor(id, file.as_fd(), close_on_exec) {
+            Ok(number) => number,
+            Err(error) => return failed(traced, error),
+        },
         None => -1,
     };
-    // What the caller gets as an answer does not matter, for it is stopped before it sees that. Where the interruption
-    // ended the call before the answer came, there is none to be given.
+    // From here on the call is answered. What the caller gets for it does not matter, for it is stopped before it sees
+    // that. Where the interruption ended the call before the answer came, there is none to be given.
     if let Err(error) = traced.interrupt() {
-        return failed(errno(error));
+        return failed(traced, error);
     }
     let _ = listener.refuse(id, libc::EINTR);
     let mut thread = Thread { traced, signals: Vec::new(), instruction: notification.instruction };
     let done = thread.stopped().and_then(|before| match what {
         Restart::ChangeDirectory(_) => thread.change_directory(before, number),
+        Restart::Name { name, flags, .. } => thread.name(before, caller, number, name, *flags),
         Restart::ControllingTerminal { .. } => {
             // That somebody else has the terminal already changes nothing of the open call.
             thread.call(before, libc::SYS_ioctl, [number as u64, TIOCSCTTY, 0, 0, 0, 0])?;
@@ -75,14 +73,18 @@ pub(super) fn restart(caller: &Caller<'_>, what: &Restart) -> Result<(), Errno> 
 /// Lets the kernel make the call as it is and stops the caller before it sees the result; `then` is called with that.
 /// With an error the call still waits for its answer.
 pub(super) fn look_after(caller: &Caller<'_>, then: impl FnOnce(i64)) -> Result<(), Errno> {
+    let errno = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
     let notification = &caller.notification;
-    let traced = seize(caller).map_err(|_| Errno::ACCESS)?;
-    let stopping = traced.interrupt();
-    // Where the interruption came first, the call is made anew. A thread that still waits could not be let go.
-    let _ = caller.listener.proceed(notification.id);
-    if stopping.is_err() {
+    let traced = Traced::seize(notification.thread, caller.process.is_own_child(notification.thread))
+        .map_err(|_| Errno::ACCESS)?;
+    if !caller.is_waiting() {
+        return Err(Errno::SRCH);
+    }
+    if let Err(error) = traced.interrupt() {
+        let _ = caller.listener.refuse(notification.id, errno(error).raw_os_error());
         return Ok(());
     }
+    let _ = caller.listener.proceed(notification.id); // where the interruption came first, the call is made anew
     let mut thread = Thread { traced, signals: Vec::new(), instruction: notification.instruction };
     if let Some(registers) = thread.stopped() {
         then(registers.result());
@@ -209,6 +211,44 @@ impl Thread {
         self.traced.set_registers(&after).ok()
     }
 
+    /// Has it open `name` in the injected directory, close that, and gives the caller the result.
+    fn name(
+        &mut self,
+        before: Registers,
+        caller: &Caller<'_>,
+        directory: i32,
+        name: &[u8],
+        flags: OFlags,
+    ) -> Option<()> {
+        let string = [name, b"\0"].concat();
+        let address = self.map(before, string.len())?;
+        let result = if address > 0 && caller.write(address as u64, &string).is_ok() {
+            // This call is trapped, too: whoever receives it is to let it through.
+            caller.process.set_native(caller.thread);
+            let call = [directory as u64, address as u64, u64::from(flags.bits()), 0, 0, 0];
+            let opened = self.call(before, libc::SYS_openat, call);
+            caller.process.set_native(0);
+            opened?.result()
+        } else {
+            -i64::from(libc::ENOMEM)
+        };
+        if address > 0 {
+            self.call(before, libc::SYS_munmap, [address as u64, string.len() as u64, 0, 0, 0, 0])?;
+        }
+        self.call(before, libc::SYS_close, [directory as u64, 0, 0, 0, 0, 0])?;
+        let mut after = before;
+        after.set_result(result);
+        self.traced.set_registers(&after).ok()
+    }
+
+    /// Gives it pages of its own, and their address or an error.
+    fn map(&mut self, before: Registers, length: usize) -> Option<i64> {
+        let protection = (libc::PROT_READ | libc::PROT_WRITE) as u64;
+        let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as u64;
+        let call = [0, length as u64, protection, flags, u64::MAX, 0];
+        Some(self.call(before, libc::SYS_mmap, call)?.result())
+    }
+
     /// Sets it to the exec. What that needs in its memory is put into pages of their own, which an exec that succeeds
     /// takes away with all others: its stack may be small, or lie in that of a parent that waits for it (vfork(2)).
     fn execute(
@@ -222,10 +262,7 @@ impl Thread {
     ) -> Option<()> {
         let (mut strings, mut list) = (0, 0);
         if let Some(block) = block {
-            let length = block.bytes(0).0.len() as u64;
-            let protection = (libc::PROT_READ | libc::PROT_WRITE) as u64;
-            let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as u64;
-            let mapped = self.call(before, libc::SYS_mmap, [0, length, protection, flags, u64::MAX, 0])?.result();
+            let mapped = self.map(before, block.bytes(0).0.len())?;
             let written = if mapped > 0 {
                 strings = mapped as u64;
                 let (bytes, at) = block.bytes(strings);

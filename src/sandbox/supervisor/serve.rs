@@ -144,6 +144,9 @@ impl Supervisor {
             listener: &self.listener,
             memory: &self.memory,
         };
+        if caller.process.is_native(caller.thread) {
+            return self.give(notification.id, Answer::Continue);
+        }
         if caller.process.state().pending.is_some() {
             exec::settle(&caller, &self.table);
         }
