@@ -17,6 +17,7 @@ pub(crate) mod call;
 pub(crate) mod capability;
 pub(crate) mod credentials;
 mod devices;
+mod directories;
 mod entries;
 mod exec;
 mod execute;

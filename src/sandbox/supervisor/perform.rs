@@ -72,6 +72,7 @@ impl Eyes<'_> {
             Call::SendTo { .. }
             | Call::Chroot { .. }
             | Call::PeerCredentials { .. }
+            | Call::ReadDirectory { .. }
             | Call::Terminal { .. }
             | Call::Uname { .. }
             | Call::Identity(_)

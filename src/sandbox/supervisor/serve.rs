@@ -13,7 +13,7 @@ use super::outsiders::Outsiders;
 use super::places::Places;
 use super::process::Table;
 use super::recorded::Recorded;
-use super::{Answer, Caller, Identity, Worker, exec, identify, identities, peers, programs, restart};
+use super::{Answer, Caller, Identity, Worker, directories, exec, identify, identities, peers, programs, restart};
 use crate::sys::{Listener, Notification};
 
 /// Workers at the beginning.
@@ -146,6 +146,11 @@ impl Supervisor {
         }
         if let Call::PeerCredentials { value, .. } = call
             && peers::answer(&caller, &self.table, value)
+        {
+            return;
+        }
+        if let (Call::ReadDirectory { directory, buffer }, Files::Placed(places)) = (call, &self.files)
+            && directories::answer(places, &caller, directory, buffer)
         {
             return;
         }
