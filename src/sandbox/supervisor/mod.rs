@@ -77,6 +77,8 @@ pub(crate) enum Answer {
     },
     /// The kernel makes another call in its place.
     Restart(Restart),
+    /// It has been answered already.
+    Given,
 }
 
 /// A call that the caller is made to make in place of its own, about a file that it has no path to.

@@ -177,7 +177,7 @@ impl Supervisor {
                 Err(error) => listener.refuse(id, error.raw_os_error().unwrap_or(libc::EIO)),
                 done => done,
             },
-            Answer::Restart(_) => Ok(()), // made already
+            Answer::Restart(_) | Answer::Given => Ok(()), // made already
         };
         let _ = given;
     }
