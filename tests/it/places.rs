@@ -18,7 +18,8 @@ impl Tree {
         let tree = Tree { dir: tempfile::tempdir().unwrap() };
         // Who a step's user is outside may pass.
         fs_err::set_permissions(tree.dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
-        for name in ["tree/bin", "tree/etc", "tree/tmp", "tree/root", "tree/proc", "tree/sys", "tree/dev", "source/sub"] {
+        for name in ["tree/bin", "tree/etc", "tree/tmp", "tree/root", "tree/proc", "tree/sys", "tree/dev", "source/sub"]
+        {
             fs_err::create_dir_all(tree.path(name)).unwrap();
         }
         fs_err::set_permissions(tree.path("tree/tmp"), PermissionsExt::from_mode(0o1777)).unwrap();
@@ -83,7 +84,10 @@ fn shows_a_process_itself() {
             ("readlink /proc/self/exe", exe),
             ("readlink /proc/self/root", "/"),
             ("cd /tmp; readlink /proc/self/cwd", "/tmp"),
-            ("cd /etc; ls /proc/self/cwd/passwd /proc/self/root/etc/passwd", "/proc/self/cwd/passwd\n/proc/self/root/etc/passwd"),
+            (
+                "cd /etc; ls /proc/self/cwd/passwd /proc/self/root/etc/passwd",
+                "/proc/self/cwd/passwd\n/proc/self/root/etc/passwd",
+            ),
             ("grep -c ' /bin/busybox$' /proc/self/maps | grep -vx 0 | wc -l", "1"),
             ("tr '\\0' ' ' < /proc/self/cmdline", "tr \\0  "),
             ("A=b env -i C=d cat /proc/self/environ | tr '\\0' '\\n'", "C=d"),
@@ -95,7 +99,10 @@ fn shows_a_process_itself() {
             ("[ -d /proc ] && [ ! -L /proc ] && [ -d /sys ] && [ ! -L /sys ] && [ -d /dev/pts ] && echo yes", "yes"),
             ("ls -l /proc/self/ | grep -c ' exe -> /bin/busybox$'", "1"),
             ("ls -l /proc | grep -c ' self -> '", "1"),
-            ("mountpoint -q /proc && mountpoint -q /sys && mountpoint -q / && echo yes; mountpoint -q /etc || echo no", "yes\nno"),
+            (
+                "mountpoint -q /proc && mountpoint -q /sys && mountpoint -q / && echo yes; mountpoint -q /etc || echo no",
+                "yes\nno",
+            ),
             ("sleep 0.01 & ps -o comm | sort | uniq | tr '\\n' ' '", "COMMAND ps sh sleep "),
             ("exec -a other /proc/self/exe echo x", "x"),
         ],
@@ -125,7 +132,10 @@ fn hides_what_is_not_the_steps() {
             ("ls /sys/firmware", ""),
             ("echo 1 2>/dev/null > /proc/sys/vm/drop_caches || echo no", "no"),
             ("(echo x > /proc/sysrq-trigger) 2>&1 | grep -o Read-only.*", "Read-only file system"),
-            ("(mkdir /sys/x; mkdir /proc/x; rmdir /proc; mv /sys /x; rm /proc) 2>&1 | sed 's/.*: //'", "Read-only file system\nNo such file or directory\nDevice or resource busy\nDevice or resource busy\nIs a directory"),
+            (
+                "(mkdir /sys/x; mkdir /proc/x; rmdir /proc; mv /sys /x; rm /proc) 2>&1 | sed 's/.*: //'",
+                "Read-only file system\nNo such file or directory\nDevice or resource busy\nDevice or resource busy\nIs a directory",
+            ),
             ("mkdir -p /proc /sys /dev/pts && echo there", "there"),
         ],
     );
@@ -147,8 +157,14 @@ fn acts_on_descriptors_by_their_paths() {
             ("exec 3> /tmp/f; chown 5:6 /dev/fd/3; stat -c %u:%g /tmp/f", "5:6"),
             ("exec 3> /tmp/f; touch -d '2001-02-03 04:05:06' /proc/self/fd/3; stat -c %Y /tmp/f", "981173106"),
             ("exec 3> /tmp/f; echo long >&3; truncate -s 2 /proc/self/fd/3; cat /tmp/f", "lo"),
-            ("exec 3< /etc; ls /proc/self/fd/3/passwd; cat /dev/fd/3/../etc/passwd | head -c 4", "/proc/self/fd/3/passwd\nroot"),
-            ("exec 3< /etc/passwd; rm -f /tmp/l; ln -L /proc/self/fd/3 /tmp/l && stat -c %h /etc/passwd; rm /tmp/l", "2"),
+            (
+                "exec 3< /etc; ls /proc/self/fd/3/passwd; cat /dev/fd/3/../etc/passwd | head -c 4",
+                "/proc/self/fd/3/passwd\nroot",
+            ),
+            (
+                "exec 3< /etc/passwd; rm -f /tmp/l; ln -L /proc/self/fd/3 /tmp/l && stat -c %h /etc/passwd; rm /tmp/l",
+                "2",
+            ),
             ("exec 3< /etc/passwd; [ -r /dev/fd/3 ] && [ -f /dev/fd/3 ] && [ -L /dev/fd/3 ] && echo yes", "yes"),
             ("exec 3< /bin/busybox; /proc/self/fd/3 echo run", "run"),
             ("stat -f -c %T /proc; stat -f -c %T /proc/self/exe | grep -c proc", "proc\n0"),
@@ -164,9 +180,18 @@ fn lets_a_step_live_in_proc() {
         |script| tree.sh(script),
         &[
             ("cd /proc/self && pwd -P | sed 's/[0-9][0-9]*/N/'", "/proc/N"),
-            ("cd /proc && pwd && cat uptime > /dev/null && cat self/comm && cat sys/kernel/ostype", "/proc\ncat\nLinux"),
-            ("cd /proc/sys/kernel && cat ../../../etc/passwd | head -c 4 && ls ../.. > /dev/null && cat ./ostype", "rootLinux"),
-            ("cd /proc/self/fd && cat ../../../../../../../../etc/group | head -c 4; ls ../../../.. | grep -c bin", "root1"),
+            (
+                "cd /proc && pwd && cat uptime > /dev/null && cat self/comm && cat sys/kernel/ostype",
+                "/proc\ncat\nLinux",
+            ),
+            (
+                "cd /proc/sys/kernel && cat ../../../etc/passwd | head -c 4 && ls ../.. > /dev/null && cat ./ostype",
+                "rootLinux",
+            ),
+            (
+                "cd /proc/self/fd && cat ../../../../../../../../etc/group | head -c 4; ls ../../../.. | grep -c bin",
+                "root1",
+            ),
             ("cd /proc/self/cwd && pwd -P", "/"),
             ("cd /sys/kernel && /bin/pwd && cd .. && /bin/pwd && cd .. && /bin/pwd", "/sys/kernel\n/sys\n/"),
             ("cd /proc/1 2>/dev/null; echo $?", "2"),
@@ -178,7 +203,11 @@ fn lets_a_step_live_in_proc() {
 #[test]
 fn tells_of_its_mounts() {
     let tree = Tree::new();
-    let table = stdout(tree.bound(true, "cut -d' ' -f2,3 /proc/mounts; cut -d' ' -f4,5 /proc/self/mountinfo; cat /etc/mtab 2>/dev/null"));
+    let table =
+        stdout(tree.bound(
+            true,
+            "cut -d' ' -f2,3 /proc/mounts; cut -d' ' -f4,5 /proc/self/mountinfo; cat /etc/mtab 2>/dev/null",
+        ));
     for line in ["/proc proc", "/sys sysfs", "/dev/pts devpts", "/ /proc", "/ /sys"] {
         assert!(table.lines().any(|got| got == line), "{line} is not in\n{table}");
     }
@@ -186,7 +215,8 @@ fn tells_of_its_mounts() {
     assert!(!table.contains("cgroup"), "{table}");
     let root = table.lines().next().unwrap();
     assert!(root.starts_with("/ "), "{table}");
-    let options = stdout(tree.bound(true, "grep ' /src ' /proc/mounts | cut -d' ' -f4; df /src | tail -1 | sed 's/.* //'"));
+    let options =
+        stdout(tree.bound(true, "grep ' /src ' /proc/mounts | cut -d' ' -f4; df /src | tail -1 | sed 's/.* //'"));
     assert!(options.starts_with("ro,") && options.ends_with("/src\n"), "{options}");
     silent(tree.sh("cmp /proc/mounts /proc/self/mounts; cmp /proc/mounts /proc/$$/task/$$/mounts"));
     assert_eq!(stdout(tree.sh("cat /proc/self/mountstats | grep -c 'mounted on /proc with fstype proc'")), "1\n");
@@ -229,7 +259,8 @@ fn binds_directories() {
         [ "$(find /src -name file)" = /src/file ]
     "#;
     silent(tree.bound(false, script));
-    let names: Vec<_> = fs_err::read_dir(tree.path("source")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let names: Vec<_> =
+        fs_err::read_dir(tree.path("source")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names.len(), 5, "{names:?}");
     assert!(!tree.path("tree/src").exists(), "the layer shows no mount");
 }
@@ -239,10 +270,26 @@ fn keeps_what_is_read_only() {
     let tree = Tree::new();
     fs_err::write(tree.path("source/file"), "text").unwrap();
     let changes = [
-        "echo x > file", "echo x >> file", "echo x > new", "mkdir new", "rm file", "mv file new", "ln file new",
-        "ln -s x new", "mkfifo new", "chmod 600 file", "chown 1 file", "touch file", "touch new", "truncate -s 0 file",
-        "rmdir sub", "mknod new c 1 3", "sh -c 'exec 3<file; chmod 600 /proc/self/fd/3'",
-        "sh -c 'exec 3<file; echo x > /dev/fd/3'", "sh -c 'exec 3<>file'", "sh -c 'cd sub && echo x > ../file'",
+        "echo x > file",
+        "echo x >> file",
+        "echo x > new",
+        "mkdir new",
+        "rm file",
+        "mv file new",
+        "ln file new",
+        "ln -s x new",
+        "mkfifo new",
+        "chmod 600 file",
+        "chown 1 file",
+        "touch file",
+        "touch new",
+        "truncate -s 0 file",
+        "rmdir sub",
+        "mknod new c 1 3",
+        "sh -c 'exec 3<file; chmod 600 /proc/self/fd/3'",
+        "sh -c 'exec 3<file; echo x > /dev/fd/3'",
+        "sh -c 'exec 3<>file'",
+        "sh -c 'cd sub && echo x > ../file'",
     ];
     for change in changes {
         let result = run(tree.bound(true, &format!("cd /src; {change}")));
@@ -281,7 +328,10 @@ fn runs_programs_of_a_bind() {
             ("/src/twice more", "/src/tell 3 flag /src/twice"),
             ("/src/busybox echo native; /src/busybox readlink /proc/self/exe", "native\n/src/busybox"),
             ("/src/no-format", "fell back"),
-            ("/src/not 2>/dev/null; echo $?; /src/none 2>/dev/null; echo $?; /src/sub 2>/dev/null; echo $?", "126\n127\n126"),
+            (
+                "/src/not 2>/dev/null; echo $?; /src/none 2>/dev/null; echo $?; /src/sub 2>/dev/null; echo $?",
+                "126\n127\n126",
+            ),
             ("env -i A=b /src/busybox env", "A=b"),
             ("/proc/meminfo 2>/dev/null; echo $?", "126"),
         ],
@@ -331,7 +381,10 @@ fn gives_terminals() {
         |script| tree.sh(script),
         &[
             ("ls /dev/pts/ptmx; ls /dev/pts/0 /dev/pts/1 2>/dev/null", "/dev/pts/ptmx"),
-            ("script -q -c 'tty | grep -c ^/dev/pts/; stty size > /dev/null; echo in > /dev/tty' /dev/null < /dev/null | tr -d '\\r'", "1\nin"),
+            (
+                "script -q -c 'tty | grep -c ^/dev/pts/; stty size > /dev/null; echo in > /dev/tty' /dev/null < /dev/null | tr -d '\\r'",
+                "1\nin",
+            ),
             ("ls -l /dev/ptmx | grep -o 'ptmx -> .*'", "ptmx -> pts/ptmx"),
         ],
     );
@@ -348,5 +401,6 @@ fn attempt() {
     }
     spec.user = std::env::var("TRY_USER").unwrap_or_default();
     let result = run(spec);
-    std::fs::write("/tmp/try.out", format!("{:?}\n{}\n--- stderr\n{}", result.exit, result.stdout, result.stderr)).unwrap();
+    std::fs::write("/tmp/try.out", format!("{:?}\n{}\n--- stderr\n{}", result.exit, result.stdout, result.stderr))
+        .unwrap();
 }
