@@ -14,9 +14,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, set_child_subreaper};
+use rustix::process::{Pid, Signal, kill_process, set_child_subreaper};
 
-use super::child::{block_forwarded, forwarded};
+use super::child::{block_forwarded, forwarded, kill_descendants, reap};
 use super::chroot_tree::PreparedTree;
 use super::error::{During, Failure, Step};
 use super::exec::{Ids, Prepared, SUPERVISED_CAPABILITIES};
@@ -31,9 +31,6 @@ use super::supervisor::serve::{Files, Setup, Supervisor};
 use super::wire::Control;
 use super::{Exit, mounts};
 use crate::sys::{self, Fork, SignalSet};
-
-/// Children of the calling thread alone: a worker's traced threads are that worker's to wait for (waitpid(2)).
-const OWN_CHILDREN: WaitOptions = WaitOptions::from_bits_retain(libc::__WNOTHREAD as u32);
 
 /// In the process that a build lives in: checks that this tier can work, and keeps commands from looking into it.
 pub(super) fn prepare_build() -> Result<(), Failure> {
@@ -182,7 +179,7 @@ impl ChrootStep<'_> {
             None => None,
         };
         let ended = self.wait(first);
-        self.kill_descendants()?;
+        kill_descendants(&|path| self.read_proc(path))?;
         if let Some(supervisor) = supervisor {
             supervisor.settle();
         }
@@ -205,11 +202,15 @@ impl ChrootStep<'_> {
         Supervisor::start(setup).during(Step::Supervise)
     }
 
+    fn read_proc(&self, path: &Path) -> std::io::Result<Vec<u8>> {
+        Ok(self.outside.read_proc(path)?)
+    }
+
     /// Waits for the first process, reaping every other child on the way and passing signals on; `None` once the builder
     /// has gone away.
     fn wait(&self, first: Pid) -> Result<Option<Exit>, Failure> {
         loop {
-            while let Some((pid, status)) = reap(WaitOptions::NOHANG).during(Step::Wait)? {
+            while let Some((pid, status)) = reap(&|path| self.read_proc(path))? {
                 if pid == first {
                     return Ok(Some(exit_of(status)));
                 }
@@ -222,27 +223,6 @@ impl ChrootStep<'_> {
             }
         }
     }
-
-    /// Kills what descends from this subreaper until nothing is left.
-    fn kill_descendants(&self) -> Result<(), Failure> {
-        let path = Path::new("thread-self/children");
-        loop {
-            // Children of killed processes become ours, so look again after each that is reaped.
-            let children = self.outside.read_proc(path).during_at(Step::Wait, path)?;
-            let children = String::from_utf8_lossy(&children);
-            for child in children.split_ascii_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)) {
-                let _ = kill_process(child, Signal::KILL); // it may have ended just now
-            }
-            match reap(WaitOptions::empty()) {
-                Err(rustix::io::Errno::CHILD) => return Ok(()),
-                other => other.during(Step::Wait)?,
-            };
-        }
-    }
-}
-
-fn reap(options: WaitOptions) -> rustix::io::Result<Option<(Pid, WaitStatus)>> {
-    rustix::io::retry_on_intr(|| rustix::process::wait(OWN_CHILDREN | options))
 }
 
 fn enter_tree(root: &Path) -> Result<(), Failure> {

@@ -5,8 +5,16 @@ use std::os::fd::AsFd;
 
 use rustix::io::Errno;
 
+use super::process::relations;
 use super::{Arguments, Caller, Program, Restart, numbers as nr};
 use crate::sys::{Registers, Stop, Traced};
+
+/// Begins to trace the caller's thread.
+fn seize(caller: &Caller<'_>) -> std::io::Result<Traced> {
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    let is_child = relations(caller.outside, caller.thread).is_ok_and(|of| of.parent == own);
+    Traced::seize(caller.thread, is_child)
+}
 
 /// Has the caller make `what`. With an error the call still waits for its answer.
 pub(super) fn restart(caller: &Caller<'_>, what: &Restart) -> Result<(), Errno> {
@@ -19,9 +27,14 @@ pub(super) fn restart(caller: &Caller<'_>, what: &Restart) -> Result<(), Errno> 
         Restart::ChangeDirectory(_) | Restart::ControllingTerminal { .. } => None,
     };
     // Traced by somebody already (a debugger in the step): then it cannot be done.
-    let traced = Traced::seize(notification.thread).map_err(|_| Errno::ACCESS)?;
+    let traced = seize(caller).map_err(|_| Errno::ACCESS)?;
+    // From here on an error is given here: a thread that waits for its answer cannot be stopped, nor be let go.
+    let failed = |errno: Errno| {
+        let _ = listener.refuse(id, errno.raw_os_error());
+        Ok(())
+    };
     if !listener.is_waiting(id) {
-        return Err(Errno::SRCH);
+        return failed(Errno::SRCH);
     }
     let (file, close_on_exec) = match what {
         Restart::ChangeDirectory(directory) => (Some(directory), true),
@@ -29,13 +42,16 @@ pub(super) fn restart(caller: &Caller<'_>, what: &Restart) -> Result<(), Errno> 
         Restart::Execute { .. } => (None, true),
         Restart::ControllingTerminal { terminal, close_on_exec } => (Some(terminal), *close_on_exec),
     };
-    let number = match file {
-        Some(file) => listener.add_descriptor(id, file.as_fd(), close_on_exec).map_err(errno)?,
+    let number = match file.map(|file| listener.add_descriptor(id, file.as_fd(), close_on_exec)) {
+        Some(Err(error)) => return failed(errno(error)),
+        Some(Ok(number)) => number,
         None => -1,
     };
-    // From here on the call is answered. What the caller gets for it does not matter, for it is stopped before it sees
-    // that. Where the interruption ended the call before the answer came, there is none to be given.
-    traced.interrupt().map_err(errno)?;
+    // What the caller gets as an answer does not matter, for it is stopped before it sees that. Where the interruption
+    // ended the call before the answer came, there is none to be given.
+    if let Err(error) = traced.interrupt() {
+        return failed(errno(error));
+    }
     let _ = listener.refuse(id, libc::EINTR);
     let mut thread = Thread { traced, signals: Vec::new(), instruction: notification.instruction };
     let done = thread.stopped().and_then(|before| match what {
@@ -59,14 +75,14 @@ pub(super) fn restart(caller: &Caller<'_>, what: &Restart) -> Result<(), Errno> 
 /// Lets the kernel make the call as it is and stops the caller before it sees the result; `then` is called with that.
 /// With an error the call still waits for its answer.
 pub(super) fn look_after(caller: &Caller<'_>, then: impl FnOnce(i64)) -> Result<(), Errno> {
-    let errno = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
     let notification = &caller.notification;
-    let traced = Traced::seize(notification.thread).map_err(|_| Errno::ACCESS)?;
-    if !caller.is_waiting() {
-        return Err(Errno::SRCH);
+    let traced = seize(caller).map_err(|_| Errno::ACCESS)?;
+    let stopping = traced.interrupt();
+    // Where the interruption came first, the call is made anew. A thread that still waits could not be let go.
+    let _ = caller.listener.proceed(notification.id);
+    if stopping.is_err() {
+        return Ok(());
     }
-    traced.interrupt().map_err(errno)?;
-    let _ = caller.listener.proceed(notification.id); // where the interruption came first, the call is made anew
     let mut thread = Thread { traced, signals: Vec::new(), instruction: notification.instruction };
     if let Some(registers) = thread.stopped() {
         then(registers.result());
