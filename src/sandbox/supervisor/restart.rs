@@ -1,7 +1,7 @@
 //! Making a caller make another call than it asked for: its thread is traced for a moment, its registers are set to the
 //! other call, and it is let go. Notifications themselves cannot change a call.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -19,6 +19,14 @@ pub(super) fn restart(caller: &Caller<'_>, what: &Restart) -> Result<(), Errno> 
         Restart::Execute { program, arguments, .. } => Block::of(caller, program, arguments)?,
         Restart::ChangeDirectory(_) | Restart::Name { .. } | Restart::ControllingTerminal { .. } => None,
     };
+    let (file, close_on_exec) = match what {
+        Restart::ChangeDirectory(directory) | Restart::Name { directory, .. } => (Some(directory), true),
+        Restart::Execute { program: Program::File(file, _), .. } => (Some(file), true),
+        Restart::Execute { .. } => (None, true),
+        Restart::ControllingTerminal { terminal, close_on_exec } => (Some(terminal), *close_on_exec),
+    };
+    let opened = file.map(|file| opened(caller, file)).transpose()?.flatten();
+    let file = opened.as_ref().or(file);
     // Traced by somebody already (a debugger in the step): then it cannot be done.
     let traced = Traced::seize(notification.thread, caller.process.is_own_child(notification.thread))
         .map_err(|_| Errno::ACCESS)?;
@@ -30,12 +38,6 @@ pub(super) fn restart(caller: &Caller<'_>, what: &Restart) -> Result<(), Errno> 
         let _ = listener.refuse(id, errno(error).raw_os_error());
         drop(traced);
         Ok(())
-    };
-    let (file, close_on_exec) = match what {
-        Restart::ChangeDirectory(directory) | Restart::Name { directory, .. } => (Some(directory), true),
-        Restart::Execute { program: Program::File(file, _), .. } => (Some(file), true),
-        Restart::Execute { .. } => (None, true),
-        Restart::ControllingTerminal { terminal, close_on_exec } => (Some(terminal), *close_on_exec),
     };
     let number = match file {
         Some(file) => match listener.add_descriptor(id, file.as_fd(), close_on_exec) {
@@ -68,6 +70,16 @@ pub(super) fn restart(caller: &Caller<'_>, what: &Restart) -> Result<(), Errno> 
     let _ = done; // where the thread ended there is nothing left to do
     thread.release(notification.thread);
     Ok(())
+}
+
+/// `file` opened for reading, where it is open as a place only: no such descriptor can be given (seccomp_unotify(2): `EBADF`).
+/// To be called as who the worker began as: the caller need not be allowed to read what it may go to.
+fn opened(caller: &Caller<'_>, file: &OwnedFd) -> Result<Option<OwnedFd>, Errno> {
+    if !rustix::fs::fcntl_getfl(file)?.contains(OFlags::PATH) {
+        return Ok(None);
+    }
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+    caller.outside.open_proc(format!("thread-self/fd/{}", file.as_raw_fd()), flags).map(Some)
 }
 
 /// What becomes of a call that the kernel has made, see [`look_after`].
