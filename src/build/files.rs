@@ -6,7 +6,7 @@ use super::error::{BuildError, StepError};
 use super::inputs::NamedTree;
 use super::known;
 use super::record::StepRecord;
-use super::remote::{self, FileTree};
+use super::remote;
 use super::schedule::{Results, Stopped};
 use super::stage::{StageResult, StageState};
 use crate::context::{EmptyTree, SourceTree};
@@ -77,10 +77,10 @@ impl Build<'_> {
         key.field("flags", [step.parents, step.link].map(u8::from));
         key.list("unpack", request.unpack.map(|unpack| [u8::from(unpack)]));
         self.cached_or(state, &key.finish(), || {
-            let dest = self.snapshots.view(&state.layers, &|layer| self.fetch(layer))?;
+            let dest = self.look(&state.layers)?;
             let spool = self.services.store.temp_dir()?;
-            let changes = copy::copy(&request, &*source, &dest, spool.path())?;
-            self.write(state, &changes, &*source, &dest)
+            let changes = copy::copy(&request, &*source, &*dest, spool.path())?;
+            self.write(state, &changes, &*source, &*dest)
         })
     }
 
@@ -90,9 +90,9 @@ impl Build<'_> {
         key.field("path", &step.path);
         key.field("user", &step.user);
         self.cached_or(state, &key.finish(), || {
-            let dest = self.snapshots.view(&state.layers, &|layer| self.fetch(layer))?;
-            let changes = copy::make_directory(&step.path, &step.user, &dest, self.now_seconds())?;
-            self.write(state, &changes, &EmptyTree, &dest)
+            let dest = self.look(&state.layers)?;
+            let changes = copy::make_directory(&step.path, &step.user, &*dest, self.now_seconds())?;
+            self.write(state, &changes, &EmptyTree, &*dest)
         })
     }
 
@@ -127,12 +127,19 @@ impl Build<'_> {
         Ok(layer)
     }
 
+    /// The tree of these layers, unpacked only if it is already or somebody reads the bytes of its files.
+    fn look<'s>(&'s self, layers: &[Layer]) -> Result<Arc<dyn SourceTree + 's>, StepError> {
+        let stack = layers.to_vec();
+        let unpack = move || self.snapshots.view(&stack, &|layer| self.fetch(layer));
+        Ok(self.snapshots.look(layers, &|layer| self.fetch(layer), unpack)?)
+    }
+
     /// The tree that a COPY or a mount reads.
-    pub(super) fn tree(
-        &self,
+    pub(super) fn tree<'s>(
+        &'s self,
         from: &TreeSource,
         results: &Results<StageResult>,
-    ) -> Result<Arc<dyn SourceTree>, StepError> {
+    ) -> Result<Arc<dyn SourceTree + 's>, StepError> {
         let layers = match from {
             TreeSource::Context => return Ok(self.inputs.context.clone()),
             TreeSource::Scratch => return Ok(Arc::new(EmptyTree)),
@@ -142,7 +149,7 @@ impl Build<'_> {
             TreeSource::Image(image) => self.image(image).layers.clone(),
             TreeSource::Stage(stage) => self.stage_result(*stage, results)?.layers.clone(),
         };
-        Ok(Arc::new(self.snapshots.view(&layers, &|layer| self.fetch(layer))?))
+        self.look(&layers)
     }
 
     /// A stage that [`Build::await_sources`] has waited for.
@@ -194,13 +201,10 @@ impl Build<'_> {
             match source {
                 CopySource::Path(path) => paths.push(path.clone()),
                 CopySource::Url(url) => {
-                    let temp = self.services.store.temp_dir()?;
-                    let (path, name) = (temp.path().join("download"), remote::file_name(url));
-                    let http = self.services.registry.http();
-                    let found = remote::download(http, url, add.checksum.as_deref(), &path)?;
-                    paths.push(remote_path(remotes.len(), &name));
-                    let (size, mtime) = (found.size, found.mtime());
-                    remotes.push(Arc::new(FileTree { path, name, size, mtime, keep: Some(temp) }));
+                    let (store, http) = (&self.services.store, self.services.registry.http());
+                    let tree = remote::file_tree(store, http, url, add.checksum.as_deref())?;
+                    paths.push(remote_path(remotes.len(), &tree.name));
+                    remotes.push(Arc::new(tree));
                 }
                 CopySource::Git(url) => {
                     paths.push(remote_path(remotes.len(), ""));

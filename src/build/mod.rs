@@ -38,7 +38,7 @@ use crate::oci::{Layer, Reference};
 use crate::plan::{BuildPlan, PlannedImage, Step, StepKind, check_front_end, lint_options};
 use crate::progress::{Event, Outcome, Progress, StepId};
 use crate::registry::RegistryClient;
-use crate::rootfs::Snapshotter;
+use crate::rootfs::{Snapshotter, SnapshotterKind};
 use crate::sandbox::{Sandbox, SandboxError};
 use crate::store::{Follower, Image, Store};
 use planning::Images;
@@ -57,6 +57,8 @@ pub struct Services<'a> {
     pub registry: &'a RegistryClient,
     /// What runs RUN steps; `None` where this machine has no namespaces for them.
     pub sandbox: Option<&'a Sandbox>,
+    /// How trees for them are made.
+    pub snapshots: SnapshotterKind,
     /// Who is told.
     pub progress: &'a dyn Progress,
     /// Threads for hashing and compressing.
@@ -143,7 +145,7 @@ pub fn build(options: &BuildOptions, inputs: &Inputs, services: &Services) -> Re
         plan,
         images,
         inputs,
-        snapshots: Snapshotter::new(services.store.clone()),
+        snapshots: Snapshotter::new(services.store.clone(), services.snapshots),
         parts: mounts::ContextParts::default(),
         flights: flights::Flights::default(),
         next_id: AtomicU64::new(inputs.ids),

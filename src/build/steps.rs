@@ -28,6 +28,19 @@ const HOSTNAME: &str = "buildkitsandbox";
 /// The build argument that says another one.
 const HOSTNAME_ARG: &str = "BUILDKIT_SANDBOX_HOSTNAME";
 
+/// Where a step sees the certificates of `--inject-ca`.
+const AUTHORITIES: &str = "/run/dockless/ca-certificates.crt";
+/// Variables by which programs are told of them: OpenSSL and Go, curl, Python's requests and pip, Node, git, Cargo.
+const AUTHORITIES_VARIABLES: &[&str] = &[
+    "SSL_CERT_FILE",
+    "CURL_CA_BUNDLE",
+    "REQUESTS_CA_BUNDLE",
+    "PIP_CERT",
+    "NODE_EXTRA_CA_CERTS",
+    "GIT_SSL_CAINFO",
+    "CARGO_HTTP_CAINFO",
+];
+
 impl Build<'_> {
     /// The remembered result of `key`, or `make`'s layer, which is remembered then.
     pub(super) fn cached_or(
@@ -152,6 +165,12 @@ impl Build<'_> {
         spec.secret_env.append(&mut prepared.secret_env);
         spec.stdio = Stdio::Capture;
         spec.mounts.extend(script_mount(step, &temp)?);
+        if let Some(authorities) = &self.options.steps.authorities {
+            spec.mounts.push(authorities_mount(authorities, &temp)?);
+            let own = |name: &str| spec.env.iter().any(|(known, _)| known == name);
+            let named: Vec<_> = AUTHORITIES_VARIABLES.iter().filter(|name| !own(name)).collect();
+            spec.env.extend(named.into_iter().map(|name| (name.into(), AUTHORITIES.into())));
+        }
         spec.mounts.append(&mut prepared.mounts);
         let mut output = |stream, data: &[u8]| {
             self.services.progress.emit(Event::Output { id, stream, data: data.to_vec() });
@@ -214,6 +233,14 @@ fn network_name(network: sandbox::Network) -> &'static str {
 fn encode_script(key: &mut Encoder, step: &RunStep) {
     let script = step.script.iter().flat_map(|script| [&script.path, &script.content]);
     key.list("script", script);
+}
+
+/// Certificates of authorities, shown to the command as a file.
+fn authorities_mount(authorities: &[u8], temp: &TempDir) -> Result<Mount, StepError> {
+    let file = temp.path().join("authorities");
+    fs_err::write(&file, authorities)?;
+    fs_err::set_permissions(&file, std::fs::Permissions::from_mode(0o644))?;
+    Ok(Mount { source: MountSource::Bind(file), target: PathBuf::from(AUTHORITIES), readonly: true })
 }
 
 /// A heredoc that is a program of its own, shown to the command as a file.

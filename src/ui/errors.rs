@@ -240,8 +240,8 @@ impl From<&StepError> for Diagnostic {
 impl From<&SandboxError> for Diagnostic {
     fn from(error: &SandboxError) -> Diagnostic {
         match error {
-            SandboxError::NoNamespaces { .. } => Diagnostic::from_error(Kind::Environment, error)
-                .hint("a Dockerfile with RUN needs user namespaces: see docs/environments.md for what allows them"),
+            SandboxError::NoIsolation { .. } => Diagnostic::from_error(Kind::Environment, error)
+                .hint("docs/environments.md says what each environment allows"),
             SandboxError::Setup(Failure::ProgramNotFound { .. } | Failure::Exec { .. } | Failure::User(_)) => {
                 Diagnostic::from_error(Kind::Run, error)
             }

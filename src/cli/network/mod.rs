@@ -246,6 +246,21 @@ impl Variables {
         }
     }
 
+    /// The files of authorities that the client trusts, one after the other.
+    pub fn authorities(&self) -> Outcome<Vec<u8>> {
+        let tls = self.tls();
+        let mut all = Vec::new();
+        for file in tls.bundles.iter().find(|file| file.is_file()).into_iter().chain(&tls.extra) {
+            let failed = |error| Box::new(Diagnostic::from_error(Kind::Environment, &error));
+            all.extend(fs_err::read(file).map_err(failed)?);
+            all.push(b'\n');
+        }
+        if all.is_empty() {
+            return Err(usage("--inject-ca: this machine has no file of certificates; name one by SSL_CERT_FILE"));
+        }
+        Ok(all)
+    }
+
     fn tls(&self) -> TlsSettings {
         let mut tls = TlsSettings::default();
         if let Some(bundle) = self.first(&["SSL_CERT_FILE"]) {

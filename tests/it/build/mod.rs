@@ -4,6 +4,7 @@ mod bad_input;
 mod instructions;
 mod interrupted;
 mod outputs;
+mod owners;
 mod place;
 mod platforms;
 mod push;
