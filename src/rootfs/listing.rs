@@ -126,8 +126,7 @@ struct Node {
 impl<'a> ListedTree<'a> {
     /// An empty tree; `unpack` makes the tree with the bytes when somebody wants some.
     pub(super) fn new(unpack: Unpack<'a>) -> Self {
-        let mut tree =
-            ListedTree { nodes: BTreeMap::new(), layer: 0, inodes: 0, unpack, unpacked: Mutex::default() };
+        let mut tree = ListedTree { nodes: BTreeMap::new(), layer: 0, inodes: 0, unpack, unpacked: Mutex::default() };
         tree.directory(b"", plain_dir());
         tree
     }
@@ -172,7 +171,9 @@ impl<'a> ListedTree<'a> {
             EntryKind::Char(major, minor) => Kind::CharDevice { major, minor },
             EntryKind::Block(major, minor) => Kind::BlockDevice { major, minor },
         };
-        let (mode, uid, gid, mtime) = (entry.mode, entry.uid, entry.gid, entry.mtime);
+        // Linux keeps no mode for a symbolic link.
+        let mode = if matches!(kind, Kind::Symlink { .. }) { 0o777 } else { entry.mode };
+        let (uid, gid, mtime) = (entry.uid, entry.gid, entry.mtime);
         let mut xattrs = entry.xattrs;
         xattrs.retain(|key, _| xattrs::is_images(key));
         let meta = Metadata { kind, mode, uid, gid, mtime, xattrs };
@@ -218,7 +219,8 @@ impl<'a> ListedTree<'a> {
         let layer = self.layer;
         let prefix = if dir.is_empty() { Vec::new() } else { [dir, b"/"].concat() };
         let paths = self.nodes.range(prefix.clone()..).take_while(|(other, _)| other.starts_with(&prefix));
-        let gone = paths.filter(|(other, node)| !other.is_empty() && node.layer < layer).map(|(other, _)| other.clone());
+        let gone =
+            paths.filter(|(other, node)| !other.is_empty() && node.layer < layer).map(|(other, _)| other.clone());
         for other in gone.collect::<Vec<_>>() {
             self.nodes.remove(&other);
         }
