@@ -11,7 +11,7 @@
 //! | 3 | [`build`], [`run`], [`images`] | the operations, independent of one another |
 //! | 2 | [`rootfs`], [`registry`] | trees, diffs, layers; resolve, pull, push, authenticate |
 //! | 1 | [`store`], [`context`], [`plan`], [`sandbox`], [`git`] | content store; build context; AST to plan (pure); a process in a root; repositories |
-//! | 0 | [`oci`], [`dockerfile`], [`progress`], [`http`], [`secret`], [`sys`] | formats (pure); the language (pure); events; TLS and retries; hidden values; `unsafe` |
+//! | 0 | [`oci`], [`overrides`], [`dockerfile`], [`progress`], [`http`], [`secret`], [`sys`] | formats (pure); what a file system cannot hold; the language (pure); events; TLS and retries; hidden values; `unsafe` |
 //!
 //! # One build
 //!
@@ -29,6 +29,7 @@ pub mod git;
 pub mod http;
 pub mod images;
 pub mod oci;
+pub mod overrides;
 pub mod plan;
 pub mod progress;
 pub mod registry;

@@ -9,6 +9,7 @@ fn main() -> ExitCode {
     match std::env::args_os().nth(1).and_then(|argument| Role::from_argument(&argument)) {
         Some(Role::Build) => cli::inside(),
         Some(Role::Init) => sandbox::init(),
+        Some(Role::Chroot) => sandbox::chroot_role(),
         Some(Role::Probe) => sandbox::probe_role(),
         Some(Role::Trial) => sandbox::trial_role(),
         None => cli::main(),

@@ -4,6 +4,7 @@ use super::Build;
 use super::copy::{self, Changes, CopyRequest, Heredoc, WithRemotes, remote_path};
 use super::error::{BuildError, StepError};
 use super::inputs::NamedTree;
+use super::known;
 use super::record::StepRecord;
 use super::remote;
 use super::schedule::{Results, Stopped};
@@ -11,8 +12,9 @@ use super::stage::{StageResult, StageState};
 use crate::context::{EmptyTree, SourceTree};
 use crate::oci::Layer;
 use crate::plan::{CopySource, CopyStep, Mount, StageIndex, StepKind, TreeSource, WorkdirStep};
-use crate::progress::{Outcome, StepId};
-use crate::rootfs::LayerWriter;
+use crate::progress::{Event, Outcome, StepId};
+use crate::rootfs::{Compression, LayerOptions, LayerWriter};
+use std::io;
 use std::sync::Arc;
 
 impl Build<'_> {
@@ -80,7 +82,7 @@ impl Build<'_> {
             let dest = self.look(&state.layers)?;
             let spool = self.services.store.temp_dir()?;
             let changes = copy::copy(&request, &*source, &*dest, spool.path())?;
-            self.write(&changes, &*source, &*dest)
+            self.write(state, &changes, &*source, &*dest)
         })
     }
 
@@ -97,25 +99,39 @@ impl Build<'_> {
         self.cached_or(state, key, None, id, || {
             let dest = self.look(&state.layers)?;
             let changes = copy::make_directory(&step.path, &step.user, &*dest, self.now_seconds())?;
-            self.write(&changes, &EmptyTree, &*dest)
+            self.write(state, &changes, &EmptyTree, &*dest)
         })
     }
 
-    /// Writes changes as a layer into the store.
-    fn write(&self, changes: &Changes, source: &dyn SourceTree, dest: &dyn SourceTree) -> Result<Layer, StepError> {
-        let mut writer = LayerWriter::new(self.services.store.blob_writer()?, self.layer_options());
-        for (path, change) in changes.iter() {
-            match change {
-                copy::Change::Entry { meta, data } => {
-                    let mut data = changes.open(data, source, dest)?;
-                    writer.append(path, meta, Some(&mut *data))?;
-                }
-                copy::Change::Hardlink { to } => writer.hardlink(path, to)?,
-                copy::Change::Whiteout => writer.whiteout(path)?,
-                copy::Change::Opaque => writer.opaque(path)?,
+    /// Writes changes as a layer into the store; one that was written before is not compressed again.
+    fn write(
+        &self,
+        state: &StageState,
+        changes: &Changes,
+        source: &dyn SourceTree,
+        dest: &dyn SourceTree,
+    ) -> Result<Layer, StepError> {
+        let (store, options) = (&self.services.store, self.layer_options());
+        let shape = known::shape(changes, options);
+        let before = shape.as_ref().map(|shape| known::find(store, shape)).transpose()?.flatten();
+        if let Some(before) = before {
+            let hashed = LayerOptions { compression: Compression::none(), ..options };
+            let mut writer = LayerWriter::new(io::sink(), hashed);
+            append(&mut writer, changes, source, dest)?;
+            let (_, diff_id, _) = writer.finish_into()?;
+            if diff_id == before.diff_id {
+                let text = format!("layer {} was written before: it is not compressed again", before.diff_id);
+                self.services.progress.emit(Event::Note { id: None, text });
+                return Ok(before);
             }
         }
-        Ok(writer.finish()?)
+        let mut writer = LayerWriter::new(self.layer_blob(state)?, options);
+        append(&mut writer, changes, source, dest)?;
+        let layer = writer.finish()?;
+        if let Some(shape) = shape {
+            known::remember(store, &shape, &layer)?;
+        }
+        Ok(layer)
     }
 
     /// The tree of these layers, unpacked only if it is already or somebody reads the bytes of its files.
@@ -185,7 +201,7 @@ impl Build<'_> {
         self.cached_or(state, key, None, id, || {
             let spool = self.services.store.temp_dir()?;
             let changes = copy::copy(&request, &*tree, &EmptyTree, spool.path())?;
-            self.write(&changes, &*tree, &EmptyTree)
+            self.write(state, &changes, &*tree, &EmptyTree)
         })
     }
 
@@ -213,3 +229,24 @@ impl Build<'_> {
 }
 
 type Sources = (Vec<String>, Vec<Arc<dyn SourceTree>>);
+
+/// Puts `changes` into a layer.
+fn append<W: io::Write>(
+    writer: &mut LayerWriter<W>,
+    changes: &Changes,
+    source: &dyn SourceTree,
+    dest: &dyn SourceTree,
+) -> Result<(), StepError> {
+    for (path, change) in changes.iter() {
+        match change {
+            copy::Change::Entry { meta, data } => {
+                let mut data = changes.open(data, source, dest)?;
+                writer.append(path, meta, Some(&mut *data))?;
+            }
+            copy::Change::Hardlink { to } => writer.hardlink(path, to)?,
+            copy::Change::Whiteout => writer.whiteout(path)?,
+            copy::Change::Opaque => writer.opaque(path)?,
+        }
+    }
+    Ok(())
+}

@@ -14,6 +14,7 @@ mod flights;
 pub mod image;
 pub mod inputs;
 pub mod key;
+mod known;
 mod mounts;
 pub mod options;
 mod planning;
@@ -34,15 +35,16 @@ pub use options::{
 
 use crate::dockerfile::{self, lint::Warning};
 use crate::git::Ssh;
-use crate::oci::Layer;
+use crate::oci::{Layer, Reference};
 use crate::plan::{BuildPlan, PlannedImage, Step, StepKind, check_front_end, lint_options};
 use crate::progress::{Event, Outcome, Progress, StepId};
 use crate::registry::RegistryClient;
-use crate::rootfs::Snapshotter;
+use crate::rootfs::{Snapshotter, SnapshotterKind};
 use crate::sandbox::{Sandbox, SandboxError};
-use crate::store::{Image, Store};
+use crate::store::{Follower, Image, Store};
 use planning::Images;
 use stage::StageResult;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -56,10 +58,16 @@ pub struct Services<'a> {
     pub registry: &'a RegistryClient,
     /// What runs RUN steps; `None` where this machine has no namespaces for them.
     pub sandbox: Option<&'a Sandbox>,
+    /// How trees for them are made.
+    pub snapshots: SnapshotterKind,
     /// Who is told.
     pub progress: &'a dyn Progress,
     /// Threads for hashing and compressing.
     pub threads: usize,
+    /// Shown the layers that the image will have, while they are written.
+    pub watch: Option<&'a (dyn Fn(Follower) + Sync)>,
+    /// Where the image will be pushed to: proved to be possible before the first command runs.
+    pub destinations: &'a [Reference],
 }
 
 impl Services<'_> {
@@ -115,6 +123,8 @@ struct Build<'a> {
     next_id: AtomicU64,
     /// `SOURCE_DATE_EPOCH`: what stands for now.
     epoch: Option<i64>,
+    /// Whether pushing is known to be possible.
+    proved: Mutex<bool>,
     /// Later times in layers are set back to this.
     clamp: Option<i64>,
 }
@@ -136,10 +146,11 @@ pub fn build(options: &BuildOptions, inputs: &Inputs, services: &Services) -> Re
         plan,
         images,
         inputs,
-        snapshots: Snapshotter::new(services.store.clone()),
+        snapshots: Snapshotter::new(services.store.clone(), services.snapshots),
         parts: mounts::ContextParts::default(),
         flights: flights::Flights::default(),
         next_id: AtomicU64::new(inputs.ids),
+        proved: Mutex::new(services.destinations.is_empty()),
         options,
         services,
     };

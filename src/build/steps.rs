@@ -13,9 +13,10 @@ use crate::plan::{Network, RunStep};
 use crate::progress::{Event, Outcome, StepId};
 use crate::rootfs::{Compression, LayerOptions};
 use crate::sandbox::{self, Exit, Mount, MountSource, RunSpec, Stdio};
-use crate::store::TempDir;
+use crate::store::{BlobWriter, TempDir};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::sync::PoisonError;
 
 /// Where a record of the local store says that it was found.
 const LOCAL: &str = "local";
@@ -76,6 +77,26 @@ impl Build<'_> {
         LayerOptions { compression: Compression::default(), threads: self.services.threads, epoch: self.clamp }
     }
 
+    /// A blob for a layer. Those that will be pushed are shown to whoever uploads them while they are written.
+    pub(super) fn layer_blob(&self, state: &StageState) -> Result<BlobWriter, StepError> {
+        let mut blob = self.services.store.blob_writer()?;
+        if let Some(watch) = self.services.watch.filter(|_| state.shipped) {
+            watch(blob.follow()?);
+        }
+        Ok(blob)
+    }
+
+    /// Proves, before the first command, that what is built can be pushed.
+    fn prove_destinations(&self) -> Result<(), StepError> {
+        let mut proved = self.proved.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*proved {
+            let refused = |(to, source)| StepError::Preflight { to, source: Box::new(source) };
+            self.services.registry.preflight(self.services.destinations).map_err(refused)?;
+            *proved = true;
+        }
+        Ok(())
+    }
+
     /// RUN.
     pub(super) fn run(
         &self,
@@ -91,6 +112,7 @@ impl Build<'_> {
             if host.os != wanted.os {
                 return Err(StepError::Platform { host, wanted });
             }
+            self.prove_destinations()?;
             let foreign = host.architecture != wanted.architecture;
             // Only the kernel knows what it can start: files about emulators are not to be seen in most containers.
             self.execute(state, step, results, id).map_err(|error| match error {
@@ -169,7 +191,7 @@ impl Build<'_> {
             Exit::Code(code) => return Err(StepError::Exit { code, command }),
             Exit::Signal(signal) => return Err(StepError::Signal { signal, command }),
         }
-        let (layer, left_out) = snapshot.commit(self.layer_options(), &[])?;
+        let (layer, left_out) = snapshot.commit(self.layer_blob(state)?, self.layer_options(), &[])?;
         for path in left_out {
             self.services.progress.emit(Event::Note { id: Some(id), text: path.to_string() });
         }

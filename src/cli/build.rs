@@ -7,11 +7,13 @@ mod steps;
 use super::check::{Form, Question};
 use super::environment::Environment;
 use super::foreign::{Foreign, OfBuild};
+use super::isolation::isolation;
 use super::network::NetworkArgs;
 use super::output::{self, Destination, Output, OutputKind};
 use super::{Outcome, usage};
 use crate::build::{AnnotatedPlace, Annotation, BuildOptions, ExportEpoch};
 use crate::oci::{ImageFormat, Platform, Reference};
+use crate::sandbox::Isolation;
 use crate::ui::Choice;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
@@ -44,6 +46,9 @@ pub struct BuildArgs {
     /// Push the image under all of its names; prints its digest
     #[arg(long)]
     push: bool,
+    /// Do not prove before the first command that the push will be let in
+    #[arg(long)]
+    no_preflight: bool,
     /// Keep the image in the local store, which is always done
     #[arg(long)]
     load: bool,
@@ -94,9 +99,9 @@ pub struct BuildArgs {
     /// Set the times of all files in the layers to at most SOURCE_DATE_EPOCH
     #[arg(long)]
     rewrite_timestamp: bool,
-    /// How RUN steps are isolated: auto or namespaces
-    #[arg(long, value_name = "TIER", default_value = "auto")]
-    isolation: String,
+    /// How RUN steps are isolated: auto, namespaces or chroot; also $DOCKLESS_ISOLATION
+    #[arg(long, value_name = "TIER")]
+    isolation: Option<String>,
     /// Take no step of this stage from the cache
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     no_cache_filter: Vec<String>,
@@ -130,6 +135,8 @@ pub struct BuildJob {
     pub options: BuildOptions,
     /// Push under every name.
     pub push: bool,
+    /// Prove before the first command that the push will be let in.
+    pub preflight: bool,
     /// Print the image's ID.
     pub quiet: bool,
     /// Written when the image is in the store.
@@ -158,6 +165,11 @@ impl BuildArgs {
         })
     }
 
+    /// Which tiers may be taken.
+    pub fn isolation(&self, environment: &Environment) -> Outcome<Isolation> {
+        isolation(self.isolation.as_deref(), environment)
+    }
+
     /// The question about the Dockerfile, where `--check` or `--call` asks one instead of building.
     pub fn question(&self) -> Outcome<Option<Question>> {
         let form = match self.format {
@@ -181,7 +193,6 @@ impl BuildArgs {
     /// The job, and warnings about flags that are ignored. Reads standard input where `-f -` asks for it.
     pub fn job(self, environment: &Environment) -> Outcome<(BuildJob, Vec<String>)> {
         let mut warnings = self.foreign.judge().map_err(usage)?;
-        self.check_isolation()?;
         let (mut push, mut outputs, mut names) = (self.push, Vec::new(), self.tag.clone());
         let (mut rewrite_timestamp, mut export_epoch) = (self.rewrite_timestamp, ExportEpoch::AsBuilt);
         let mut format = match self.format {
@@ -242,18 +253,8 @@ impl BuildArgs {
         };
         let iidfile = self.iidfile.map(|path| environment.absolute(path));
         let metadata_file = self.metadata_file.map(|path| environment.absolute(path));
-        Ok((BuildJob { options, push, quiet: self.quiet, outputs, iidfile, metadata_file }, warnings))
-    }
-
-    fn check_isolation(&self) -> Outcome<()> {
-        match self.isolation.as_str() {
-            // `default` is Docker's word for its own choice.
-            "auto" | "namespaces" | "default" | "" => Ok(()),
-            "chroot" | "emulated" => {
-                Err(usage(format!("--isolation={} is not supported yet: expected auto or namespaces", self.isolation)))
-            }
-            other => Err(usage(format!("--isolation={other} is unknown: expected auto or namespaces"))),
-        }
+        let preflight = !self.no_preflight;
+        Ok((BuildJob { options, push, preflight, quiet: self.quiet, outputs, iidfile, metadata_file }, warnings))
     }
 }
 

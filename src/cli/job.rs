@@ -8,7 +8,7 @@ use super::build::BuildJob;
 use super::network::Network;
 use super::work;
 use crate::run::RunOptions;
-use crate::sandbox::{self, Exit, Role, SandboxError};
+use crate::sandbox::{self, Exit, Isolation, Role, SandboxError};
 use crate::ui::{Diagnostic, Kind, Look, Screen};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -26,6 +26,8 @@ pub struct Job {
     pub state: PathBuf,
     /// How registries are talked to: nothing of it is seen by a command in a step.
     pub network: Network,
+    /// Which tiers may be taken.
+    pub isolation: Isolation,
     /// What to do.
     pub task: Task,
 }
@@ -41,8 +43,8 @@ pub enum Task {
 
 impl Job {
     /// A job.
-    pub fn new(look: Look, state: PathBuf, network: Network, task: Task) -> Job {
-        Job { look, state, network, task }
+    pub fn new(look: Look, state: PathBuf, network: Network, isolation: Isolation, task: Task) -> Job {
+        Job { look, state, network, isolation, task }
     }
 }
 
@@ -54,8 +56,8 @@ pub fn enter(job: Job) -> Outcome<ExitCode> {
         diagnostic.causes.push(error.to_string());
         diagnostic
     })?;
-    let ended = match sandbox::enter(Path::new(SELF), Role::Build, &payload) {
-        Err(why @ SandboxError::NoNamespaces { .. }) => {
+    let ended = match sandbox::enter(Path::new(SELF), Role::Build, &payload, job.isolation) {
+        Err(why @ SandboxError::NoIsolation { .. }) => {
             let screen = Screen::stderr(job.look);
             return Ok(draw(&screen, work::perform_outside(job, why, &screen)));
         }
@@ -76,7 +78,7 @@ pub fn inside() -> ExitCode {
     let Some(entered) = sandbox::entered() else { return ExitCode::from(125) };
     let Ok(job) = serde_json::from_slice::<Job>(&entered.payload) else { return ExitCode::from(125) };
     let screen = Screen::stderr(job.look);
-    draw(&screen, work::perform(job, &screen))
+    draw(&screen, work::perform(job, entered.tier, &screen))
 }
 
 /// Closes the screen over what came of the job.

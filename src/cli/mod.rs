@@ -11,6 +11,7 @@ mod foreign;
 mod images;
 mod info;
 mod inspect;
+mod isolation;
 mod job;
 mod login;
 mod manifest;
@@ -68,6 +69,7 @@ enum Verb {
     Manifest(manifest::ManifestArgs),
     Registry(inspect::RegistryArgs),
     Info(info::InfoArgs),
+    Doctor(info::DoctorArgs),
     /// Print the version
     Version,
 }
@@ -100,7 +102,8 @@ fn perform(arguments: Vec<OsString>, environment: &Environment, look: &mut Look)
     let warn = |look: Look, warnings: Vec<String>| warnings.iter().for_each(|text| ui::notice(look, text));
     match cli.verb {
         Verb::Version => print(&format!("dockless {VERSION}\n")),
-        Verb::Info(args) => print(&args.text(VERSION, &state, &Network::plain(environment, &state))?),
+        Verb::Info(args) => print(&args.text(VERSION, &state, environment)?),
+        Verb::Doctor(args) => print(&args.text(VERSION, &state)),
         Verb::Images(args) => {
             let (text, warnings) = args.text(&state)?;
             warn(*look, warnings);
@@ -119,24 +122,26 @@ fn perform(arguments: Vec<OsString>, environment: &Environment, look: &mut Look)
             *look = Look::choose(args.progress(environment)?, &environment.terminal());
             look.explain = args.explain;
             let (question, flags) = (args.question()?, args.network_args.clone());
+            let isolation = args.isolation(environment)?;
             let (job, warnings) = args.job(environment)?;
             let named: Vec<_> = job.options.tags.iter().collect();
             let network = Network::new(environment, &state, &flags, &named, &job.options.add_hosts)?;
             warn(*look, warnings);
             match question {
                 Some(question) => check::answer(question, &job.options, &state, &network, *look),
-                None => job::enter(Job::new(*look, state, network, Task::Build(Box::new(job)))),
+                None => job::enter(Job::new(*look, state, network, isolation, Task::Build(Box::new(job)))),
             }
         }
         Verb::Run(args) => {
             if !args.hands_input_on() {
                 close_input()?;
             }
+            let isolation = args.isolation(environment)?;
             let (options, warnings) = args.options(environment)?;
             warn(*look, warnings);
             *look = Look { mode: ui::Mode::Quiet, ..*look };
             let network = Network::plain(environment, &state);
-            job::enter(Job::new(*look, state, network, Task::Run(Box::new(options))))
+            job::enter(Job::new(*look, state, network, isolation, Task::Run(Box::new(options))))
         }
     }
 }

@@ -4,7 +4,7 @@ use super::Outcome;
 use super::build::BuildJob;
 use super::job::{Job, SELF, Task};
 use super::output::{Destination, Output, OutputKind};
-use crate::build::{self, BuildError, Built, BuiltImage, Services};
+use crate::build::{self, BuildError, Built, BuiltImage, Lookup, Services};
 use crate::context::SourceTree;
 use crate::dockerfile::lint::Warning;
 use crate::images::{self, Target};
@@ -12,30 +12,46 @@ use crate::oci::json::to_canonical;
 use crate::oci::{Layer, Platform};
 use crate::progress::{Event, Progress};
 use crate::registry::RegistryClient;
-use crate::rootfs::Snapshotter;
+use crate::rootfs::{Snapshotter, SnapshotterKind};
 use crate::run::{self, RunOptions};
-use crate::sandbox::{Sandbox, SandboxError};
-use crate::store::{Image, Store};
+use crate::sandbox::{self, OverlayProbe, Sandbox, SandboxError, Tier};
+use crate::store::{Follower, Image, Store};
 use crate::ui::{self, Diagnostic, Kind, Screen};
 use serde_json::json;
 use std::io;
 use std::path::Path;
 
-/// Does the job; the exit code of the process comes back.
-pub fn perform(job: Job, screen: &Screen) -> Outcome<u8> {
+/// Does the job, with commands in `tier`; the exit code of the process comes back.
+pub fn perform(job: Job, tier: Tier, screen: &Screen) -> Outcome<u8> {
     let store = Store::open(&job.state)?;
     let registry = job.network.client()?;
-    let sandbox = Sandbox::new(SELF)?;
+    let sandbox = Sandbox::new(SELF, tier)?;
+    let snapshots = snapshotter(&store, tier)?;
     match &job.task {
-        Task::Build(job) => build(job, &store, &registry, Ok(&sandbox), screen).map(|()| 0),
-        Task::Run(options) => start(options, &store, &registry, &sandbox, screen),
+        Task::Build(job) => build(job, &store, &registry, Ok(&sandbox), snapshots, screen).map(|()| 0),
+        Task::Run(options) => start(options, &store, &registry, &sandbox, snapshots, screen),
     }
+}
+
+/// Overlays where they work, by trial; else copies.
+fn snapshotter(store: &Store, tier: Tier) -> Outcome<SnapshotterKind> {
+    if tier == Tier::Chroot {
+        return Ok(SnapshotterKind::Copy);
+    }
+    let place = store.temp_dir()?;
+    Ok(match sandbox::probe_overlay(place.path()) {
+        OverlayProbe::Works => SnapshotterKind::Overlay,
+        OverlayProbe::Fails(why) => {
+            tracing::debug!(%why, "no overlays in the state directory");
+            SnapshotterKind::Copy
+        }
+    })
 }
 
 /// Does a job in this process, where there are no namespaces, as `why` says: a build without RUN steps needs none.
 pub fn perform_outside(job: Job, why: SandboxError, screen: &Screen) -> Outcome<u8> {
     let Task::Build(task) = &job.task else { return Err(why.into()) };
-    build(task, &Store::open(&job.state)?, &job.network.client()?, Err(why), screen).map(|()| 0)
+    build(task, &Store::open(&job.state)?, &job.network.client()?, Err(why), SnapshotterKind::Copy, screen).map(|()| 0)
 }
 
 fn start(
@@ -43,9 +59,10 @@ fn start(
     store: &Store,
     registry: &RegistryClient,
     sandbox: &Sandbox,
+    snapshots: SnapshotterKind,
     screen: &Screen,
 ) -> Outcome<u8> {
-    Ok(run::run(options, store, registry, sandbox, screen)?.code())
+    Ok(run::run(options, store, registry, sandbox, snapshots, screen)?.code())
 }
 
 fn build(
@@ -53,13 +70,13 @@ fn build(
     store: &Store,
     registry: &RegistryClient,
     sandbox: Result<&Sandbox, SandboxError>,
+    snapshots: SnapshotterKind,
     screen: &Screen,
 ) -> Outcome<()> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let found = sandbox.as_ref().ok().copied();
-    let services =
-        Services { ssh: &job.options.ssh, store: store.clone(), registry, sandbox: found, progress: screen, threads };
-    let inputs = build::open(&job.options, || Ok(services.lookup()))?;
+    let lookup = Lookup { store, registry, progress: screen, ssh: &job.options.ssh };
+    let inputs = build::open(&job.options, || Ok(lookup))?;
     let source = &inputs.dockerfile;
     let warn = |warnings: &[Warning]| {
         for warning in warnings {
@@ -67,7 +84,28 @@ fn build(
             screen.emit(Event::Warning { text });
         }
     };
-    let built = build::build(&job.options, &inputs, &services).map_err(|error| {
+    let destinations = if job.push && job.preflight { &job.options.tags[..] } else { &[] };
+    let run = |watch: Option<&(dyn Fn(Follower) + Sync)>| {
+        let store = store.clone();
+        let services = Services {
+            ssh: &job.options.ssh,
+            store,
+            registry,
+            sandbox: found,
+            snapshots,
+            progress: screen,
+            threads,
+            watch,
+            destinations,
+        };
+        build::build(&job.options, &inputs, &services)
+    };
+    // Layers go out to the first name while they are made; the other names mount them.
+    let built = match job.options.tags.first().filter(|_| job.push) {
+        Some(to) => registry.upload_early(to, screen, Result::is_ok, |watch| run(Some(watch))),
+        None => run(None),
+    };
+    let built = built.map_err(|error| {
         if let BuildError::Lint { warnings, .. } = &error {
             warn(warnings);
         }
@@ -115,7 +153,8 @@ fn write_outputs(
     let images = built.image.platforms.iter().map(|one| Image::load(store, &one.manifest, &one.platform));
     let images = images.collect::<Result<Vec<_>, _>>()?;
     let fetch = |layer: &Layer| Ok(registry.ensure_known(store, &layer.digest, screen)?);
-    let snapshots = Snapshotter::new(store.clone());
+    // Trees are only read here.
+    let snapshots = Snapshotter::new(store.clone(), SnapshotterKind::Copy);
     for output in &job.outputs {
         if matches!(output.kind, OutputKind::Oci | OutputKind::Docker) {
             for layer in images.iter().flat_map(|image| &image.layers) {

@@ -171,7 +171,8 @@ impl RegistryError {
 
     /// What a person can do about it, where there is a usual cause.
     pub fn hint(&self) -> Option<&'static str> {
-        match (self, self.as_http()?.fault()) {
+        let error = self.as_http()?;
+        match (self, error.fault()) {
             (_, Some(Fault::Certificate)) => Some(
                 "if the registry has a private certificate authority, name its file with --registry-ca or put it into \
                  /etc/docker/certs.d/HOST:PORT/ca.crt",
@@ -179,13 +180,20 @@ impl RegistryError {
             (_, Some(Fault::NotTls)) => {
                 Some("if the registry speaks plain http on purpose, name it with --insecure-registry HOST:PORT")
             }
+            (_, Some(Fault::UnknownHost)) => {
+                Some("is the name right? A name that only some machines know can be given with --add-host NAME:IP")
+            }
+            _ if error.has_code("NAME_UNKNOWN") => Some(
+                "this registry does not make repositories by itself: create it first (ECR: aws ecr create-repository \
+                 --repository-name NAME)",
+            ),
             (RegistryError::Denied(denial), _) if denial.credential.contains("CI_JOB_TOKEN") => Some(
                 "CI_JOB_TOKEN may push to its own project only, or nowhere, as the project's settings say; \
                  CI_REGISTRY_USER with CI_REGISTRY_PASSWORD may push",
             ),
-            (RegistryError::Denied(denial), _) if denial.answer.has_code("NAME_UNKNOWN") => {
-                Some("this registry does not make repositories by itself: create it first")
-            }
+            (RegistryError::Denied(denial), _) if denial.credential.contains("GITHUB_TOKEN") => Some(
+                "GITHUB_TOKEN pushes packages of its own repository, where the workflow has 'permissions: packages: write'",
+            ),
             (_, None) if self.status() == Some(429) => {
                 Some("the registry limits pulls: log in, or name a mirror with --registry-mirror")
             }

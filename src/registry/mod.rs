@@ -13,6 +13,10 @@
 //!   they came from and never what they are.
 //! * A pull takes manifest and config. Layers come when something reads them ([`RegistryClient::ensure_blob`]); where they
 //!   come from is remembered in the store, and lets a push mount them instead of moving them.
+//! * Nothing goes twice: a name that stands for the image already sends nothing, a manifest that the repository has is only
+//!   given the tag, a blob that it has is not sent, one that another repository has is mounted.
+//! * A large layer is on its way while it is still being written ([`RegistryClient::upload_early`]); whether a push will be let in
+//!   can be proved before the work ([`RegistryClient::preflight`]).
 //!
 //! `oci-client` and `docker_credential` do not serve here: no retries, cross-repository mount fails where tokens are used,
 //! a relative `Location` panics; no `DOCKER_AUTH_CONFIG`, no credentials for parts of a registry, no time limit for helpers.
@@ -22,6 +26,7 @@ mod auth;
 mod blob;
 mod challenge;
 mod cloud;
+mod early;
 mod error;
 mod keychain;
 mod manifest;
@@ -51,13 +56,15 @@ use std::sync::{Arc, Mutex};
 pub struct Settings {
     /// Transfers at once.
     pub parallel: usize,
+    /// Layers of fewer bytes are not sent before they are whole.
+    pub early: u64,
     /// Where images are asked for before, or instead of, their own registry.
     pub routes: Vec<Route>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { parallel: 4, routes: Vec::new() }
+        Settings { parallel: 4, early: 8 << 20, routes: Vec::new() }
     }
 }
 

@@ -24,7 +24,7 @@ struct Tags {
 }
 
 impl RegistryClient {
-    /// The tags of the repository of `reference`.
+    /// The tags of the repository of `reference`, sorted.
     pub fn tags(&self, reference: &Reference) -> Result<Vec<String>, RegistryError> {
         let session = self.session(reference, false)?;
         let mut all = Vec::new();
@@ -33,6 +33,8 @@ impl RegistryClient {
             all.extend(page.tags.unwrap_or_default());
             Ok(())
         })?;
+        // The spec's order; not every registry keeps it.
+        all.sort();
         Ok(all)
     }
 

@@ -207,11 +207,22 @@ enum Passing {
 fn passing(error: &HttpError) -> Passing {
     match error.status().map(|status| status.as_u16()) {
         _ if error.is_transient() => Passing::Yes(error.retry_after()),
+        // What was handed on from another registry did not come as it should.
+        _ if is_damaged(error) => Passing::Damaged,
+        // There is no such repository: asking again makes none.
+        _ if error.has_code("NAME_UNKNOWN") => Passing::No,
         _ if error.has_code("DIGEST_INVALID") => Passing::Damaged,
         Some(404 | 416) => Passing::Gone,
         Some(400..=499 | 501) => Passing::Refused,
         _ => Passing::No,
     }
+}
+
+/// Whether what was to be sent turned out to have another digest.
+fn is_damaged(error: &HttpError) -> bool {
+    let HttpError::Source { source, .. } = error else { return false };
+    let cause = source.get_ref().and_then(|cause| cause.downcast_ref::<RegistryError>());
+    matches!(cause, Some(RegistryError::Digest { .. }))
 }
 
 #[cfg(test)]

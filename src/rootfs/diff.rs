@@ -9,16 +9,16 @@
 //! * A directory's own time does not count; its ancestors are listed with whatever is listed, the root never is.
 //! * Deletions are explicit whiteouts, one for each name that the parent has there; an opaque directory becomes those, too.
 //! * Names of one inode become hard links, and are listed together if any of them changed.
-//! * Overrides (see [`super::overrides`]) are honoured, the side file beside `upper` included; attributes that are the
+//! * Overrides (see [`crate::overrides`]) are honoured, the side file beside `upper` included; attributes that are the
 //!   host's, overlayfs's or ours stay out.
 
 use super::diff_walk::{Name, Node, Step, Walk, id, list, look, open_root};
 use super::fill;
 use super::layer::{LayerError, LayerWriter};
-use super::overrides::Owners;
 use crate::context::SourceTree;
 use crate::oci::layer::Metadata;
 use crate::oci::layer::{Kind, WHITEOUT_PREFIX};
+use crate::overrides::Owners;
 use rustix::fs::FileType;
 use std::collections::HashMap;
 use std::fmt;
@@ -195,6 +195,9 @@ impl<W: Write> Differ<'_, W> {
 
     fn enter(&mut self, fd: OwnedFd, dir: Directory) -> Result<(), DiffError> {
         let mut names = list(&fd).map_err(|error| self.walk.error(error))?;
+        for name in self.owners.hidden_in(self.walk.path()) {
+            add_whiteout(&mut names, name.to_vec());
+        }
         if dir.below && dir.hidden {
             self.add_hidden(&mut names)?;
         }
@@ -208,9 +211,7 @@ impl<W: Write> Differ<'_, W> {
         let path = self.walk.path();
         let error = |source| DiffError::Parent { path: path.to_vec(), source };
         for name in self.parent.read_dir(path).map_err(error)? {
-            if let Err(at) = names.binary_search_by(|have| have.name.cmp(&name)) {
-                names.insert(at, Name { name, whiteout: true });
-            }
+            add_whiteout(names, name);
         }
         Ok(())
     }
@@ -299,6 +300,13 @@ impl<W: Write> Differ<'_, W> {
 
     fn parent_metadata(&self, path: &[u8]) -> Result<Option<Metadata>, DiffError> {
         self.parent.metadata(path).map_err(|source| DiffError::Parent { path: path.to_vec(), source })
+    }
+}
+
+/// Adds a whiteout of `name` to sorted names, unless they have it.
+fn add_whiteout(names: &mut Vec<Name>, name: Vec<u8>) {
+    if let Err(at) = names.binary_search_by(|have| have.name.cmp(&name)) {
+        names.insert(at, Name { name, whiteout: true });
     }
 }
 

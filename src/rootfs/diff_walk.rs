@@ -1,9 +1,9 @@
 //! A walk over a directory tree by descriptors: never through a symbolic link, at any depth, in canonical order.
 
 use super::diff::DiffError;
-use super::overrides::Owners;
 use super::xattrs;
 use crate::oci::layer::{Kind, Metadata};
+use crate::overrides::Owners;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use std::ffi::OsStr;

@@ -1,12 +1,12 @@
 //! Makes single files of a layer, with all that its tar says about them: the part of [`Tree`] that makes the system calls.
 //!
-//! What the file system refuses is recorded as `rootfs/overrides.rs` says.
+//! What the file system refuses is recorded as `overrides.rs` says.
 
-use super::overrides::{OVERRIDE, Override, SHELVED, Type};
 use super::unpack_tree::{Result, Tree};
 use super::view::last;
 use super::xattrs;
 use crate::oci::layer::{Kind, Metadata};
+use crate::overrides::{OVERRIDE, Override, SHELVED, Type};
 use rustix::fd::AsFd;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
 use rustix::io::Errno;

@@ -1,4 +1,6 @@
-//! Entering a user namespace: the outer side, [`enter`], and the inner side, [`entered`].
+//! Entering what a build works in: the outer side, [`enter`], and the inner side, [`entered`].
+//!
+//! That is a user namespace where one can be had; in the chroot tier it is only a process of its own.
 //!
 //! `unshare(CLONE_NEWUSER)` fails in a process with threads, so the executable is started again in a role. The new
 //! process unshares, the old one writes its id maps (which needs the rights of the old namespace), hands over the
@@ -10,21 +12,28 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use rustix::mount::{MountPropagationFlags, mount_change};
+use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
 use rustix::process::{Pid, Signal, getegid, geteuid, set_parent_process_death_signal};
 use rustix::thread::{CapabilitySet, Gid, Uid, UnshareFlags};
 use serde::{Deserialize, Serialize};
 
 use super::error::{Attempt, AttemptFailure, During, Failure, Namespaces, SandboxError, Step};
 use super::idmap::{self, IdMap, IdMapKind};
+use super::mounts::{mount_tmpfs_at, place};
 use super::wire::Control;
-use super::{Exit, Role, child};
+use super::{Exit, Isolation, Role, Tier, Way, child};
 use crate::sys;
+
+/// What the inner side is to be.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Begin {
+    tier: Tier,
+}
 
 /// What the inner side says.
 #[derive(Debug, Serialize, Deserialize)]
 enum FromInside {
-    /// The user namespace is there: write its maps.
+    /// The user namespace is there: write its maps. In the chroot tier: what it takes is allowed.
     Unshared,
     /// The role begins its work.
     Ready,
@@ -41,60 +50,73 @@ pub struct Ended {
     pub exit: Exit,
     /// What it reported, if it did.
     pub report: Option<Vec<u8>>,
+    /// Better ways that did not work.
+    pub attempts: Vec<Attempt>,
 }
 
-/// Runs `exe` in `role` inside a new user and mount namespace, as id 0 there, with the best id map to be had, and waits
-/// for it. Standard input, output and error are the caller's; `payload` is what [`entered`] gives there.
+/// Runs `exe` in `role` in the best tier that `isolation` and this machine allow, as id 0 there, and waits for it: in a new
+/// user and mount namespace with the best id map to be had, else in the chroot tier. Standard input, output and error are the caller's; `payload` is what [`entered`] gives there.
 ///
 /// SIGINT, SIGTERM, SIGHUP and SIGQUIT that a process sends to the caller meanwhile are passed on; those of a terminal reach
 /// the role by themselves. That takes a caller without other threads, which would get them. The role is killed when the calling thread ends.
-pub fn enter(exe: &Path, role: Role, payload: &[u8]) -> Result<Ended, SandboxError> {
+pub fn enter(exe: &Path, role: Role, payload: &[u8], isolation: Isolation) -> Result<Ended, SandboxError> {
     let signals = child::block_forwarded(&[]).map_err(|source| SandboxError::Control { role: role.name(), source })?;
-    let result = enter_blocked(exe, role, payload, &signals);
+    let result = enter_blocked(exe, role, payload, isolation, &signals);
     signals.unblock();
     result
 }
 
-fn enter_blocked(exe: &Path, role: Role, payload: &[u8], signals: &sys::SignalSet) -> Result<Ended, SandboxError> {
+fn enter_blocked(
+    exe: &Path,
+    role: Role,
+    payload: &[u8],
+    isolation: Isolation,
+    signals: &sys::SignalSet,
+) -> Result<Ended, SandboxError> {
     child::adopt_orphans().map_err(|source| SandboxError::Control { role: role.name(), source })?;
-    let mut attempts = Vec::new();
-    for plan in plans() {
-        let (how, map) = match plan {
-            Ok(map) => (map.kind, map),
+    let mut attempts: Vec<Attempt> = Vec::new();
+    for plan in plans(isolation) {
+        let (how, tier, map) = match plan {
+            Ok((tier, map)) => (if tier == Tier::Chroot { Way::Chroot } else { Way::Namespaces(map.kind) }, tier, map),
             Err(attempt) => {
                 attempts.push(attempt);
                 continue;
             }
         };
-        match start(exe, role, payload, &map)? {
-            Ok((mut child, control)) => return finish(role, &mut child, &control, signals),
-            Err(why) => {
-                // Without a namespace at all no other map will help.
-                let hopeless = matches!(&why, AttemptFailure::Setup(Failure::Step { step: Step::Unshare(_), .. }));
-                attempts.push(Attempt { how, why });
-                if hopeless {
-                    break;
-                }
+        // Without a namespace at all no other map will help.
+        if tier == Tier::Namespaces && attempts.iter().any(Attempt::is_hopeless) {
+            continue;
+        }
+        match start(exe, role, payload, tier, &map)? {
+            Ok((mut child, control)) => {
+                let (exit, report) = finish(role, &mut child, &control, signals)?;
+                return Ok(Ended { exit, report, attempts });
             }
+            Err(why) => attempts.push(Attempt { how, why }),
         }
     }
-    Err(SandboxError::NoNamespaces { attempts })
+    Err(SandboxError::NoIsolation { attempts })
 }
 
 /// Starts the role and maps its ids. The outer error ends everything, the inner one only this map.
 type Started = Result<(child::Guard, Control), AttemptFailure>;
 
-fn start(exe: &Path, role: Role, payload: &[u8], map: &IdMap) -> Result<Started, SandboxError> {
+fn start(exe: &Path, role: Role, payload: &[u8], tier: Tier, map: &IdMap) -> Result<Started, SandboxError> {
     let lost = |source| SandboxError::Control { role: role.name(), source };
     let (control, theirs) = Control::pair().map_err(lost)?;
     let child = spawn(exe, role, theirs, Stdio::inherit(), Stdio::inherit())?;
+    if control.send(&Begin { tier }, &[]).is_err() {
+        return Err(child.lost(role));
+    }
     match control.receive::<FromInside>().map_err(lost)? {
         Some((FromInside::Unshared, _)) => {}
         Some((FromInside::Failed(failure), _)) => return Ok(Err(failure.into())),
         Some(_) => return Err(lost(io::ErrorKind::InvalidData.into())),
         None => return Err(child.lost(role)),
     }
-    if let Err(why) = write_maps(child.pid(), map) {
+    if tier == Tier::Namespaces
+        && let Err(why) = write_maps(child.pid(), map)
+    {
         return Ok(Err(why));
     }
     control.send(map, &[rustix::stdio::stdin()]).map_err(lost)?;
@@ -126,7 +148,7 @@ fn finish(
     child: &mut child::Guard,
     control: &Control,
     signals: &sys::SignalSet,
-) -> Result<Ended, SandboxError> {
+) -> Result<(Exit, Option<Vec<u8>>), SandboxError> {
     let lost = |source| SandboxError::Control { role: role.name(), source };
     let exit = child.wait_forwarding(signals).map_err(lost)?;
     if matches!(exit, Exit::Signal(_)) {
@@ -141,15 +163,27 @@ fn finish(
             FromInside::Unshared | FromInside::Ready => return Err(lost(io::ErrorKind::InvalidData.into())),
         }
     }
-    Ok(Ended { exit, report })
+    Ok((exit, report))
 }
 
-/// The maps to try, best first, each with the reason where it need not be tried.
-fn plans() -> [Result<IdMap, Attempt>; 3] {
-    let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
-    let direct = direct_plan().map_err(|why| Attempt { how: IdMapKind::Ranges, why });
-    let granted = granted_plan(uid, gid).map_err(|why| Attempt { how: IdMapKind::Newuidmap, why });
-    [direct, granted, Ok(IdMap::one(uid, gid))]
+/// What to try, best first, each with the reason where it need not be tried.
+fn plans(isolation: Isolation) -> Vec<Result<(Tier, IdMap), Attempt>> {
+    let mut plans = Vec::new();
+    if isolation != Isolation::Chroot {
+        let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+        let namespaces = |kind, plan: Result<IdMap, AttemptFailure>| match plan {
+            Ok(map) => Ok((Tier::Namespaces, map)),
+            Err(why) => Err(Attempt { how: Way::Namespaces(kind), why }),
+        };
+        plans.push(namespaces(IdMapKind::Ranges, direct_plan()));
+        plans.push(namespaces(IdMapKind::Newuidmap, granted_plan(uid, gid)));
+        plans.push(namespaces(IdMapKind::OneId, Ok(IdMap::one(uid, gid))));
+    }
+    if isolation != Isolation::Namespaces {
+        let map = own_map().map(|map| (Tier::Chroot, map));
+        plans.push(map.map_err(|why| Attempt { how: Way::Chroot, why }));
+    }
+    plans
 }
 
 fn direct_plan() -> Result<IdMap, AttemptFailure> {
@@ -157,6 +191,11 @@ fn direct_plan() -> Result<IdMap, AttemptFailure> {
     if !sets.effective.contains(CapabilitySet::SETUID | CapabilitySet::SETGID) {
         return Err(AttemptFailure::NotPrivileged);
     }
+    own_map()
+}
+
+/// The ids that this process's namespace has, each as it is.
+fn own_map() -> Result<IdMap, AttemptFailure> {
     let read = |path: &str| {
         let text = fs_err::read_to_string(path).during_at(Step::WriteMap, Path::new(path))?;
         Ok::<_, AttemptFailure>(idmap::parse_map(&text))
@@ -218,8 +257,10 @@ fn run_map_program(program: &'static str, pid: u32, ranges: &[idmap::IdRange]) -
 pub struct Entered {
     /// What the outer side was given to hand over.
     pub payload: Vec<u8>,
-    /// The ids of the namespace.
+    /// The ids that files and processes can have.
     pub id_map: IdMap,
+    /// What commands will run in.
+    pub tier: Tier,
     control: Control,
 }
 
@@ -236,9 +277,9 @@ impl Entered {
 pub fn entered() -> Option<Entered> {
     let control = Control::from_stdin().ok()?;
     match take_up(&control) {
-        Ok((payload, id_map)) => {
+        Ok((payload, id_map, tier)) => {
             control.send(&FromInside::Ready, &[]).ok()?;
-            Some(Entered { payload, id_map, control })
+            Some(Entered { payload, id_map, tier, control })
         }
         Err(failure) => {
             let _ = control.send(&FromInside::Failed(failure), &[]); // nobody is there to tell where this fails
@@ -247,25 +288,40 @@ pub fn entered() -> Option<Entered> {
     }
 }
 
-fn take_up(control: &Control) -> Result<(Vec<u8>, IdMap), Failure> {
+fn take_up(control: &Control) -> Result<(Vec<u8>, IdMap, Tier), Failure> {
     sys::unblock_all();
     die_with_parent(control)?;
-    sys::unshare(UnshareFlags::NEWUSER).during(Step::Unshare(Namespaces::User))?;
-    control.send(&FromInside::Unshared, &[]).during(Step::Start)?;
     let gone = || Failure::Step { step: Step::Start, path: None, errno: rustix::io::Errno::PIPE.raw_os_error() };
+    let (Begin { tier }, _) = control.receive().during(Step::Start)?.ok_or_else(gone)?;
+    match tier {
+        Tier::Namespaces => sys::unshare(UnshareFlags::NEWUSER).during(Step::Unshare(Namespaces::User))?,
+        Tier::Chroot => super::chroot::prepare_build()?,
+    }
+    control.send(&FromInside::Unshared, &[]).during(Step::Start)?;
     let (map, fds): (IdMap, _) = control.receive().during(Step::Start)?.ok_or_else(gone)?;
     let (payload, _) = control.receive_bytes().during(Step::Start)?.ok_or_else(gone)?;
     let stdin = fds.first().ok_or_else(gone)?;
     rustix::stdio::dup2_stdin(stdin).during(Step::Start)?;
+    if tier == Tier::Namespaces {
+        enter_namespaces(&map)?;
+        // Changing ids cleared it, see prctl(2).
+        die_with_parent(control)?;
+    }
+    Ok((payload, map, tier))
+}
+
+/// Becomes id 0 of the user namespace and makes the mount namespace.
+fn enter_namespaces(map: &IdMap) -> Result<(), Failure> {
     if geteuid().as_raw() != 0 && map.has_uid(0) {
         rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).during(Step::SetIds)?;
         rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).during(Step::SetIds)?;
     }
     sys::unshare(UnshareFlags::NEWNS).during(Step::Unshare(Namespaces::Mount))?;
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).during(Step::MakePrivate)?;
-    // Changing ids cleared it, see prctl(2).
-    die_with_parent(control)?;
-    Ok((payload, map))
+    // AppArmor may grant the namespace and deny mounts in it.
+    let anywhere = Path::new("/proc");
+    mount_tmpfs_at(&place(anywhere)?, anywhere)?;
+    unmount(anywhere, UnmountFlags::DETACH).during_at(Step::Unmount, anywhere)
 }
 
 /// Has this process killed when its parent ends; it ends here where that has happened already.

@@ -6,15 +6,17 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::Tier;
+use super::advice::remedies;
 use super::idmap::IdMapKind;
 use super::users::UserError;
 
 /// Why a process could not be run in a sandbox. The command's own exit is no error.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
-    /// No way to a user and mount namespace works here.
-    #[error("this machine gives no user and mount namespace to run commands in\n{}", explain(attempts))]
-    NoNamespaces {
+    /// No tier works here, or not the one that was asked for.
+    #[error("this machine gives no way to run commands in a root of their own\n{}", explain(attempts))]
+    NoIsolation {
         /// What was tried, in order.
         attempts: Vec<Attempt>,
     },
@@ -72,16 +74,43 @@ impl SandboxError {
     }
 }
 
-/// A way to a user namespace that was tried.
+/// A way to run commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// In namespaces, with ids mapped this way.
+    Namespaces(IdMapKind),
+    /// By chroot.
+    Chroot,
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Way::Namespaces(IdMapKind::Ranges) => "namespaces, id ranges written directly",
+            Way::Namespaces(IdMapKind::Newuidmap) => "namespaces, id ranges by newuidmap",
+            Way::Namespaces(IdMapKind::OneId) => "namespaces, one id",
+            Way::Chroot => "chroot",
+        })
+    }
+}
+
+/// A way to run commands that was tried.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attempt {
-    /// How the ids were to be mapped.
-    pub how: IdMapKind,
+    /// Which.
+    pub how: Way,
     /// Why that did not work.
     pub why: AttemptFailure,
 }
 
-/// Why a way to a user namespace did not work.
+impl Attempt {
+    /// There is no user namespace to be had, however ids would be mapped.
+    pub(super) fn is_hopeless(&self) -> bool {
+        matches!(&self.why, AttemptFailure::Setup(Failure::Step { step: Step::Unshare(_), .. }))
+    }
+}
+
+/// Why a way to run commands did not work.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AttemptFailure {
     /// The caller may not set ids.
@@ -173,6 +202,12 @@ pub enum Failure {
         /// Which string.
         what: String,
     },
+    /// A root or a mount that this tier cannot give.
+    #[error("{what} cannot be mounted in the chroot tier")]
+    NeedsMount {
+        /// What was to be mounted.
+        what: String,
+    },
     /// The command is empty.
     #[error("no command to run")]
     NoCommand,
@@ -187,6 +222,10 @@ fn at(path: &Option<String>) -> String {
 #[allow(missing_docs)] // each is described where it is printed, right below
 pub enum Step {
     Start,
+    Chroot,
+    Supervise,
+    /// Reading or writing the owners of files that the file system cannot hold.
+    Owners,
     Unshare(Namespaces),
     WriteMap,
     SetIds,
@@ -212,6 +251,8 @@ pub enum Step {
     Signals,
     Wait,
     ReplaceDirectory,
+    MoveAside,
+    MoveBack,
     Unmount,
 }
 
@@ -228,6 +269,9 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Step::Start => "take up the role",
+            Step::Chroot => "change the root by chroot to",
+            Step::Supervise => "supervise system calls",
+            Step::Owners => "keep the owners of files",
             Step::Unshare(Namespaces::User) => "make a user namespace",
             Step::Unshare(Namespaces::Mount) => "make a mount namespace",
             Step::Unshare(Namespaces::Step) => "make the mount, pid, ipc and uts namespaces",
@@ -254,6 +298,8 @@ impl fmt::Display for Step {
             Step::Owner => "give an owner to",
             Step::Signals => "block signals",
             Step::Wait => "wait for the command",
+            Step::MoveAside => "move aside for the command",
+            Step::MoveBack => "move back what was aside for the command:",
             Step::Unmount => "clear away",
             Step::ReplaceDirectory => "remove and make again the directory of a lower layer in",
         })
@@ -289,27 +335,15 @@ fn errno(error: io::Error) -> i32 {
 fn explain(attempts: &[Attempt]) -> String {
     let mut out = String::from("tried:");
     for Attempt { how, why } in attempts {
-        let how = match how {
-            IdMapKind::Ranges => "id ranges written directly",
-            IdMapKind::Newuidmap => "id ranges by newuidmap",
-            IdMapKind::OneId => "one id",
-        };
         out.push_str(&format!("\n  {how}: {why}"));
     }
-    let errnos = attempts.iter().filter_map(|attempt| match &attempt.why {
-        AttemptFailure::Setup(Failure::Step { errno, .. }) => Some(*errno),
-        _ => None,
-    });
-    out.push_str("\nany one of these helps:");
-    if errnos.into_iter().any(|errno| errno == rustix::io::Errno::NOSPC.raw_os_error()) {
-        out.push_str("\n  raise the kernel setting user.max_user_namespaces, which is 0 or used up");
+    for tier in [Tier::Namespaces, Tier::Chroot] {
+        let remedies = remedies(tier, attempts);
+        if !remedies.is_empty() {
+            out.push_str(&format!("\nwhat would enable {tier}, any one of:"));
+            remedies.iter().for_each(|remedy| out.push_str(&format!("\n  {remedy}")));
+        }
     }
-    out.push_str(
-        "\n  start the container with an unconfined seccomp profile (docker: --security-opt seccomp=unconfined; \
-         Kubernetes: seccompProfile.type Unconfined), and an unconfined AppArmor profile where mount is what fails\
-         \n  outside a container: set kernel.unprivileged_userns_clone=1 or kernel.apparmor_restrict_unprivileged_userns=0 \
-         where the kernel has them; inside a chroot, leave it\
-         \n  a Dockerfile without RUN needs none of this",
-    );
+    out.push_str("\na Dockerfile without RUN needs none of this; `dockless doctor` prints every probe");
     out
 }

@@ -23,7 +23,7 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 const MAX_USERS: u64 = 16 << 20;
 
 /// What Docker leaves a container.
-const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
+pub(super) const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::DAC_OVERRIDE)
     .union(CapabilitySet::FSETID)
     .union(CapabilitySet::FOWNER)
@@ -38,10 +38,14 @@ const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::KILL)
     .union(CapabilitySet::AUDIT_WRITE);
 
+/// What a command has of them in the chroot tier: by chroot it would leave the root that it has.
+pub(super) const SUPERVISED_CAPABILITIES: CapabilitySet = CAPABILITIES.difference(CapabilitySet::SYS_CHROOT);
+
 /// A command made ready, in the root, before the process for it is forked. Not `Debug`: its environment may hold secrets.
 pub(super) struct Prepared {
     user: User,
     set_groups: bool,
+    one_id: bool,
     program: String,
     /// Files to try, in the order of PATH.
     candidates: Vec<CString>,
@@ -78,7 +82,15 @@ impl Ids {
         }
     }
 
+    /// Whether there is one id only, so that all others are emulated.
+    pub(super) fn one_id(&self) -> bool {
+        idmap::is_one(&self.uids) && idmap::is_one(&self.gids)
+    }
+
     fn check(&self, user: &User) -> Result<(), Failure> {
+        if self.one_id() {
+            return Ok(());
+        }
         let mapped = |ranges: &[IdRange]| {
             let text: Vec<String> = ranges
                 .iter()
@@ -137,7 +149,8 @@ impl Prepared {
             c_string(text, "a variable")
         };
         Ok(Prepared {
-            set_groups: ids.set_groups,
+            set_groups: ids.set_groups || ids.one_id(),
+            one_id: ids.one_id(),
             program: program.to_string_lossy().into_owned(),
             candidates,
             args: spec.args.iter().map(|arg| c_string(arg.clone(), "an argument")).collect::<Result<_, _>>()?,
@@ -155,28 +168,49 @@ impl Prepared {
 
     /// In the process of the command: becomes the user and executes the program. Comes back only with the reason why not.
     pub(super) fn exec(&self) -> Failure {
-        match self.become_user() {
+        let ready = self.limit().and_then(|()| self.change_directory()).and_then(|()| {
+            drop_bounding_set()?;
+            self.become_user(CAPABILITIES)?;
+            clean_up()
+        });
+        match ready {
             Ok(()) => self.exec_first(),
             Err(failure) => failure,
         }
     }
 
-    fn become_user(&self) -> Result<(), Failure> {
+    /// The same where the command's system calls are supervised from when `supervise` has returned: rights are dropped
+    /// before that, as far as a command of root may not have them, and the rest is done as any program would do it.
+    pub(super) fn exec_supervised(&self, supervise: &dyn Fn() -> Result<(), Failure>) -> Failure {
+        let capabilities = if self.one_id { CAPABILITIES } else { SUPERVISED_CAPABILITIES };
+        let ready = self.limit().and_then(|()| {
+            drop_bounding_set()?;
+            if !self.one_id {
+                rustix::thread::set_thread_groups(&[]).during(Step::SetIds)?;
+            }
+            set_capabilities(capabilities)?;
+            clean_up()?;
+            supervise()?;
+            self.make_cwd()?;
+            self.change_directory()?;
+            self.become_user(capabilities)
+        });
+        match ready {
+            Ok(()) => self.exec_first(),
+            Err(failure) => failure,
+        }
+    }
+
+    fn limit(&self) -> Result<(), Failure> {
         rustix::process::umask(Mode::from_raw_mode(0o022));
-        for limit in &self.limits {
-            limit.apply()?;
-        }
-        rustix::process::chdir(&self.cwd).during_at(Step::WorkingDirectory, &self.cwd)?;
-        for number in 0..63 {
-            let capability = CapabilitySet::from_bits_retain(1 << number);
-            if CAPABILITIES.contains(capability) {
-                continue;
-            }
-            match rustix::thread::remove_capability_from_bounding_set(capability) {
-                Err(Errno::INVAL) => break, // past the last one that this kernel knows
-                other => other.during(Step::Capabilities)?,
-            }
-        }
+        self.limits.iter().try_for_each(Limit::apply)
+    }
+
+    fn change_directory(&self) -> Result<(), Failure> {
+        rustix::process::chdir(&self.cwd).during_at(Step::WorkingDirectory, &self.cwd)
+    }
+
+    fn become_user(&self, of_root: CapabilitySet) -> Result<(), Failure> {
         let gid = Gid::from_raw(self.user.gid);
         let uid = Uid::from_raw(self.user.uid);
         if self.set_groups {
@@ -185,11 +219,7 @@ impl Prepared {
         }
         rustix::thread::set_thread_res_gid(gid, gid, gid).during(Step::SetIds)?;
         rustix::thread::set_thread_res_uid(uid, uid, uid).during(Step::SetIds)?;
-        let kept = if uid.is_root() { CAPABILITIES } else { CapabilitySet::empty() };
-        let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
-        rustix::thread::set_capabilities(None, sets).during(Step::Capabilities)?;
-        sys::reset_signals();
-        sys::close_on_exec_from(3).during(Step::Start)
+        set_capabilities(if uid.is_root() { of_root } else { CapabilitySet::empty() })
     }
 
     fn exec_first(&self) -> Failure {
@@ -210,6 +240,31 @@ impl Prepared {
             None => Failure::ProgramNotFound { program: self.program.clone() },
         }
     }
+}
+
+fn drop_bounding_set() -> Result<(), Failure> {
+    for number in 0..63 {
+        let capability = CapabilitySet::from_bits_retain(1 << number);
+        if CAPABILITIES.contains(capability) {
+            continue;
+        }
+        match rustix::thread::remove_capability_from_bounding_set(capability) {
+            Err(Errno::INVAL) => break, // past the last one that this kernel knows
+            other => other.during(Step::Capabilities)?,
+        }
+    }
+    Ok(())
+}
+
+fn set_capabilities(kept: CapabilitySet) -> Result<(), Failure> {
+    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
+    rustix::thread::set_capabilities(None, sets).during(Step::Capabilities)
+}
+
+/// Leaves nothing of this program to the command.
+fn clean_up() -> Result<(), Failure> {
+    sys::reset_signals();
+    sys::close_on_exec_from(3).during(Step::Start)
 }
 
 fn exists(path: &CString) -> bool {

@@ -1,6 +1,6 @@
-//! Id maps of user namespaces, and the files that grant ranges: pure.
+//! Id maps of user namespaces, and the files that grant ranges.
 
-use std::fmt;
+use std::{fmt, io};
 
 use serde::{Deserialize, Serialize};
 
@@ -41,8 +41,7 @@ impl IdMap {
     /// The map that leaves every id that the caller's own maps hold as it is.
     pub(super) fn identity(uids: &[IdRange], gids: &[IdRange]) -> IdMap {
         let same = |ranges: &[IdRange]| ranges.iter().map(|r| IdRange { outside: r.inside, ..*r }).collect::<Vec<_>>();
-        let one = |ranges: &[IdRange]| matches!(ranges, [IdRange { count: 1, .. }]);
-        let kind = if one(uids) && one(gids) { IdMapKind::OneId } else { IdMapKind::Ranges };
+        let kind = if is_one(uids) && is_one(gids) { IdMapKind::OneId } else { IdMapKind::Ranges };
         IdMap { kind, uids: same(uids), gids: same(gids) }
     }
 
@@ -94,6 +93,17 @@ impl fmt::Display for Ranges<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether a map holds one id only.
+pub(super) fn is_one(ranges: &[IdRange]) -> bool {
+    matches!(ranges, [IdRange { count: 1, .. }])
+}
+
+/// Whether this process is in a namespace of one id, where the owners of files are recorded and not held.
+pub fn has_one_id() -> io::Result<bool> {
+    let one = |path: &str| Ok::<_, io::Error>(is_one(&parse_map(&fs_err::read_to_string(path)?)));
+    Ok(one("/proc/self/uid_map")? && one("/proc/self/gid_map")?)
 }
 
 /// Whether one of `ranges` holds `id` on its inside.

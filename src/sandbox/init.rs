@@ -18,10 +18,12 @@ use serde::{Deserialize, Serialize};
 
 use super::Exit;
 use super::child::{block_forwarded, forwarded};
+use super::device_nodes;
 use super::enter::die_with_parent;
 use super::error::{During, Failure, Namespaces, Step};
 use super::exec::{Ids, Prepared};
 use super::mounts::{self, MountedRoot, Targets};
+use super::one_id::OneId;
 use super::sources::Sources;
 use super::spec::{Network, RunSpec, Stdio};
 use super::target::Stubs;
@@ -78,12 +80,13 @@ fn run_job(control: &Control) -> Result<(), Failure> {
         sys::bring_loopback_up().during(Step::Loopback)?;
     }
     let ids = Ids::read()?;
+    let one_id = if ids.one_id() { Some(OneId::read(&spec.root)?) } else { None };
     let root = MountedRoot::mount(&spec.root)?;
     mounts::write_own_files(&root, spec)?;
     let tree = root.open()?;
     let mut stubs = Stubs::default();
     let sources = Sources::prepare(&root, spec, &ids)?;
-    let place = Place { root, ids, sources };
+    let place = Place { root, ids, sources, one_id };
     let done = Targets::prepare(&mut stubs, tree.as_fd(), spec, &place.sources)
         .and_then(|targets| run_inner(control, &job, &place, &targets, fds, &signals));
     stubs.remove(tree.as_fd())?;
@@ -98,6 +101,7 @@ struct Place {
     root: MountedRoot,
     ids: Ids,
     sources: Sources,
+    one_id: Option<OneId>,
 }
 
 /// Starts the second process and waits for it.
@@ -151,15 +155,20 @@ fn pid_one(
     mounts::mount_all(&place.root, targets, proc, &job.spec, &place.sources)?;
     change_root(&place.root)?;
     let prepared = Prepared::new(&job.spec, &place.ids)?;
-    prepared.make_cwd()?;
     let stdin = match (job.spec.stdio, fds.into_iter().next()) {
         (Stdio::Inherit, Some(stdin)) => stdin,
         _ => rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
             .during_at(Step::OpenDirectory, Path::new("/dev/null"))?,
     };
+    if let Some(one_id) = &place.one_id {
+        return run_supervised(control, job, one_id, &prepared, &stdin, &signals);
+    }
+    prepared.make_cwd()?;
+    let (ours, theirs) = Control::pair().during(Step::Fork)?;
     match sys::fork().during(Step::Fork)? {
         Fork::Parent(pid) => {
-            drop(stdin);
+            drop((stdin, theirs));
+            device_nodes::serve(&ours)?;
             let exit = exit_of(wait_for(pid, &signals)?);
             if !job.own_pids {
                 kill_descendants()?;
@@ -167,14 +176,52 @@ fn pid_one(
             Ok(exit)
         }
         Fork::Child => {
-            let failure = match rustix::stdio::dup2_stdin(&stdin).during(Step::Start) {
+            drop(ours);
+            first_process(control, &stdin, || match device_nodes::hand_over(&Control::of(theirs)) {
                 Ok(()) => prepared.exec(),
                 Err(failure) => failure,
-            };
-            let _ = control.send(&FromInit::Failed(failure), &[]); // the exit code is not looked at once this is sent
-            sys::exit_now(125)
+            })
         }
     }
+}
+
+/// The same where the command's system calls are supervised.
+fn run_supervised(
+    control: &Control,
+    job: &Job,
+    one_id: &OneId,
+    prepared: &Prepared,
+    stdin: &OwnedFd,
+    signals: &SignalSet,
+) -> Result<Exit, Failure> {
+    let (ours, theirs) = Control::pair().during(Step::Fork)?;
+    match sys::fork().during(Step::Fork)? {
+        Fork::Parent(pid) => {
+            drop(theirs);
+            let supervisor = one_id.supervise(&ours)?;
+            let exit = exit_of(wait_for(pid, signals)?);
+            kill_descendants()?;
+            if let Some(supervisor) = supervisor {
+                supervisor.settle();
+            }
+            one_id.write()?;
+            Ok(exit)
+        }
+        Fork::Child => {
+            drop(ours);
+            first_process(control, stdin, || one_id.first_process(prepared, &Control::of(theirs), job.own_pids))
+        }
+    }
+}
+
+/// In the command's first process: becomes the command.
+fn first_process(control: &Control, stdin: &OwnedFd, exec: impl FnOnce() -> Failure) -> ! {
+    let failure = match rustix::stdio::dup2_stdin(stdin).during(Step::Start) {
+        Ok(()) => exec(),
+        Err(failure) => failure,
+    };
+    let _ = control.send(&FromInit::Failed(failure), &[]); // the exit code is not looked at once this is sent
+    sys::exit_now(125)
 }
 
 /// Makes the root the root of this process, and drops everything outside it.
@@ -219,7 +266,7 @@ fn kill_descendants() -> Result<(), Failure> {
     }
 }
 
-fn exit_of(status: WaitStatus) -> Exit {
+pub(super) fn exit_of(status: WaitStatus) -> Exit {
     match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => Exit::Code(code),
         (None, signal) => Exit::Signal(signal.unwrap_or_default()),

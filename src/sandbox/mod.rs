@@ -14,7 +14,11 @@
 //! outside has masked parts (in most containers) there is no pid namespace either: the command sees the processes of the
 //! container, cannot read or trace those of the build, but can end them.
 
+mod advice;
 mod child;
+mod chroot;
+mod chroot_tree;
+mod device_nodes;
 mod enter;
 mod error;
 mod exec;
@@ -22,29 +26,64 @@ mod idmap;
 mod init;
 mod limits;
 mod mounts;
+mod one_id;
 mod probe;
 mod run;
 mod sources;
 mod spec;
+#[allow(dead_code)] // its parts come one by one
+mod supervisor;
 mod target;
 mod trial;
 pub mod users;
 mod wire;
 
+pub use advice::remedies;
+pub use chroot::chroot_role;
 pub use enter::{Ended, Entered, enter, entered};
-pub use error::{Attempt, AttemptFailure, Failure, Namespaces, SandboxError, Step};
-pub use idmap::{IdMap, IdMapKind, IdRange};
+pub use error::{Attempt, AttemptFailure, Failure, Namespaces, SandboxError, Step, Way};
+pub use idmap::{IdMap, IdMapKind, IdRange, has_one_id};
 pub use init::init;
 pub use limits::{Limit, Resource};
-pub use probe::{OverlayProbe, Probe, probe, probe_role};
+pub use probe::{OverlayProbe, Probe, probe, probe_overlay, probe_role};
 pub use run::Sandbox;
 pub use spec::{Mount, MountSource, Network, Root, RunSpec, Stdio, Writes};
-pub use trial::{TrialResult, trial, trial_role};
+pub use trial::{TrialResult, trial, trial_in, trial_role};
 
 use std::ffi::OsStr;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+/// How commands are kept apart from the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Tier {
+    /// By namespaces; overlays can be mounted if the machine has them.
+    Namespaces,
+    /// By chroot and a supervisor of system calls, as real root; nothing can be mounted.
+    Chroot,
+}
+
+impl fmt::Display for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Tier::Namespaces => "namespaces",
+            Tier::Chroot => "chroot",
+        })
+    }
+}
+
+/// Which tiers may be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Isolation {
+    /// The best that works.
+    #[default]
+    Auto,
+    /// Namespaces, or none.
+    Namespaces,
+    /// Chroot, or none.
+    Chroot,
+}
 
 /// What the executable is to be when it is started by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +92,8 @@ pub enum Role {
     Build,
     /// The namespaces and the root of one command: [`init`].
     Init,
+    /// The root and the supervisor of one command in the chroot tier: [`chroot_role`].
+    Chroot,
     /// A trial of what this machine allows: [`probe_role`].
     Probe,
     /// Commands run by themselves: [`trial_role`].
@@ -62,13 +103,16 @@ pub enum Role {
 impl Role {
     /// The role that a process's first argument names, if it is one.
     pub fn from_argument(argument: &OsStr) -> Option<Role> {
-        [Role::Build, Role::Init, Role::Probe, Role::Trial].into_iter().find(|role| argument == role.argument())
+        [Role::Build, Role::Init, Role::Chroot, Role::Probe, Role::Trial]
+            .into_iter()
+            .find(|role| argument == role.argument())
     }
 
     fn argument(self) -> &'static str {
         match self {
             Role::Build => "dockless-role:build",
             Role::Init => "dockless-role:init",
+            Role::Chroot => "dockless-role:chroot",
             Role::Probe => "dockless-role:probe",
             Role::Trial => "dockless-role:trial",
         }
@@ -78,6 +122,7 @@ impl Role {
         match self {
             Role::Build => "build",
             Role::Init => "init",
+            Role::Chroot => "chroot",
             Role::Probe => "probe",
             Role::Trial => "trial",
         }

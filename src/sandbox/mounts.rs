@@ -19,7 +19,7 @@ use rustix::mount::{
 use super::error::{During, Failure, Step};
 use super::idmap;
 use super::sources::Sources;
-use super::spec::{Mount, MountSource, Root, RunSpec};
+use super::spec::{Mount, MountSource, Network, Root, RunSpec};
 use super::target::{Kind, Stubs, open_place};
 use crate::sys;
 
@@ -43,6 +43,16 @@ const READONLY: [&str; 5] = ["proc/bus", "proc/fs", "proc/irq", "proc/sys", "pro
 
 /// Device nodes that are taken from the host.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+
+/// Links in /dev and where they lead.
+pub(super) const DEV_LINKS: [(&str, &str); 6] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("core", "/proc/kcore"),
+    ("ptmx", "pts/ptmx"),
+];
 
 /// Names in the scratch tmpfs.
 const HOSTS: &str = "hosts";
@@ -308,7 +318,7 @@ pub(super) fn mount_all(
         None => copy_of(CWD, Path::new("/proc")).during_at(Step::MountProc, Path::new("/proc"))?,
     };
     tree.attach(&proc, &targets.proc, Kind::Directory, Step::MountProc)?;
-    let sys = copy_of(CWD, Path::new("/sys")).during_at(Step::MountProc, Path::new("/sys"))?;
+    let sys = sys_mount(spec.network).during_at(Step::MountProc, Path::new("/sys"))?;
     sys::make_mount_readonly(sys.as_fd(), true).during_at(Step::ReadOnly, Path::new("/sys"))?;
     tree.attach(&sys, &targets.sys, Kind::Directory, Step::MountProc)?;
     mount_dev(&mut tree, &targets.dev, spec)?;
@@ -321,6 +331,18 @@ pub(super) fn mount_all(
         mount_further(&mut tree, sources, number, &spec.mounts[number], target)?;
     }
     protect(&mut tree)
+}
+
+/// The host's /sys; a new one, which shows the interfaces of this network namespace, where the host's network is not shared.
+/// The kernel refuses that where parts of the host's /sys are masked (`mount_too_revealing`, fs/namespace.c): in containers.
+fn sys_mount(network: Network) -> Result<OwnedFd, Errno> {
+    if network == Network::None {
+        match new_mount("sysfs", &[], NO_DEVICES | MountAttrFlags::MOUNT_ATTR_NOEXEC) {
+            Err(Errno::PERM) => {}
+            made => return made,
+        }
+    }
+    copy_of(CWD, Path::new("/sys"))
 }
 
 fn mount_dev(tree: &mut Tree<'_>, target: &Path, spec: &RunSpec) -> Result<(), Failure> {
@@ -337,15 +359,7 @@ fn mount_dev(tree: &mut Tree<'_>, target: &Path, spec: &RunSpec) -> Result<(), F
             copy => inside.attach(&copy.during_at(step, &dev.join(name))?, Path::new(name), Kind::File, step)?,
         }
     }
-    let links = [
-        ("fd", "/proc/self/fd"),
-        ("stdin", "/proc/self/fd/0"),
-        ("stdout", "/proc/self/fd/1"),
-        ("stderr", "/proc/self/fd/2"),
-        ("core", "/proc/kcore"),
-        ("ptmx", "pts/ptmx"),
-    ];
-    for (name, to) in links {
+    for (name, to) in DEV_LINKS {
         rustix::fs::symlinkat(to, &tmpfs, name).during_at(step, &dev.join(name))?;
     }
     // The group tty; where the id map lacks it the kernel refuses the option.
@@ -430,9 +444,18 @@ fn protect(tree: &mut Tree<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Writes `/etc/hosts` and `/etc/resolv.conf` for the command into the scratch tmpfs: copies of the host's, so that it may
-/// change them, with the spec's entries added.
+/// Writes `/etc/hosts` and `/etc/resolv.conf` for the command into the scratch tmpfs.
 pub(super) fn write_own_files(root: &MountedRoot, spec: &RunSpec) -> Result<(), Failure> {
+    for (name, text) in [(HOSTS, hosts(spec)), (RESOLV, resolv())] {
+        let path = root.scratch.join(name);
+        fs_err::write(&path, text).during_at(Step::WriteFile, &path)?;
+        fs_err::set_permissions(&path, Permissions::from_mode(0o644)).during_at(Step::WriteFile, &path)?;
+    }
+    Ok(())
+}
+
+/// The `/etc/hosts` of a command: a copy of the host's, so that it may change it, with the spec's entries added.
+pub(super) fn hosts(spec: &RunSpec) -> Vec<u8> {
     let mut hosts = fs_err::read("/etc/hosts").unwrap_or_else(|_| b"127.0.0.1\tlocalhost\n::1\tlocalhost\n".to_vec());
     if !hosts.ends_with(b"\n") {
         hosts.push(b'\n');
@@ -443,12 +466,10 @@ pub(super) fn write_own_files(root: &MountedRoot, spec: &RunSpec) -> Result<(), 
     for (name, address) in &spec.hosts {
         hosts.extend(format!("{address}\t{name}\n").bytes());
     }
-    // Without a resolv.conf outside resolvers use their default, as they do there; an empty one says the same.
-    let resolv = fs_err::read("/etc/resolv.conf").unwrap_or_default();
-    for (name, text) in [(HOSTS, hosts), (RESOLV, resolv)] {
-        let path = root.scratch.join(name);
-        fs_err::write(&path, text).during_at(Step::WriteFile, &path)?;
-        fs_err::set_permissions(&path, Permissions::from_mode(0o644)).during_at(Step::WriteFile, &path)?;
-    }
-    Ok(())
+    hosts
+}
+
+/// Its `/etc/resolv.conf`: without one outside resolvers use their default, as they do there; an empty one says the same.
+pub(super) fn resolv() -> Vec<u8> {
+    fs_err::read("/etc/resolv.conf").unwrap_or_default()
 }

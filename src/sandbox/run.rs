@@ -13,13 +13,14 @@ use super::error::{Failure, SandboxError};
 use super::init::{FromInit, Job};
 use super::spec::{RunSpec, Stdio};
 use super::wire::Control;
-use super::{Exit, Role, child};
+use super::{Exit, Role, Tier, child};
 use crate::progress::Stream;
 
 /// Runs commands. Shared by the threads of a build; to be used inside the namespaces of [`super::enter`].
 #[derive(Debug)]
 pub struct Sandbox {
     exe: PathBuf,
+    tier: Tier,
     /// A new /proc was refused once; it will be again.
     masked_proc: AtomicBool,
     /// Readable once [`Sandbox::stop`] was called.
@@ -27,12 +28,17 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Runs commands with the help of `exe`, which is this program: `/proc/self/exe` but in tests. Fails where the process
+    /// Runs commands in `tier` with the help of `exe`, which is this program: `/proc/self/exe` but in tests. Fails where the process
     /// has no descriptor left.
-    pub fn new(exe: impl Into<PathBuf>) -> Result<Sandbox, SandboxError> {
+    pub fn new(exe: impl Into<PathBuf>, tier: Tier) -> Result<Sandbox, SandboxError> {
         let stop = eventfd(0, EventfdFlags::CLOEXEC);
         let stop = stop.map_err(|errno| SandboxError::Control { role: Role::Init.name(), source: errno.into() })?;
-        Ok(Sandbox { exe: exe.into(), masked_proc: AtomicBool::new(false), stop })
+        Ok(Sandbox { exe: exe.into(), tier, masked_proc: AtomicBool::new(false), stop })
+    }
+
+    /// What commands run in.
+    pub fn tier(&self) -> Tier {
+        self.tier
     }
 
     /// Kills the captured commands that run, and those that are started from now on: their runs end with
@@ -64,21 +70,32 @@ impl Sandbox {
         own_pids: bool,
         output: &mut dyn FnMut(Stream, &[u8]),
     ) -> Result<Exit, SandboxError> {
-        let lost = |source| SandboxError::Control { role: Role::Init.name(), source };
+        let role = match self.tier {
+            Tier::Namespaces => Role::Init,
+            Tier::Chroot => Role::Chroot,
+        };
+        let lost = |source| SandboxError::Control { role: role.name(), source };
         let inherit = spec.stdio == Stdio::Inherit;
         let signals = if inherit { Some(child::block_forwarded(&[]).map_err(lost)?) } else { None };
         let stdio = || if inherit { process::Stdio::inherit() } else { process::Stdio::piped() };
         let (control, theirs) = Control::pair().map_err(lost)?;
-        let mut child = spawn(&self.exe, Role::Init, theirs, stdio(), stdio())?;
+        let mut child = spawn(&self.exe, role, theirs, stdio(), stdio())?;
         let fds = [rustix::stdio::stdin()];
         let sent = control.send(&Job { spec: spec.clone(), own_pids }, if inherit { &fds } else { &[] });
         if sent.is_err() {
-            return Err(child.lost(Role::Init));
+            return Err(child.lost(role));
         }
         let told = match &signals {
             None => match collect(&control, &mut child, self.stop.as_fd(), output).map_err(lost)? {
                 Collected::Told(told) => told,
-                Collected::Stopped => return Err(SandboxError::Stopped),
+                Collected::Stopped => {
+                    if self.tier == Tier::Chroot {
+                        // Without a pid namespace the role has to kill the command; that we are gone tells it.
+                        drop(control);
+                        child.wait().map_err(lost)?;
+                    }
+                    return Err(SandboxError::Stopped);
+                }
             },
             Some(signals) => {
                 child.wait_forwarding(signals).map_err(lost)?;
@@ -97,7 +114,7 @@ impl Sandbox {
                 child.wait().map_err(lost)?;
                 Err(failure.into())
             }
-            None => Err(child.lost(Role::Init)),
+            None => Err(child.lost(role)),
         }
     }
 }

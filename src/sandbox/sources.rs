@@ -15,6 +15,7 @@ use super::exec::Ids;
 use super::mounts::{MountedRoot, mount_overlay, place};
 use super::spec::{Mount, MountSource, RunSpec, Writes};
 use super::target::Kind;
+use crate::overrides::record_owner;
 
 /// The sources of a run, each by its number in [`RunSpec::mounts`].
 #[derive(Debug)]
@@ -45,11 +46,18 @@ impl Sources {
                 overlay(lowers, writes.as_ref(), empty, &own).during_at(Step::MountOverlay, &mount.target)
             }
             MountSource::Secret { content, uid, gid, mode } => {
-                ids.check_owner(&mount.target, *uid, *gid)?;
                 fs_err::write(&own, content.expose()).during_at(Step::WriteFile, &mount.target)?;
-                rustix::fs::chown(&own, Some(Uid::from_raw(*uid)), Some(Gid::from_raw(*gid)))
-                    .during_at(Step::Owner, &mount.target)?;
-                fs_err::set_permissions(&own, Permissions::from_mode(*mode)).during_at(Step::WriteFile, &mount.target)
+                if !ids.one_id() {
+                    ids.check_owner(&mount.target, *uid, *gid)?;
+                    rustix::fs::chown(&own, Some(Uid::from_raw(*uid)), Some(Gid::from_raw(*gid)))
+                        .during_at(Step::Owner, &mount.target)?;
+                }
+                fs_err::set_permissions(&own, Permissions::from_mode(*mode))
+                    .during_at(Step::WriteFile, &mount.target)?;
+                if ids.one_id() && (*uid, *gid) != (0, 0) {
+                    record_owner(&own, *uid, *gid).during_at(Step::Owner, &mount.target)?;
+                }
+                Ok(())
             }
         }
     }
@@ -105,7 +113,7 @@ fn overlay(lowers: &[PathBuf], writes: Option<&Writes>, empty: &[PathBuf], at: &
 }
 
 /// Opens `path` below `dir` as a place; links lead to where they would for a process whose root `dir` is.
-fn below(dir: &OwnedFd, path: &Path) -> Result<OwnedFd, Failure> {
+pub(super) fn below(dir: &OwnedFd, path: &Path) -> Result<OwnedFd, Failure> {
     let relative = path.strip_prefix("/").unwrap_or(path);
     let relative = if relative.as_os_str().is_empty() { Path::new(".") } else { relative };
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;

@@ -95,6 +95,24 @@ impl Stubs {
     }
 
     fn make(&mut self, dir: &OwnedFd, at: &Path, name: &OsStr, kind: Kind) -> Result<(), Errno> {
+        self.remember_open(dir, at)?;
+        match kind {
+            Kind::Directory => mkdirat(dir, name, Mode::from_raw_mode(0o755))?,
+            Kind::File => {
+                let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                drop(openat(dir, name, flags, Mode::from_raw_mode(0o644))?);
+            }
+        }
+        self.made.push((at.join(name), kind));
+        Ok(())
+    }
+
+    /// Remembers the times of a directory of the tree in which something is going to be changed for the step.
+    pub(super) fn remember(&mut self, root: BorrowedFd<'_>, at: &Path) -> Result<(), Errno> {
+        self.remember_open(&open_place(root, at)?, at)
+    }
+
+    fn remember_open(&mut self, dir: &OwnedFd, at: &Path) -> Result<(), Errno> {
         let ours = self.made.iter().any(|(path, _)| path == at) || self.parents.iter().any(|parent| parent.path == at);
         if !ours {
             let stat = statat(dir, "", AtFlags::EMPTY_PATH)?;
@@ -104,14 +122,6 @@ impl Stubs {
             };
             self.parents.push(Parent { path: at.to_owned(), before, after: None });
         }
-        match kind {
-            Kind::Directory => mkdirat(dir, name, Mode::from_raw_mode(0o755))?,
-            Kind::File => {
-                let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                drop(openat(dir, name, flags, Mode::from_raw_mode(0o644))?);
-            }
-        }
-        self.made.push((at.join(name), kind));
         Ok(())
     }
 
@@ -133,7 +143,17 @@ impl Stubs {
     /// Removes what was made and is still as it was made, and gives the directories their times back where only that
     /// changed them. What the command put its own things into stays.
     pub(super) fn remove(self, root: BorrowedFd<'_>) -> Result<(), Failure> {
+        self.remove_after(root, || Ok(()))
+    }
+
+    /// The same once `undo` has undone what was changed besides.
+    pub(super) fn remove_after(
+        self,
+        root: BorrowedFd<'_>,
+        undo: impl FnOnce() -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
         let touched: Vec<bool> = self.parents.iter().map(|parent| parent.touched(root)).collect();
+        undo()?;
         for (path, kind) in self.made.iter().rev() {
             remove_one(root, path, *kind).during_at(Step::MountPoint, path)?;
         }
@@ -185,7 +205,7 @@ fn modified(stat: &rustix::fs::Stat) -> Timespec {
     Timespec { tv_sec: stat.st_mtime as _, tv_nsec: stat.st_mtime_nsec as _ }
 }
 
-fn parts(path: &Path) -> impl DoubleEndedIterator<Item = &OsStr> {
+pub(super) fn parts(path: &Path) -> impl DoubleEndedIterator<Item = &OsStr> {
     path.components().filter_map(|part| match part {
         Component::Normal(name) => Some(name),
         Component::ParentDir => Some(OsStr::new("..")),

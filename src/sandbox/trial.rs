@@ -9,7 +9,7 @@ use super::enter::{enter, entered};
 use super::error::SandboxError;
 use super::run::Sandbox;
 use super::spec::RunSpec;
-use super::{Exit, Role};
+use super::{Exit, Isolation, Role};
 use crate::progress::Stream;
 
 /// Output that is kept of one command, in bytes: the report of a role is small.
@@ -29,9 +29,14 @@ pub struct TrialResult {
 /// Enters namespaces as a build does and runs `specs` there one after another; they should capture. At most eight of
 /// them if they write much. `exe` is this program, see [`Sandbox::new`].
 pub fn trial(exe: &Path, specs: &[RunSpec]) -> Result<Vec<TrialResult>, SandboxError> {
+    trial_in(exe, specs, Isolation::Namespaces)
+}
+
+/// The same in the best tier that `isolation` allows.
+pub fn trial_in(exe: &Path, specs: &[RunSpec], isolation: Isolation) -> Result<Vec<TrialResult>, SandboxError> {
     let control = |error: serde_json::Error| SandboxError::Control { role: Role::Trial.name(), source: error.into() };
     let payload = serde_json::to_vec(&(exe, specs)).map_err(control)?;
-    let ended = enter(exe, Role::Trial, &payload)?;
+    let ended = enter(exe, Role::Trial, &payload, isolation)?;
     let report = ended.report.ok_or(SandboxError::Lost { role: Role::Trial.name(), exit: ended.exit })?;
     serde_json::from_slice(&report).map_err(control)
 }
@@ -42,7 +47,7 @@ pub fn trial_role() -> ExitCode {
     let Ok((exe, specs)) = serde_json::from_slice::<(std::path::PathBuf, Vec<RunSpec>)>(&entered.payload) else {
         return ExitCode::from(125);
     };
-    let Ok(sandbox) = Sandbox::new(exe) else { return ExitCode::from(125) };
+    let Ok(sandbox) = Sandbox::new(exe, entered.tier) else { return ExitCode::from(125) };
     let results: Vec<TrialResult> = specs.iter().map(|spec| run_one(&sandbox, spec)).collect();
     let report = serde_json::to_vec(&results).map_err(std::io::Error::from);
     match report.and_then(|report| entered.report(&report)) {

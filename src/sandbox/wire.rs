@@ -40,6 +40,11 @@ impl Control {
         Ok(Control(rustix::io::fcntl_dupfd_cloexec(stdin, 3)?))
     }
 
+    /// The end that `fd` is.
+    pub(super) fn of(fd: OwnedFd) -> Control {
+        Control(fd)
+    }
+
     /// Sends one frame with `fds`.
     pub(super) fn send_bytes(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         let length = (bytes.len() as u64).to_le_bytes();

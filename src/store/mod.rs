@@ -13,7 +13,7 @@
 //!   layers/HEX/          an unpacked layer, by the ChainID of the stack up to it
 //!     boot               the boot it was written in
 //!     tree/              its files in overlayfs's format (`userxattr`)
-//!     owners             owners that `tree` cannot hold itself, see `rootfs::overrides`; often absent
+//!     owners             owners that `tree` cannot hold itself, see `overrides`; often absent
 //!   caches/HEX/N/        a directory that RUN steps keep, by what it is; N is 0 but for those that want one alone
 //!     lock               held by its users, shared or exclusively
 //!     tree/              its files
@@ -52,12 +52,14 @@ pub mod image;
 mod layers;
 mod names;
 mod records;
+mod tail;
 mod temp;
 
 pub use blob::{BlobReader, BlobWriter};
 pub use caches::{CacheDir, CacheUse};
 pub use image::{Image, ImageError};
 pub use layers::StagedLayer;
+pub use tail::Follower;
 pub use temp::TempDir;
 
 use crate::oci::Digest;

@@ -3,11 +3,23 @@
 //! Every function here is safe to call: what it needs (one thread, say) it checks itself, or the kernel does.
 #![allow(unsafe_code)]
 
+mod files;
+mod identity;
+mod memory;
 mod remove;
+mod seccomp;
 mod signals;
+mod stat;
+mod trace;
 
-pub use remove::remove_tree;
-pub use signals::{Caught, SignalSet, reset_signals, unblock_all};
+pub use files::{Replaced, find, may_access, name_to_handle, stat_object, statfs_bytes, statx_object, truncate, watch};
+pub use identity::{set_file_gid, set_file_uid, set_thread_groups};
+pub use memory::{read_memory, write_memory};
+pub use remove::{empty_at, remove_at, remove_tree};
+pub use seccomp::{Instruction, Listener, Notification, install_filter};
+pub use signals::{Caught, SignalSet, reset_signals, send_signal, unblock_all};
+pub use stat::{STAT_SIZE, STATX_SIZE, stat_bytes, statx_bytes};
+pub use trace::{Registers, Stop, Traced};
 
 use std::ffi::CStr;
 use std::io;
@@ -59,6 +71,17 @@ pub fn unshare(flags: UnshareFlags) -> rustix::io::Result<()> {
 pub fn exit_now(code: u8) -> ! {
     // SAFETY: _exit takes no pointer and does not return.
     unsafe { libc::_exit(i32::from(code)) }
+}
+
+/// Keeps other processes of the same user from tracing this one and from reading its memory, environment and descriptors
+/// (`PR_SET_DUMPABLE`), until it executes another program.
+pub fn forbid_inspection() -> io::Result<()> {
+    Ok(rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?)
+}
+
+/// Undoes [`forbid_inspection`].
+pub fn allow_inspection() -> io::Result<()> {
+    Ok(rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable)?)
 }
 
 /// `execve(2)`; comes back only with the error.

@@ -84,6 +84,17 @@ pub fn reset_signals() {
     unblock_all();
 }
 
+/// Sends the signal of that number (0 for none, as a question) to a process, or with `thread` to one thread.
+pub fn send_signal(id: i32, thread: bool, number: i32) -> io::Result<()> {
+    if id <= 0 {
+        return Err(io::Error::from_raw_os_error(libc::ESRCH)); // groups are not meant
+    }
+    let call = if thread { libc::SYS_tkill } else { libc::SYS_kill };
+    // SAFETY: both take two integers.
+    let done = unsafe { libc::syscall(call, id, number) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Unblocks every signal in the calling thread.
 pub fn unblock_all() {
     let mut set = MaybeUninit::<libc::sigset_t>::uninit();

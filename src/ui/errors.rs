@@ -194,6 +194,7 @@ impl From<&BuildError> for Diagnostic {
                 Diagnostic::from_error(Kind::Context, error)
             }
             BuildError::NoSandbox { .. } => Diagnostic::from_error(Kind::Environment, error),
+            BuildError::Step { source: source @ StepError::Preflight { .. }, .. } => source.into(),
             BuildError::Step { source, .. } => Diagnostic::from(source).wrap(error),
             BuildError::Store(error) => error.into(),
         }
@@ -213,6 +214,9 @@ impl From<&StepError> for Diagnostic {
             | StepError::Device { .. }
             | StepError::NamedContext { .. }
             | StepError::StageFailed { .. } => Diagnostic::from_error(Kind::Dockerfile, error),
+            StepError::Preflight { source, .. } => Diagnostic::from(&**source)
+                .wrap(error)
+                .hint("nothing was run yet; --no-preflight builds without this proof"),
             StepError::Mount(MountError::Secret { .. } | MountError::Ssh { .. }) => {
                 Diagnostic::from_error(Kind::Usage, error).exit(1)
             }
@@ -236,8 +240,8 @@ impl From<&StepError> for Diagnostic {
 impl From<&SandboxError> for Diagnostic {
     fn from(error: &SandboxError) -> Diagnostic {
         match error {
-            SandboxError::NoNamespaces { .. } => Diagnostic::from_error(Kind::Environment, error)
-                .hint("a Dockerfile with RUN needs user namespaces: see docs/environments.md for what allows them"),
+            SandboxError::NoIsolation { .. } => Diagnostic::from_error(Kind::Environment, error)
+                .hint("docs/environments.md says what each environment allows"),
             SandboxError::Setup(Failure::ProgramNotFound { .. } | Failure::Exec { .. } | Failure::User(_)) => {
                 Diagnostic::from_error(Kind::Run, error)
             }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 /// Level of each module; a module may use modules of lower levels, and those that `SIDEWAYS` allows.
 const LEVELS: &[(&str, u8)] = &[
     ("oci", 0),
+    ("overrides", 0),
     ("dockerfile", 0),
     ("progress", 0),
     ("http", 0),
@@ -27,7 +28,7 @@ const LEVELS: &[(&str, u8)] = &[
 ];
 
 /// Arrows within one level.
-const SIDEWAYS: &[(&str, &str)] = &[("http", "oci"), ("http", "progress"), ("http", "secret")];
+const SIDEWAYS: &[(&str, &str)] = &[("http", "oci"), ("http", "progress"), ("http", "secret"), ("overrides", "oci")];
 
 /// Text that only the named modules may hold, tests left out.
 const ONLY: &[(&str, &[&str], &str)] = &[

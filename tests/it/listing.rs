@@ -4,7 +4,7 @@ use dockless::context::SourceTree;
 use dockless::oci::digest::Digest;
 use dockless::oci::layer::Metadata;
 use dockless::oci::{DiffId, Layer};
-use dockless::rootfs::Snapshotter;
+use dockless::rootfs::{Snapshotter, SnapshotterKind};
 use dockless::store::Store;
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -123,7 +123,7 @@ fn lists_give_the_tree_that_unpacking_gives() {
         let home = tempfile::tempdir().expect("a directory");
         let store = Store::open(home.path()).expect("a store");
         let stack: Vec<Layer> = (0..1 + numbers.below(4)).map(|_| stored(&store, &layer(&mut numbers))).collect();
-        let snapshots = Snapshotter::new(store.clone());
+        let snapshots = Snapshotter::new(store.clone(), SnapshotterKind::Overlay);
         let unpacked = AtomicUsize::new(0);
         let looked = snapshots.look(&stack, &fetch, || {
             unpacked.fetch_add(1, Ordering::SeqCst);
@@ -147,7 +147,7 @@ fn lists_give_the_tree_that_unpacking_gives() {
             (listed, view) => panic!("seed {seed}: {:?} and {:?}", listed.err(), view.err()),
         }
         // The second time the lists come out of the store.
-        let fresh = Snapshotter::new(store);
+        let fresh = Snapshotter::new(store, SnapshotterKind::Overlay);
         assert!(compared == 0 || fresh.look(&stack, &fetch, || fresh.view(&stack, &fetch)).is_ok() || refused > 0);
     }
     assert!(compared > 40 && refused > 5, "{compared} trees compared, {refused} refused");

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use dockless::sandbox::{
-    Exit, IdMapKind, Mount, MountSource, Network, OverlayProbe, Root, RunSpec, TrialResult, probe, trial,
+    Exit, IdMapKind, Isolation, Mount, MountSource, Network, OverlayProbe, Root, RunSpec, TrialResult, probe, trial,
 };
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -325,6 +325,10 @@ fn has_no_network_when_told_so() {
     spec.network = Network::None;
     let out = stdout(spec);
     assert!(out.contains("lo:") && out.contains("up") && !out.contains("eth") && !out.contains("ens"), "{out}");
+    let mut spec = tree.sh("b", "ls /sys/class/net; ls -d /sys/kernel; echo x > /sys/kernel/mm/x || echo ro");
+    spec.network = Network::None;
+    let result = run(spec);
+    assert_eq!(result.stdout, "lo\n/sys/kernel\nro\n", "{result:?}");
 }
 
 #[test]
@@ -442,25 +446,29 @@ fn runs_for_an_ordinary_user_with_ranges() {
 #[test]
 fn runs_for_an_ordinary_user_with_one_id() {
     let tree = Tree::new();
-    let mut as_app = tree.sh("b", "true");
+    let mut as_app = tree.sh("b", "id -u; id -G; echo > /tmp/x || echo no; chown 0:0 /tmp 2> /dev/null || echo no");
     as_app.user = "app".into();
-    let results =
-        run_as_user(&tree, &[tree.sh("a", "id -u; id -g; echo x > /new; rm -r /root; mkdir /root"), as_app], "");
-    let results = results.unwrap();
-    assert_eq!((results[0].stdout.as_str(), results[0].exit.clone()), ("0\n0\n", Ok(Exit::Code(0))), "{results:?}");
-    assert_eq!(fs_err::metadata(tree.path("a/new")).unwrap().uid(), USER);
-    let (message, code) = results[1].exit.clone().unwrap_err();
-    assert!(message.contains("cannot run as user 1000") && message.contains("/etc/subuid") && code == 125, "{message}");
+    let script = "id -u; echo x > /new; chown 1000:33 /new; stat -c %u:%g /new; rm -r /root; mkdir /root";
+    let results = run_as_user(&tree, &[tree.sh("a", script), as_app], "").unwrap();
+    assert_eq!((results[0].stdout.as_str(), results[0].stderr.as_str()), ("0\n1000:33\n", ""), "{results:?}");
+    assert_eq!(results[1].stdout, "1000\n1001 33\nno\nno\n", "{results:?}");
+    let new = tree.path("a/new");
+    assert_eq!(fs_err::metadata(&new).unwrap().uid(), USER);
+    let mut record = [0; 64];
+    let length = rustix::fs::getxattr(&new, dockless::overrides::OVERRIDE, &mut record).unwrap();
+    assert_eq!(std::str::from_utf8(&record[..length]), Ok("1000:33:644:f"));
 }
 
 #[test]
 fn probes_what_the_machine_allows() {
     let tree = Tree::new();
-    let found = probe(Path::new(EXE), Some(tree.dir.path())).unwrap();
+    let found = probe(Path::new(EXE), Some(tree.dir.path()), Isolation::Namespaces).unwrap();
     assert_eq!((found.id_map.kind, found.overlay), (IdMapKind::Ranges, Some(OverlayProbe::Works)));
-    assert_eq!(probe(Path::new(EXE), None).unwrap().overlay, None);
+    assert_eq!(probe(Path::new(EXE), None, Isolation::Namespaces).unwrap().overlay, None);
     // An overlay on /proc fails, and says so.
-    let Some(OverlayProbe::Fails(failure)) = probe(Path::new(EXE), Some(Path::new("/proc"))).unwrap().overlay else {
+    let Some(OverlayProbe::Fails(failure)) =
+        probe(Path::new(EXE), Some(Path::new("/proc")), Isolation::Namespaces).unwrap().overlay
+    else {
         panic!("an overlay on /proc")
     };
     assert!(failure.to_string().contains("/proc"), "{failure}");

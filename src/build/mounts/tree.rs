@@ -4,6 +4,8 @@ use super::MountError;
 use crate::build::StepError;
 use crate::context::SourceTree;
 use crate::oci::layer::{Kind, Metadata};
+use crate::overrides::record_owner;
+use crate::sandbox::has_one_id;
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 use std::collections::HashMap;
@@ -35,14 +37,30 @@ pub(super) fn copy_below(tree: &dyn SourceTree, path: &[u8], dir: &Path) -> Resu
     Copier { tree, links: HashMap::new() }.copy(path, dir)
 }
 
-/// Makes `uid` and `gid` the owner of `path`.
-pub(super) fn give(path: &Path, uid: u32, gid: u32) -> Result<(), StepError> {
+/// Makes `uid` and `gid` the owner of `path`, which then gets the mode `mode` if there is one. Where the map does not hold
+/// the ids that is recorded, as steps with one id see it.
+pub(super) fn give(path: &Path, uid: u32, gid: u32, mode: Option<u32>) -> Result<(), StepError> {
     let (owner, group) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
-    match rustix::fs::chownat(CWD, path, owner, group, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(()) => Ok(()),
+    let held = match rustix::fs::chownat(CWD, path, owner, group, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(()) => true,
         // The kernel's word for an id that the map does not hold.
-        Err(Errno::INVAL) => Err(MountError::Owner { path: path.to_path_buf(), uid, gid }.into()),
-        Err(errno) => Err(failed(path.as_os_str().as_bytes(), errno)),
+        Err(Errno::INVAL) => false,
+        Err(errno) => return Err(failed(path.as_os_str().as_bytes(), errno)),
+    };
+    if let Some(mode) = mode {
+        fs_err::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    }
+    if held {
+        return Ok(());
+    }
+    if !has_one_id()? {
+        return Err(MountError::Owner { path: path.to_path_buf(), uid, gid }.into());
+    }
+    match record_owner(path, uid, gid) {
+        // A link or a socket: to a step with one id these are root's, which keeps nobody from using them.
+        Err(Errno::NOTSUP) if !path.symlink_metadata().is_ok_and(|found| found.is_file() || found.is_dir()) => Ok(()),
+        Err(Errno::NOTSUP) => Err(MountError::Owner { path: path.to_path_buf(), uid, gid }.into()),
+        other => other.map_err(|errno| failed(path.as_os_str().as_bytes(), errno)),
     }
 }
 
@@ -126,12 +144,7 @@ fn node(path: &Path, kind: FileType, device: u64) -> Result<(), Errno> {
 /// Owner, mode, attributes and time of what was made.
 fn finish(path: &[u8], to: &Path, meta: &Metadata) -> Result<(), StepError> {
     let failed = |errno: Errno| failed(path, errno);
-    if (meta.uid, meta.gid) != (0, 0) {
-        give(to, meta.uid, meta.gid)?;
-    }
-    if !matches!(meta.kind, Kind::Symlink { .. }) {
-        fs_err::set_permissions(to, std::fs::Permissions::from_mode(meta.mode))?;
-    }
+    give(to, meta.uid, meta.gid, (!matches!(meta.kind, Kind::Symlink { .. })).then_some(meta.mode))?;
     for (name, value) in &meta.xattrs {
         rustix::fs::lsetxattr(to, &name[..], value, XattrFlags::empty()).map_err(failed)?;
     }

@@ -1,6 +1,6 @@
 //! Every instruction, as every kind of caller: built, pushed, inspected, unpacked, run.
 
-use super::place::{Caller, Place, callers, is_root, tool};
+use super::place::{Place, callers, is_root, tool};
 use crate::support::registry::Registry;
 use serde_json::{Value, json};
 use std::fs;
@@ -42,7 +42,6 @@ FROM $BASE AS unused
 RUN false
 
 FROM build
-ARG STEP_USER=app
 RUN echo "app:x:1000:1000::/home/app:/bin/sh" >> /etc/passwd && echo "app:x:1000:" >> /etc/group
 COPY --chown=app:app dir /home/app
 COPY --from=build /src/sub/ /data/
@@ -60,7 +59,7 @@ VOLUME /vol
 STOPSIGNAL SIGUSR1
 HEALTHCHECK --interval=5s --retries=2 CMD test -e /data/out
 ONBUILD RUN echo later
-USER $STEP_USER
+USER app
 RUN echo "$(id -u) $HOME" > /tmp/me
 USER app
 WORKDIR /home/app
@@ -90,11 +89,7 @@ fn every_instruction_as_every_caller() {
         let place = Place::new(caller);
         prepare(&place);
         let name = format!("{}/app:{caller:?}", registry.host());
-        // With one id a step cannot become another user.
-        let step_user = if caller == Caller::OneId { "0" } else { "app" };
-        let words = format!(
-            "build --build-arg BASE={base} --build-arg VERSION=9 --build-arg STEP_USER={step_user} -t {name} --push context"
-        );
+        let words = format!("build --build-arg BASE={base} --build-arg VERSION=9 -t {name} --push context");
         let first = place.dockless(&words).succeeded();
         let digest = first.text().trim().to_string();
         let pushed = format!("docker://{}/app@{digest}", registry.host());
@@ -111,9 +106,9 @@ fn every_instruction_as_every_caller() {
         let id = config_digest(&registry, &name);
         assert!(ran.text().contains(&id) && ran.text().contains(&format!("{caller:?}")), "{}", ran.text());
         if is_root("umoci and crun") {
-            check_tree(&registry, &name, &place, step_user);
+            check_tree(&registry, &name, &place);
         }
-        check_run(&place, &name, caller);
+        check_run(&place, &name);
     }
 }
 
@@ -162,7 +157,7 @@ fn check_config(registry: &Registry, name: &str) {
 }
 
 /// The tree as umoci unpacks it, and as crun runs it.
-fn check_tree(registry: &Registry, name: &str, place: &Place, step_user: &str) {
+fn check_tree(registry: &Registry, name: &str, place: &Place) {
     let (layout, bundle) = (place.path("layout"), place.path("bundle"));
     registry.get(name.split_once('/').expect("host/name").1, &layout);
     let image = format!("{}:latest", layout.display());
@@ -183,7 +178,7 @@ fn check_tree(registry: &Registry, name: &str, place: &Place, step_user: &str) {
         ("added/msg.txt", "hello\n"),
         ("unpacked/deep/file", "t\n"),
         ("home/app/sub/two", "two\n"),
-        ("tmp/me", if step_user == "app" { "1000 /home/app\n" } else { "0 /root\n" }),
+        ("tmp/me", "1000 /home/app\n"),
     ] {
         assert_eq!(text(path), expected, "{path}");
     }
@@ -230,13 +225,9 @@ fn crun(bundle: &Path) {
 }
 
 /// The image started by dockless: its own command, and what the flags change.
-fn check_run(place: &Place, name: &str, caller: Caller) {
+fn check_run(place: &Place, name: &str) {
     let own = place.dockless(&format!("run {name}"));
-    if caller == Caller::OneId {
-        own.failed(125, &["cannot run as user 1000", "/etc/subuid"]);
-    } else {
-        assert_eq!((own.text(), own.code), ("1000 /home/app 1\n", Some(3)), "{}", own.stderr);
-    }
+    assert_eq!((own.text(), own.code), ("1000 /home/app 1\n", Some(3)), "{}", own.stderr);
     for (flags, command, expected, code) in [
         ("-u 0", "echo $(id -u) $HOME $B; exit 7", "0 /root two words\n", 7),
         (

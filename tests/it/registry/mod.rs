@@ -1,6 +1,11 @@
 //! Tests of `registry`: against Debian's docker-registry, and against one that misbehaves on purpose.
 
+mod clouds;
 mod faults;
+mod logs;
+mod settings;
+mod tokens;
+mod verbs;
 
 use crate::support::faulty::{Faulty, Habits};
 use crate::support::registry::{Options, Registry};
@@ -140,7 +145,7 @@ fn with_login(registry: &Registry, user: &str, password: &str) -> Keychain {
 #[test]
 fn a_login_is_used_and_a_refusal_names_its_source() {
     let login = Some(("me".to_string(), "hunter2".to_string()));
-    let registry = Registry::start_with(Options { login, tls: false });
+    let registry = Registry::start_with(Options { login, ..Options::default() });
     let base = registry.put_base("busybox");
     let to = format!("{}/team/app:1", registry.host());
     let (_dir, store) = store();
@@ -161,7 +166,7 @@ fn a_login_is_used_and_a_refusal_names_its_source() {
 
 #[test]
 fn a_private_authority_must_be_named() {
-    let registry = Registry::start_with(Options { tls: true, login: None });
+    let registry = Registry::start_with(Options { tls: true, ..Options::default() });
     registry.put_base("busybox");
     let host = format!("registry.test:{}", registry.port());
     let (from, to) = (format!("{host}/library/busybox:latest"), format!("{host}/team/app:1"));

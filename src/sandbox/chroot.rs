@@ -1,0 +1,275 @@
+//! The chroot tier: a command as real root in a directory of its own, supervised.
+//!
+//! One role process a command. It prepares the tree, forks the command's first process while it has one thread, changes
+//! its own root to the tree as well, and then serves the command's system calls (`supervisor`). It is the subreaper of
+//! all that descend from the command; when the command ends, or the builder goes away, it kills what is left and puts the
+//! tree back as it was.
+//!
+//! The first process drops its rights, installs the filter, sends the listener, and does the rest of its set-up (working
+//! directory, ids) under the supervisor already, so that this is emulated as anything later is.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus, kill_process, set_child_subreaper, waitid, waitpid,
+};
+
+use super::child::{block_forwarded, forwarded};
+use super::chroot_tree::PreparedTree;
+use super::error::{During, Failure, Step};
+use super::exec::{Ids, Prepared, SUPERVISED_CAPABILITIES};
+use super::init::{FromInit, Job, exit_of};
+use super::spec::{Network, Root, RunSpec, Stdio};
+use super::supervisor::credentials::Credentials;
+use super::supervisor::filter::{Features, Ownership};
+use super::supervisor::outside::Outside;
+use super::supervisor::places::Places;
+use super::supervisor::process::{State, Table};
+use super::supervisor::serve::{Files, Setup, Supervisor};
+use super::wire::Control;
+use super::{Exit, mounts};
+use crate::sys::{self, Fork, SignalSet};
+
+/// In the process that a build lives in: checks that this tier can work, and keeps commands from looking into it.
+pub(super) fn prepare_build() -> Result<(), Failure> {
+    // To where the root is anyway: only whether it is allowed is asked.
+    rustix::process::chroot("/").during(Step::Chroot)?;
+    sys::forbid_inspection().during(Step::Start)
+}
+
+/// The role: to be called in a process that `Sandbox::run` started, before any thread.
+pub fn chroot_role() -> ExitCode {
+    let Ok(control) = Control::from_stdin() else { return ExitCode::from(125) };
+    let told = match run_job(&control) {
+        Ok(Some(exit)) => FromInit::Ended(exit),
+        // The builder is gone.
+        Ok(None) => sys::exit_now(125),
+        Err(failure) => FromInit::Failed(failure),
+    };
+    let sent = control.send(&told, &[]);
+    // At once, with all workers.
+    sys::exit_now(if sent.is_ok() { 0 } else { 125 })
+}
+
+fn run_job(control: &Control) -> Result<Option<Exit>, Failure> {
+    sys::unblock_all();
+    sys::forbid_inspection().during(Step::Start)?;
+    let gone = || Failure::Step { step: Step::Start, path: None, errno: rustix::io::Errno::PIPE.raw_os_error() };
+    let (job, fds): (Job, _) = control.receive().during(Step::Start)?.ok_or_else(gone)?;
+    let spec = &job.spec;
+    let Root::Dir(root) = &spec.root else { return Err(Failure::NeedsMount { what: "an overlay".into() }) };
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    let signals = block_forwarded(&[Signal::CHILD]).during(Step::Signals)?;
+    set_child_subreaper(Some(rustix::process::getpid())).during(Step::Fork)?;
+    let outside = Arc::new(Outside::open().during_at(Step::OpenDirectory, Path::new("/proc"))?);
+    let ids = Ids::read()?;
+    let mut tree = PreparedTree::prepare(root, spec, &ids)?;
+    let step = ChrootStep { control, spec, root, ids, outside: outside.clone(), signals };
+    let done = Served::open(&outside, &mut tree).and_then(|served| step.run(served, fds));
+    // Nothing of the step runs any more, or nothing ever did: this process may go back to where its root was.
+    rustix::process::fchdir(outside.root()).during(Step::Chroot)?;
+    rustix::process::chroot(".").during(Step::Chroot)?;
+    tree.restore()?;
+    done
+}
+
+/// What the supervisor serves to the step, opened while this process still has its own root.
+struct Served {
+    root: i32,
+    table: Arc<Table>,
+    places: Places,
+}
+
+impl Served {
+    fn open(outside: &Arc<Outside>, tree: &mut PreparedTree) -> Result<Served, Failure> {
+        let root = rustix::process::getpid().as_raw_nonzero().get();
+        let credentials = Credentials::new(0, 0, &[], SUPERVISED_CAPABILITIES.into());
+        let table = Arc::new(Table::new(root, State { credentials, pending: None }, outside.clone()));
+        let places = std::mem::take(&mut tree.places);
+        let places = Places::open(outside.clone(), table.clone(), tree.root(), places, &tree.shown);
+        Ok(Served { root, table, places: places.during(Step::Supervise)? })
+    }
+}
+
+struct ChrootStep<'a> {
+    control: &'a Control,
+    spec: &'a RunSpec,
+    root: &'a PathBuf,
+    ids: Ids,
+    outside: Arc<Outside>,
+    signals: SignalSet,
+}
+
+impl ChrootStep<'_> {
+    /// Runs the command; `None` where the builder went away meanwhile.
+    fn run(&self, served: Served, fds: Vec<OwnedFd>) -> Result<Option<Exit>, Failure> {
+        let stdin = match (self.spec.stdio, fds.into_iter().next()) {
+            (Stdio::Inherit, Some(stdin)) => stdin,
+            _ => rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+                .during_at(Step::OpenDirectory, Path::new("/dev/null"))?,
+        };
+        let (ours, theirs) = Control::pair().during(Step::Fork)?;
+        match sys::fork().during(Step::Fork)? {
+            Fork::Parent(pid) => {
+                drop((theirs, stdin));
+                self.supervise(pid, &ours, served)
+            }
+            Fork::Child => {
+                drop(ours);
+                let failure = self.first_process(&stdin, &Control::of(theirs));
+                let _ = self.control.send(&FromInit::Failed(failure), &[]); // then the exit code alone tells
+                sys::exit_now(125)
+            }
+        }
+    }
+
+    /// What the supervisor is to do for the step.
+    fn features(&self) -> Features {
+        Features {
+            credentials: true,
+            ownership: Ownership::Real,
+            places: true,
+            hostname: self.spec.hostname.is_some(),
+            no_network: self.spec.network == Network::None,
+            outsiders: true,
+        }
+    }
+
+    /// In the command's first process: comes back only with the reason why there is no command.
+    fn first_process(&self, stdin: &OwnedFd, supervisor: &Control) -> Failure {
+        let ready = self.change_root(stdin).and_then(|()| Prepared::new(self.spec, &self.ids));
+        let prepared = match ready {
+            Ok(prepared) => prepared,
+            Err(failure) => return failure,
+        };
+        prepared.exec_supervised(&|| {
+            // The supervisor reads this process's memory, the first program's name in it.
+            sys::allow_inspection().during(Step::Supervise)?;
+            rustix::thread::set_no_new_privs(true).during(Step::Supervise)?;
+            let listener = sys::install_filter(&self.features().program()).during(Step::Supervise)?;
+            supervisor.send(&(), &[listener.as_fd()]).during(Step::Supervise)
+        })
+    }
+
+    fn change_root(&self, stdin: &OwnedFd) -> Result<(), Failure> {
+        if self.spec.stdio == Stdio::Capture {
+            // A session, and a process group, that nobody outside is in. A terminal's program stays in the terminal's.
+            rustix::process::setsid().during(Step::Fork)?;
+        }
+        rustix::stdio::dup2_stdin(stdin).during(Step::Start)?;
+        enter_tree(self.root)
+    }
+
+    /// In the role: serves the command's calls until it ends and nothing is left of it.
+    fn supervise(&self, first: Pid, child: &Control, served: Served) -> Result<Option<Exit>, Failure> {
+        enter_tree(self.root)?;
+        let received = child.receive::<()>().during(Step::Supervise)?;
+        let listener = received.and_then(|((), fds)| fds.into_iter().next());
+        let supervisor = match listener {
+            Some(listener) => Some(self.start_supervisor(listener, served)?),
+            // It failed before that, and has told.
+            None => None,
+        };
+        let ended = self.wait(first);
+        self.kill_descendants()?;
+        if let Some(supervisor) = supervisor {
+            supervisor.settle();
+        }
+        ended
+    }
+
+    fn start_supervisor(&self, listener: OwnedFd, served: Served) -> Result<Arc<Supervisor>, Failure> {
+        // What the supervisor reaches by the number of a descriptor of its own it reaches from here.
+        rustix::process::fchdir(self.outside.proc()).during(Step::Supervise)?;
+        // Modes of what workers make are the callers' own; each applies its caller's umask.
+        rustix::process::umask(Mode::empty());
+        let setup = Setup {
+            listener: sys::Listener::new(listener),
+            outside: self.outside.clone(),
+            root: served.root,
+            table: served.table,
+            files: Files::Placed(served.places),
+            hostname: self.spec.hostname.clone(),
+        };
+        Supervisor::start(setup).during(Step::Supervise)
+    }
+
+    /// Waits for the first process, reaping every other child on the way and passing signals on; `None` once the builder
+    /// has gone away.
+    fn wait(&self, first: Pid) -> Result<Option<Exit>, Failure> {
+        loop {
+            for (pid, status) in self.children()? {
+                match status {
+                    Some(status) if pid == first => return Ok(Some(exit_of(status))),
+                    _ => {}
+                }
+            }
+            let Some(caught) = self.signals.wait(Some(self.control.as_fd())).during(Step::Wait)? else {
+                return Ok(None);
+            };
+            if let (Some(signal), true) = (forwarded(caught.signal), caught.from_process) {
+                kill_process(first, signal).during(Step::Wait)?; // not reaped yet, so the pid is its own
+            }
+        }
+    }
+
+    /// Kills what descends from this subreaper until nothing is left.
+    fn kill_descendants(&self) -> Result<(), Failure> {
+        loop {
+            let children = self.children()?;
+            if children.is_empty() {
+                return Ok(());
+            }
+            // Children of killed processes become ours, so look again.
+            for (pid, status) in children {
+                if status.is_none() {
+                    let _ = kill_process(pid, Signal::KILL); // it may have ended just now
+                }
+            }
+            std::thread::sleep(Duration::from_micros(100));
+        }
+    }
+
+    /// The children of this thread, each with how it ended where it has; such a one is gone then.
+    ///
+    /// One after another, and first without taking what there is to be told: a wait for any child would also take the stop
+    /// of one that a worker traces, since the kernel makes no difference between the threads of a tracer
+    /// (`wait_consider_task`), and the worker would wait for that stop for ever.
+    fn children(&self) -> Result<Vec<(Pid, Option<WaitStatus>)>, Failure> {
+        let path = Path::new("thread-self/children");
+        let children = self.outside.read_proc(path).during_at(Step::Wait, path)?;
+        let children = String::from_utf8_lossy(&children);
+        let pids = children.split_ascii_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?));
+        pids.map(|pid| Ok((pid, ended(pid).during(Step::Wait)?))).collect()
+    }
+}
+
+/// How a child of this thread ended, if it has.
+fn ended(pid: Pid) -> rustix::io::Result<Option<WaitStatus>> {
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    let gone = |error| if error == rustix::io::Errno::CHILD { Ok(None) } else { Err(error) };
+    match rustix::io::retry_on_intr(|| waitid(WaitId::Pid(pid), look)) {
+        Ok(Some(status)) if status.exited() || status.killed() || status.dumped() => {
+            let taken = rustix::io::retry_on_intr(|| waitpid(Some(pid), WaitOptions::NOHANG));
+            // Somebody who traced it may have taken leave of it already: then it is told once more.
+            taken.map(|taken| taken.map(|(_, status)| status)).or_else(gone)
+        }
+        Ok(_) => Ok(None),
+        Err(error) => gone(error),
+    }
+}
+
+fn enter_tree(root: &Path) -> Result<(), Failure> {
+    rustix::process::chdir(root).during_at(Step::Chroot, root)?;
+    rustix::process::chroot(".").during_at(Step::Chroot, root)
+}
+
+/// `/etc/hosts` and `/etc/resolv.conf` as the command is to see them.
+pub(super) fn own_files(spec: &RunSpec) -> [(&'static str, Vec<u8>); 2] {
+    [("/etc/hosts", mounts::hosts(spec)), ("/etc/resolv.conf", mounts::resolv())]
+}

@@ -1,0 +1,244 @@
+//! The supervisor: answers system calls of a step's processes that its seccomp filter hands over.
+//!
+//! A call arrives at a worker of `serve`, is decoded (`call`), and is answered in one of the ways of [`Answer`]. What is
+//! answered otherwise than by "go on" is what the tier cannot give natively: /proc, /sys, ptys and mounts where nothing
+//! can be mounted (`places`, `perform`), ids other than the real one (`credentials`, `owners`), and protection of the
+//! processes outside the step where there is no pid namespace (`outsiders`).
+//!
+//! A caller's memory, descriptors and threads may change while its call is looked at. So what is let through by
+//! [`Answer::Continue`] is never trusted to be what was looked at: it may only ever reach what the step's root, real ids
+//! and capabilities allow. Nothing that a worker does may wait for the caller or for another process of the step.
+//!
+//! In the chroot tier the supervisor's own process has the step's root, so a path means to a worker what it means to the
+//! step, links and `..` included. What lies outside is reached by the descriptors of `outside`.
+
+pub(crate) mod access;
+pub(crate) mod call;
+pub(crate) mod capability;
+pub(crate) mod credentials;
+mod devices;
+mod entries;
+mod exec;
+mod execute;
+pub(crate) mod filter;
+mod identify;
+mod identities;
+pub(crate) mod memory;
+mod mounttable;
+mod numbers;
+mod open;
+pub(crate) mod outside;
+mod outsiders;
+pub(crate) mod owners;
+mod path;
+mod peers;
+mod perform;
+pub(crate) mod places;
+pub(crate) mod process;
+mod procfs;
+mod programs;
+pub(crate) mod recorded;
+mod restart;
+pub(crate) mod serve;
+mod sockets;
+pub(crate) mod stat;
+pub(crate) mod status;
+mod view;
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use crate::sys::{self, Listener, Notification};
+use call::Address;
+use credentials::Credentials;
+use memory::Memory;
+use outside::Outside;
+use process::Process;
+
+/// What becomes of a trapped call.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// The kernel makes it as it is.
+    Continue,
+    /// It returns this.
+    Value(i64),
+    /// It fails.
+    Error(Errno),
+    /// It returns a new descriptor of the caller's, for this file.
+    Descriptor {
+        /// The file.
+        fd: OwnedFd,
+        /// Whether it is closed by an exec.
+        close_on_exec: bool,
+    },
+    /// The kernel makes another call in its place.
+    Restart(Restart),
+}
+
+/// A call that the caller is made to make in place of its own, about a file that it has no path to.
+#[derive(Debug)]
+pub(crate) enum Restart {
+    /// `fchdir`.
+    ChangeDirectory(OwnedFd),
+    /// `execve`, or `execveat`.
+    Execute {
+        /// What is run.
+        program: Program,
+        /// Its arguments.
+        arguments: Arguments,
+        /// Where the caller has its environment.
+        environment: Address,
+    },
+    /// `openat` with `O_PATH`, whose descriptors cannot be given: SECCOMP_IOCTL_NOTIF_ADDFD takes none.
+    Name {
+        /// A directory.
+        directory: OwnedFd,
+        /// A name in it.
+        name: Vec<u8>,
+        /// Flags of the call.
+        flags: OFlags,
+    },
+    /// None: the descriptor is given, and its terminal becomes the caller's controlling one.
+    ControllingTerminal {
+        /// The terminal.
+        terminal: OwnedFd,
+        /// Whether it is closed by an exec.
+        close_on_exec: bool,
+    },
+}
+
+/// What a [`Restart::Execute`] runs.
+#[derive(Debug)]
+pub(crate) enum Program {
+    /// A file that the caller has no path to, and where the caller has an empty string.
+    File(OwnedFd, Address),
+    /// A file at a path that the kernel can follow.
+    Path(Vec<u8>),
+}
+
+/// The arguments of a [`Restart::Execute`].
+#[derive(Debug)]
+pub(crate) enum Arguments {
+    /// Those that the caller has at this address.
+    Same(Address),
+    /// These, and after them what the caller has at this address but for the first.
+    Script(Vec<Vec<u8>>, Address),
+}
+
+impl From<Result<Answer, Errno>> for Answer {
+    fn from(result: Result<Answer, Errno>) -> Answer {
+        result.unwrap_or_else(Answer::Error)
+    }
+}
+
+/// Who made a call, and the way to its memory and descriptors.
+pub(crate) struct Caller<'a> {
+    /// The thread.
+    pub thread: i32,
+    /// Its process.
+    pub process: Arc<Process>,
+    /// The call as it came.
+    pub notification: Notification,
+    /// What lies outside the step's root.
+    pub outside: &'a Outside,
+    pub(super) listener: &'a Listener,
+    pub(super) memory: &'a Memory,
+}
+
+impl Caller<'_> {
+    /// Whether the call still waits. To be asked after reading anything by the thread's id (memory, /proc) and before
+    /// acting on it: the id may be another process's by now.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.listener.is_waiting(self.notification.id)
+    }
+
+    /// The path at `address`, without its nul.
+    pub(crate) fn read_path(&self, address: Address) -> Result<Vec<u8>, Errno> {
+        self.memory.read_path(self.thread, address)
+    }
+
+    /// The string at `address`, of at most `limit` bytes with its nul (else `E2BIG`).
+    pub(crate) fn read_string(&self, address: Address, limit: usize) -> Result<Vec<u8>, Errno> {
+        self.memory.read_string(self.thread, address, limit)
+    }
+
+    /// Fills `into` from `address`.
+    pub(crate) fn read(&self, address: Address, into: &mut [u8]) -> Result<(), Errno> {
+        self.memory.read(self.thread, address, into)
+    }
+
+    /// Writes `from` to `address`.
+    pub(crate) fn write(&self, address: Address, from: &[u8]) -> Result<(), Errno> {
+        self.memory.write(self.thread, address, from)
+    }
+
+    /// The file behind a descriptor of the caller's, or behind its working directory where `fd` is [`call::CWD`]: opened
+    /// anew with `flags`, which must not wait for anything (`O_PATH`, but for regular files and directories). To be called
+    /// as who the worker began as, see [`Worker::become_identity`]: others may not look into /proc/PID.
+    pub(crate) fn open_descriptor(&self, fd: i32, flags: OFlags) -> Result<OwnedFd, Errno> {
+        let thread = self.thread;
+        let path = if fd == call::CWD { format!("{thread}/cwd") } else { format!("{thread}/fd/{fd}") };
+        self.outside.open_proc(path, flags).map_err(|error| if error == Errno::NOENT { Errno::BADF } else { error })
+    }
+
+    /// Gives the caller a copy of `fd` in the place of its descriptor `number`, besides the answer.
+    pub(crate) fn replace_descriptor(&self, fd: &OwnedFd, number: i32, close_on_exec: bool) -> Result<(), Errno> {
+        let replaced = self.listener.replace_descriptor(self.notification.id, fd.as_fd(), number, close_on_exec);
+        replaced.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::SRCH))
+    }
+
+    /// Gives the caller a copy of `fd`, besides the answer; its number there.
+    pub(crate) fn add_descriptor(&self, fd: &OwnedFd, close_on_exec: bool) -> Result<i32, Errno> {
+        let added = self.listener.add_descriptor(self.notification.id, fd.as_fd(), close_on_exec);
+        added.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::SRCH))
+    }
+}
+
+/// Who a worker makes a call as: the ids and groups that the kernel checks access by and gives to new files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Identity {
+    /// File system user id.
+    pub uid: u32,
+    /// File system group id.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Arc<[u32]>,
+}
+
+impl Identity {
+    /// Who a process of these credentials is to the kernel where files have real owners; `None` for root.
+    pub(crate) fn of(credentials: &Credentials) -> Option<Identity> {
+        let (uid, gid) = (credentials.uid.fs, credentials.gid.fs);
+        (uid != 0 || gid != 0).then(|| Identity { uid, gid, groups: credentials.groups.clone() })
+    }
+}
+
+/// What one worker thread keeps for itself.
+#[derive(Debug, Default)]
+pub(crate) struct Worker {
+    /// Who this thread is now, where it is not who it began as.
+    current: Option<Identity>,
+}
+
+impl Worker {
+    /// Makes this thread `identity`; `None` for who it began as, which may do everything.
+    pub(crate) fn become_identity(&mut self, identity: Option<&Identity>) -> Result<(), Errno> {
+        if self.current.as_ref() == identity {
+            return Ok(());
+        }
+        // Only with file system user id 0 has the thread the rights to set the others.
+        sys::set_file_uid(0);
+        self.current = None;
+        let groups: &[u32] = identity.map_or(&[], |identity| &identity.groups);
+        sys::set_thread_groups(groups).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::PERM))?;
+        sys::set_file_gid(identity.map_or(0, |identity| identity.gid));
+        if let Some(identity) = identity {
+            sys::set_file_uid(identity.uid);
+            self.current = Some(identity.clone());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,142 @@
+//! Calls that act on other processes, where there is no pid namespace: the step may act on its own processes and on no
+//! other. To it those outside do not exist (`ESRCH`), but for what it could see anyway.
+
+use std::sync::Arc;
+
+use rustix::io::Errno;
+
+use super::call::{IOPRIO_WHO_PROCESS, ProcessCall};
+use super::capability::Capability;
+use super::outside::Outside;
+use super::process::{Table, relations};
+use super::{Answer, Caller};
+use crate::sys;
+
+/// Knows the step's processes from others.
+#[derive(Debug)]
+pub(super) struct Outsiders {
+    table: Arc<Table>,
+    outside: Arc<Outside>,
+    /// The process that all of the step descends from: this one.
+    root: i32,
+}
+
+impl Outsiders {
+    /// Of the step whose processes are in `table`.
+    pub(super) fn new(table: Arc<Table>, outside: Arc<Outside>, root: i32) -> Outsiders {
+        Outsiders { table, outside, root }
+    }
+
+    /// What becomes of `call`.
+    pub(super) fn answer(&self, call: ProcessCall, caller: &Caller<'_>) -> Answer {
+        match call {
+            ProcessCall::Kill { pid, signal } if pid <= 0 => self.kill_many(pid, signal, caller).into(),
+            ProcessCall::Kill { pid, signal } => self.signal(pid, pid, signal, caller),
+            ProcessCall::ThreadKill { group, thread, signal } => {
+                self.signal(group.unwrap_or(thread), thread, signal, caller)
+            }
+            ProcessCall::Queue { group, target, signal, .. } => {
+                self.signal(group.unwrap_or(target), target, signal, caller)
+            }
+            ProcessCall::PidfdOpen { pid, .. } => self.own(pid, caller, Errno::SRCH),
+            ProcessCall::Trace { pid } => self.own(pid, caller, Errno::PERM),
+            ProcessCall::Reach { pid } => self.own(pid, caller, Errno::SRCH),
+            ProcessCall::Compare { first, second } => self.both(first, second, caller),
+            // A whole group or user: only the caller's own processes could be meant, and finding those is not worth it.
+            ProcessCall::Priority { which, who, process } if which == process => self.own_or_zero(who, caller),
+            ProcessCall::Priority { which, process, .. } => {
+                let group = if process == IOPRIO_WHO_PROCESS { process + 1 } else { libc::PRIO_PGRP as i32 };
+                if which == group { self.own_group(caller) } else { Answer::Error(Errno::PERM) }
+            }
+        }
+    }
+
+    /// Lets a call about process or thread `pid` through where it is the step's. Ids below 1 are errors of the kernel's.
+    fn own(&self, pid: i32, caller: &Caller<'_>, otherwise: Errno) -> Answer {
+        if pid <= 0 || pid == caller.thread || pid == caller.process.pid || self.table.belongs(pid) {
+            Answer::Continue
+        } else {
+            Answer::Error(otherwise)
+        }
+    }
+
+    /// Lets a signal to `thread` of process `group` through where the caller may send it.
+    fn signal(&self, group: i32, thread: i32, signal: i32, caller: &Caller<'_>) -> Answer {
+        match self.both(group, thread, caller) {
+            Answer::Continue if thread <= 0 || self.may_signal(thread, signal, caller) => Answer::Continue,
+            Answer::Continue => Answer::Error(Errno::PERM),
+            other => other,
+        }
+    }
+
+    /// Whether the caller's ids allow it to send `signal` to `target`, which is the step's.
+    fn may_signal(&self, target: i32, signal: i32, caller: &Caller<'_>) -> bool {
+        let own = caller.process.credentials();
+        // Within a session a job may always be continued; sessions of the step have one user but for rare cases.
+        signal == libc::SIGCONT
+            || target == caller.thread
+            || self.table.process_of(target).is_ok_and(|process| own.may_signal(&process.credentials()))
+    }
+
+    fn own_or_zero(&self, pid: i32, caller: &Caller<'_>) -> Answer {
+        self.own(pid, caller, Errno::SRCH)
+    }
+
+    fn both(&self, first: i32, second: i32, caller: &Caller<'_>) -> Answer {
+        match self.own(first, caller, Errno::SRCH) {
+            Answer::Continue => self.own(second, caller, Errno::SRCH),
+            other => other,
+        }
+    }
+
+    /// Lets a call about the caller's own process group through where nobody outside is in it.
+    fn own_group(&self, caller: &Caller<'_>) -> Answer {
+        let of = |pid| relations(&self.outside, pid).map(|found| found.process_group);
+        match (of(caller.process.pid), of(self.root)) {
+            (Ok(own), Ok(outside)) if own != outside => Answer::Continue,
+            _ => Answer::Error(Errno::PERM),
+        }
+    }
+
+    /// `kill` of a group, or of everything: each process of the step that it means gets the signal from here.
+    fn kill_many(&self, pid: i32, signal: i32, caller: &Caller<'_>) -> Result<Answer, Errno> {
+        let group = match pid {
+            -1 => None,
+            0 => Some(relations(&self.outside, caller.process.pid)?.process_group),
+            i32::MIN => return Err(Errno::SRCH),
+            group => Some(-group),
+        };
+        // A group that is the step's alone, and root: the kernel's way is the quick and the atomic one.
+        let root = caller.process.credentials().has(Capability::KILL);
+        let shared = relations(&self.outside, self.root)?.process_group;
+        if let Some(group) = group
+            && root
+            && group != shared
+            && self.table.belongs(group)
+        {
+            return Ok(Answer::Continue);
+        }
+        if !(0..=64).contains(&signal) {
+            return Err(Errno::INVAL);
+        }
+        let (mut found, mut sent) = (false, false);
+        for other in self.outside.list_proc(".")? {
+            let meant = match group {
+                Some(group) => relations(&self.outside, other).is_ok_and(|of| of.process_group == group),
+                None => other != caller.process.pid,
+            };
+            if meant && self.table.belongs(other) {
+                found = true;
+                if self.may_signal(other, signal, caller) {
+                    sent = true;
+                    let _ = sys::send_signal(other, false, signal); // it may have ended just now
+                }
+            }
+        }
+        match (found, sent) {
+            (false, _) => Err(Errno::SRCH),
+            (true, false) => Err(Errno::PERM),
+            (true, true) => Ok(Answer::Value(0)),
+        }
+    }
+}

@@ -1,0 +1,406 @@
+//! Recorded ownership: who files belong to where the kernel has one id for all of them.
+//!
+//! The records are those of [`crate::overrides`]: an xattr on files and directories, so that it goes along with renames,
+//! links and overlayfs's copying up; for links, pipes and sockets a table by path, which is read from the side files of
+//! the layers below and written to the step's own. A file without a record belongs to whom the kernel says (0).
+//!
+//! In the file system a recorded file has its mode without set-id and sticky bits. A record that says 0:0 is taken away
+//! instead, and the file has its whole mode.
+
+use std::collections::HashMap;
+use std::ffi::{CStr, CString, OsStr};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{PoisonError, RwLock};
+
+use rustix::fd::AsRawFd;
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Uid, XattrFlags};
+use rustix::io::Errno;
+
+use super::access::Owned;
+use super::stat::Shown;
+use crate::overrides::{OVERRIDE, Override, Owners, SHELVED, Type};
+
+const TYPE: u32 = 0o170000;
+
+/// A file as a worker reaches it.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    /// An absolute path of this process, which may begin with another's `/proc/PID/cwd`.
+    pub path: CString,
+    /// Whether a link at its end is followed.
+    pub follow: bool,
+}
+
+impl Target {
+    /// The file at `path`; a nul in it is `ENOENT`, since no file has one.
+    pub(crate) fn new(path: impl Into<Vec<u8>>, follow: bool) -> Result<Target, Errno> {
+        Ok(Target { path: CString::new(path).map_err(|_| Errno::NOENT)?, follow })
+    }
+
+    fn at_flags(&self) -> AtFlags {
+        if self.follow { AtFlags::empty() } else { AtFlags::SYMLINK_NOFOLLOW }
+    }
+
+    /// What the file system says of it.
+    pub(crate) fn stat(&self) -> Result<Stat, Errno> {
+        rustix::fs::statat(CWD, &self.path, self.at_flags())
+    }
+
+    pub(crate) fn get_xattr(&self, name: impl rustix::path::Arg) -> Result<Vec<u8>, Errno> {
+        let read = |buffer: &mut [u8]| match self.follow {
+            true => rustix::fs::getxattr(&self.path, &*name.as_cow_c_str()?, buffer),
+            false => rustix::fs::lgetxattr(&self.path, &*name.as_cow_c_str()?, buffer),
+        };
+        let mut small = [0; 128];
+        match read(&mut small) {
+            Ok(length) => Ok(small[..length].to_vec()),
+            Err(Errno::RANGE) => {
+                let mut large = vec![0; 1 << 16]; // XATTR_SIZE_MAX
+                let length = read(&mut large)?;
+                large.truncate(length);
+                Ok(large)
+            }
+            Err(errno) => Err(errno),
+        }
+    }
+
+    pub(crate) fn set_xattr(&self, name: impl rustix::path::Arg, value: &[u8], flags: XattrFlags) -> Result<(), Errno> {
+        match self.follow {
+            true => rustix::fs::setxattr(&self.path, name, value, flags),
+            false => rustix::fs::lsetxattr(&self.path, name, value, flags),
+        }
+    }
+
+    pub(crate) fn remove_xattr(&self, name: impl rustix::path::Arg) -> Result<(), Errno> {
+        match self.follow {
+            true => rustix::fs::removexattr(&self.path, name),
+            false => rustix::fs::lremovexattr(&self.path, name),
+        }
+    }
+
+    /// The names of its xattrs, each with a nul behind it.
+    pub(crate) fn list_xattrs(&self) -> Result<Vec<u8>, Errno> {
+        let mut list = vec![0; 1 << 16]; // XATTR_LIST_MAX
+        let length = match self.follow {
+            true => rustix::fs::listxattr(&self.path, &mut list)?,
+            false => rustix::fs::llistxattr(&self.path, &mut list)?,
+        };
+        list.truncate(length);
+        Ok(list)
+    }
+
+    /// Its path in the step's view, without links and without the slash at its beginning.
+    pub(crate) fn canonical(&self) -> Result<Vec<u8>, Errno> {
+        let mut flags = OFlags::PATH | OFlags::CLOEXEC;
+        flags.set(OFlags::NOFOLLOW, !self.follow);
+        let fd = rustix::fs::open(&self.path, flags, Mode::empty())?;
+        let link = rustix::fs::readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new())?;
+        link.as_bytes().strip_prefix(b"/").map(<[u8]>::to_vec).ok_or(Errno::NOENT)
+    }
+
+    /// The directory that it is in and its name there; `None` where it ends in `.` or `..`, or is a root.
+    pub(crate) fn split(&self) -> Option<(Target, &[u8])> {
+        let path = self.path.as_bytes();
+        let end = path.iter().rposition(|byte| *byte != b'/')? + 1;
+        let start = path[..end].iter().rposition(|byte| *byte == b'/')? + 1;
+        let name = &path[start..end];
+        let dir = if start > 1 { &path[..start] } else { b"/" };
+        let target = Target::new(dir, true).ok()?;
+        (name != b"." && name != b"..").then_some((target, name))
+    }
+
+    /// [`Target::canonical`] of something that is there, or is about to be made, by that of its directory.
+    pub(crate) fn canonical_entry(&self) -> Result<Vec<u8>, Errno> {
+        let (dir, name) = self.split().ok_or(Errno::INVAL)?;
+        let mut path = dir.canonical()?;
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(name);
+        Ok(path)
+    }
+}
+
+/// What is known of a file.
+#[derive(Debug, Clone)]
+pub(crate) struct Look {
+    /// What the file system says.
+    pub native: Stat,
+    /// Its xattr record.
+    pub record: Option<Override>,
+    /// Who it belongs to.
+    pub owned: Owned,
+}
+
+impl Look {
+    /// What a stat call is to tell.
+    pub(crate) fn shown(&self) -> Shown {
+        let device = match self.record.map(|record| record.kind) {
+            Some(Type::Char(major, minor) | Type::Block(major, minor)) => Some((major, minor)),
+            _ => None,
+        };
+        Shown { owned: self.owned, device }
+    }
+
+    /// Device and inode.
+    pub(crate) fn id(&self) -> (u64, u64) {
+        (self.native.st_dev, self.native.st_ino)
+    }
+
+    /// Whether a stat call tells something else than the kernel does.
+    fn is_told_otherwise(&self) -> bool {
+        let native = Owned { uid: self.native.st_uid, gid: self.native.st_gid, mode: self.native.st_mode };
+        self.owned != native
+    }
+}
+
+/// The records of a step's tree.
+#[derive(Debug, Default)]
+pub(crate) struct Records {
+    /// Links, pipes, sockets, and files where no xattrs can be, by canonical path. Entries of files that are gone may
+    /// stay: whatever is made at such a path goes through here.
+    table: RwLock<HashMap<Vec<u8>, Owned>>,
+    is_used: AtomicBool,
+    /// Files and directories are in it, too.
+    is_elsewhere: AtomicBool,
+}
+
+impl Records {
+    /// Those of a tree of `layers`, the top one first.
+    pub(crate) fn read(layers: &[PathBuf]) -> io::Result<Records> {
+        let mut table = HashMap::new();
+        for (at, layer) in layers.iter().enumerate() {
+            for (path, entry) in Owners::read(layer)?.iter() {
+                // What a layer above has at the path, a whiteout too, is told of there if at all.
+                let hidden =
+                    layers[..at].iter().any(|above| above.join(OsStr::from_bytes(path)).symlink_metadata().is_ok());
+                if !hidden {
+                    table.entry(path.to_vec()).or_insert(owned_by(entry));
+                }
+            }
+        }
+        let is_used = AtomicBool::new(!table.is_empty());
+        Ok(Records { table: RwLock::new(table), is_used, is_elsewhere: AtomicBool::new(false) })
+    }
+
+    /// Writes what is to be known of links and pipes in the layer directory `layer`, whose files are in `tree`.
+    pub(crate) fn write(&self, tree: &Path, layer: &Path) -> io::Result<()> {
+        let mut owners = Owners::default();
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        for (path, owned) in &*table {
+            let Ok(found) = rustix::fs::lstat(tree.join(OsStr::from_bytes(path))) else { continue };
+            let kind = match FileType::from_raw_mode(found.st_mode) {
+                FileType::Symlink => Type::Symlink,
+                FileType::Fifo => Type::Fifo,
+                _ => continue,
+            };
+            if found.st_mode & TYPE == owned.mode & TYPE {
+                let (uid, gid, mode) = (owned.uid, owned.gid, owned.mode & 0o7777);
+                owners.insert(path.clone(), Override { uid, gid, mode, kind });
+            }
+        }
+        owners.write(layer)
+    }
+
+    /// The xattr record of `target`, which may be none.
+    pub(crate) fn recorded(&self, target: &Target) -> Result<Option<Override>, Errno> {
+        match target.get_xattr(OVERRIDE) {
+            Ok(text) => Ok(Override::parse(&text)),
+            Err(Errno::NODATA | Errno::NOTSUP | Errno::PERM) => Ok(None),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Whether any path has an entry in the table.
+    pub(crate) fn has_table(&self) -> bool {
+        self.is_used.load(Ordering::Relaxed)
+    }
+
+    /// Whether files and directories have entries in the table, too.
+    pub(crate) fn tells_of_files(&self) -> bool {
+        self.is_elsewhere.load(Ordering::Relaxed)
+    }
+
+    /// What a stat call is to tell otherwise than the kernel does; `None` where the kernel is right.
+    pub(crate) fn told_otherwise(&self, target: &Target) -> Result<Option<Shown>, Errno> {
+        if self.recorded(target)?.is_none() && !(self.has_table() && self.may_be_in_table(target)?) {
+            return Ok(None);
+        }
+        let look = self.look(target)?;
+        Ok((look.record.is_some() || look.is_told_otherwise()).then(|| look.shown()))
+    }
+
+    /// All about `target`.
+    pub(crate) fn look(&self, target: &Target) -> Result<Look, Errno> {
+        let native = target.stat()?;
+        let mut owned = Owned { uid: native.st_uid, gid: native.st_gid, mode: native.st_mode };
+        let can_have_xattrs =
+            matches!(FileType::from_raw_mode(native.st_mode), FileType::RegularFile | FileType::Directory);
+        let record = if can_have_xattrs { self.recorded(target)? } else { None };
+        if let Some(record) = record {
+            owned = Owned {
+                uid: record.uid,
+                gid: record.gid,
+                mode: type_bits(record.kind) | record.mode_of(native.st_mode & 0o7777),
+            };
+        } else if self.has_table()
+            && (!can_have_xattrs || !self.holds_xattrs(target))
+            && let Some(told) = self.in_table(&target.canonical()?)
+            && told.mode & TYPE == native.st_mode & TYPE
+        {
+            owned = told;
+        }
+        Ok(Look { native, record, owned })
+    }
+
+    /// Whether `target` is of a kind that the table tells of.
+    fn may_be_in_table(&self, target: &Target) -> Result<bool, Errno> {
+        let kind = FileType::from_raw_mode(target.stat()?.st_mode);
+        Ok(!matches!(kind, FileType::RegularFile | FileType::Directory) || !self.holds_xattrs(target))
+    }
+
+    /// Whether the file system of `target`, a file or directory, can hold records: most can.
+    fn holds_xattrs(&self, target: &Target) -> bool {
+        !self.tells_of_files() || !matches!(target.get_xattr(OVERRIDE), Err(Errno::NOTSUP))
+    }
+
+    fn in_table(&self, path: &[u8]) -> Option<Owned> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner).get(path).copied()
+    }
+
+    fn change_table<T>(&self, change: impl FnOnce(&mut HashMap<Vec<u8>, Owned>) -> T) -> T {
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        let result = change(&mut table);
+        self.is_used.store(!table.is_empty(), Ordering::Relaxed);
+        result
+    }
+
+    /// Says that what stands at the canonical `path` belongs to `owned`.
+    pub(crate) fn tell(&self, path: Vec<u8>, owned: Owned) {
+        if matches!(FileType::from_raw_mode(owned.mode), FileType::RegularFile | FileType::Directory) {
+            self.is_elsewhere.store(true, Ordering::Relaxed);
+        }
+        self.change_table(|table| match (owned.uid, owned.gid) {
+            (0, 0) => table.remove(&path),
+            _ => table.insert(path, owned),
+        });
+    }
+
+    /// Makes `target`, of which `look` is known, belong to `new`, with its mode.
+    pub(crate) fn give(&self, target: &Target, look: &Look, new: Owned) -> Result<(), Errno> {
+        let kind = match (FileType::from_raw_mode(look.native.st_mode), look.record) {
+            (FileType::RegularFile, Some(record)) => record.kind,
+            (FileType::RegularFile, None) => Type::File,
+            (FileType::Directory, _) => Type::Dir,
+            _ => return self.give_special(target, look, new),
+        };
+        let plain = (new.uid, new.gid) == (0, 0) && matches!(kind, Type::File | Type::Dir);
+        let mode = if plain { new.mode & 0o7777 } else { new.mode & 0o777 };
+        if plain {
+            match target.remove_xattr(OVERRIDE) {
+                Ok(()) | Err(Errno::NODATA | Errno::NOTSUP | Errno::PERM) => {}
+                Err(errno) => return Err(errno),
+            }
+        } else {
+            let record = Override { uid: new.uid, gid: new.gid, mode: new.mode & 0o7777, kind };
+            match target.set_xattr(OVERRIDE, record.to_string().as_bytes(), XattrFlags::empty()) {
+                Err(Errno::NOTSUP | Errno::PERM) => return self.give_special(target, look, new),
+                other => other?,
+            }
+        }
+        if mode != look.native.st_mode & 0o7777 {
+            rustix::fs::chmodat(CWD, &target.path, Mode::from_raw_mode(mode), AtFlags::empty())?;
+        }
+        Ok(())
+    }
+
+    /// The same of what cannot have xattrs.
+    fn give_special(&self, target: &Target, look: &Look, new: Owned) -> Result<(), Errno> {
+        let path = target.canonical()?;
+        let native = look.native.st_mode;
+        if native & TYPE != TYPE_LINK && native & 0o7777 != new.mode & 0o7777 {
+            let mode = Mode::from_raw_mode(new.mode & 0o7777);
+            rustix::fs::chmodat(CWD, &target.path, mode, AtFlags::empty())?;
+        }
+        self.touch_owner(target)?;
+        self.tell(path, Owned { mode: native & TYPE | new.mode & 0o7777, ..new });
+        Ok(())
+    }
+
+    /// Does in the file system what a change of owner does beside it: the change time, set-id bits and capabilities that go,
+    /// and with overlayfs the copying up.
+    pub(crate) fn touch_owner(&self, target: &Target) -> Result<(), Errno> {
+        match rustix::fs::chownat(CWD, &target.path, Some(Uid::ROOT), Some(Gid::ROOT), target.at_flags()) {
+            // Not ours at all (/proc, a bind mount of another's file): only told.
+            Err(Errno::PERM | Errno::INVAL | Errno::OVERFLOW) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Forgets the capabilities of a file that the file system could not hold.
+    pub(crate) fn drop_capabilities(&self, target: &Target) {
+        let shelved = [SHELVED, "security.capability"].concat();
+        let _ = target.remove_xattr(shelved); // mostly there are none
+    }
+
+    /// Something was moved from one canonical path to another.
+    pub(crate) fn moved(&self, from: &[u8], to: &[u8], exchanged: bool) {
+        let moves = |path: &[u8], from: &[u8], to: &[u8]| {
+            let rest = path.strip_prefix(from)?;
+            matches!(rest.first(), None | Some(b'/')).then(|| [to, rest].concat())
+        };
+        self.change_table(|table| {
+            let old = std::mem::take(table);
+            for (path, owned) in old {
+                if let Some(moved) = moves(&path, from, to) {
+                    table.insert(moved, owned);
+                } else if let Some(moved) = moves(&path, to, from) {
+                    // What stood there is gone, unless the two have changed places.
+                    if exchanged {
+                        table.insert(moved, owned);
+                    }
+                } else {
+                    table.insert(path, owned);
+                }
+            }
+        });
+    }
+
+    /// What stands at `from` got another name.
+    pub(crate) fn linked(&self, from: &[u8], to: Vec<u8>) {
+        self.change_table(|table| match table.get(from).copied() {
+            Some(owned) => table.insert(to, owned),
+            None => table.remove(&to),
+        });
+    }
+}
+
+const TYPE_LINK: u32 = 0o120000;
+
+fn type_bits(kind: Type) -> u32 {
+    match kind {
+        Type::File => 0o100000,
+        Type::Dir => 0o040000,
+        Type::Symlink => TYPE_LINK,
+        Type::Fifo => 0o010000,
+        Type::Char(..) => 0o020000,
+        Type::Block(..) => 0o060000,
+    }
+}
+
+fn owned_by(entry: &Override) -> Owned {
+    Owned { uid: entry.uid, gid: entry.gid, mode: type_bits(entry.kind) | entry.mode }
+}
+
+/// The record of a device that is about to be stood in for, or of a file whose owner cannot be had.
+pub(crate) fn record_text(owned: Owned, kind: Type) -> String {
+    Override { uid: owned.uid, gid: owned.gid, mode: owned.mode & 0o7777, kind }.to_string()
+}
+
+/// `path` as a C string.
+pub(crate) fn c_path(path: &CStr) -> &Path {
+    Path::new(OsStr::from_bytes(path.to_bytes()))
+}

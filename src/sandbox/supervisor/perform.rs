@@ -1,0 +1,487 @@
+//! Does a caller's path calls where the kernel cannot do them as they are: at places, and for callers whose ids are not
+//! their real ones.
+//!
+//! A call is about an object, which is opened with `O_PATH` and then acted on, or about a name in a directory ([`super::entries`]).
+//! So nothing is looked up twice. This process's root is the step's, its working directory is the real /proc (calls that
+//! take nothing but a path reach an object by `self/fd/N` from there), and its umask is 0.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::io::Errno;
+
+use super::call::{Address, Call, PathArgument, Times, XattrCall};
+use super::path::{Last, ViewPath};
+use super::places::{Kind, Places, kind_of, raw};
+use super::procfs::{self, ProcPath};
+use super::view::{Eyes, Object};
+use super::{Answer, Caller, Identity, Restart, Worker};
+use crate::sys::{self, Replaced};
+
+/// Most bytes of the value of an extended attribute, and of a list of names (`XATTR_SIZE_MAX`).
+const MAX_XATTR: u64 = 65536;
+
+/// Most bytes of the name of an extended attribute, with its nul.
+const MAX_XATTR_NAME: usize = 256;
+
+impl Places {
+    /// Answers a call about a path. `identity` is who the caller is to the kernel, `None` for who the worker began as.
+    pub(crate) fn answer(
+        &self,
+        call: &Call,
+        caller: &Caller<'_>,
+        worker: &mut Worker,
+        identity: Option<&Identity>,
+    ) -> Answer {
+        let mut eyes = Eyes { places: self, caller, worker, identity };
+        eyes.perform(call).into()
+    }
+}
+
+impl Eyes<'_> {
+    fn perform(&mut self, call: &Call) -> Result<Answer, Errno> {
+        match *call {
+            Call::Open { path, flags, mode } => self.open(&path, flags, mode),
+            Call::OpenHow { path, how, size } => self.open_how(&path, how, size),
+            Call::OpenTree { path, flags } => self.open_tree(&path, flags),
+            Call::Stat { path, flags, buffer } => self.stat(&path, flags, buffer),
+            Call::Statx { path, flags, mask, buffer } => self.statx(&path, flags, mask, buffer),
+            Call::Statfs { path, buffer } => self.statfs(&path, buffer),
+            Call::Access { path, mode, flags } => self.access(&path, mode, flags),
+            Call::Readlink { path, buffer, size } => self.readlink(&path, buffer, size),
+            Call::Xattr { path, what } => self.xattr(&path, what),
+            Call::Chmod { path, mode } => self.chmod(&path, mode),
+            Call::Chown { path, uid, gid } => self.chown(&path, uid, gid),
+            Call::Utimes { path, times } => self.utimes(&path, times),
+            Call::Truncate { path, length } => self.truncate(&path, length),
+            Call::Mkdir { path, mode } => self.mkdir(&path, mode),
+            Call::Mknod { path, mode, device } => self.mknod(&path, mode, device),
+            Call::Unlink { path, directory } => self.unlink(&path, directory),
+            Call::Rename { from, to, flags } => self.rename(&from, &to, flags),
+            Call::Link { from, to } => self.link(&from, &to),
+            Call::Symlink { target, path } => self.symlink(target, &path),
+            Call::FileAttributes { path, set, .. } => self.attributes(&path, set),
+            Call::WatchPath { path, inotify, mask } => self.watch(&path, inotify, mask),
+            Call::NameToHandle { path, handle, mount_id, flags } => self.handle(&path, handle, mount_id, flags),
+            Call::Chdir { path } => self.chdir(&path),
+            Call::Exec { path, arguments, environment, flags } => self.execute(&path, arguments, environment, flags),
+            Call::GetCwd { buffer, size } => self.getcwd(buffer, size),
+            Call::Bind { socket, address, length } => self.bind(socket, address, length),
+            Call::Connect { socket, address, length } => self.connect(socket, address, length),
+            Call::SendTo { .. }
+            | Call::Chroot { .. }
+            | Call::PeerCredentials { .. }
+            | Call::Terminal { .. }
+            | Call::Uname { .. }
+            | Call::Identity(_)
+            | Call::Process(_)
+            | Call::Exit { .. } => Ok(Answer::Continue),
+        }
+    }
+
+    /// The object of a call that only looks at it; `None` where the kernel may make the call as it is.
+    pub(super) fn seen(&mut self, argument: &PathArgument) -> Result<Option<Object>, Errno> {
+        let path = self.path(argument)?;
+        if path.is_empty() && argument.empty_path {
+            return self.seen_by_descriptor(argument.dirfd);
+        }
+        let last = if argument.follow { Last::Follow } else { Last::Keep };
+        match self.locate(argument, &path, last)? {
+            Some(site) => self.object(&site, last).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// What a caller holds a descriptor of it may look at, so the kernel's answer is the right one, but for owners in /proc.
+    fn seen_by_descriptor(&mut self, fd: i32) -> Result<Option<Object>, Errno> {
+        if self.identity.is_none() { Ok(None) } else { self.object_of_descriptor(fd).map(Some) }
+    }
+
+    /// The object of a call that changes it.
+    fn changed(&mut self, argument: &PathArgument) -> Result<Option<Object>, Errno> {
+        let path = self.path(argument)?;
+        let object = if path.is_empty() && argument.empty_path {
+            let object = self.object_of_descriptor(argument.dirfd)?;
+            (self.identity.is_some() || object.place.is_some()).then_some(object)
+        } else {
+            let last = if argument.follow { Last::Follow } else { Last::Keep };
+            match self.locate(argument, &path, last)? {
+                Some(site) => Some(self.object(&site, last)?),
+                None => None,
+            }
+        };
+        if let Some(object) = &object {
+            self.check_writable(object)?;
+            self.as_owner(object)?;
+        }
+        Ok(object)
+    }
+
+    /// The path of a call, nothing where it is about a descriptor.
+    pub(super) fn path(&self, argument: &PathArgument) -> Result<Vec<u8>, Errno> {
+        match argument.as_descriptor() {
+            Some(_) => Ok(Vec::new()),
+            None => self.caller.read_path(argument.address),
+        }
+    }
+
+    /// Fails where nothing can be changed at an object.
+    pub(super) fn check_writable(&self, object: &Object) -> Result<(), Errno> {
+        let Some(number) = object.place else { return Ok(()) };
+        let rest = object.path.as_ref().and_then(|path| Some(self.places.find(path)?.1)).unwrap_or_default();
+        self.check_place_writable(number, rest)
+    }
+
+    pub(super) fn check_place_writable(&self, number: usize, rest: &[u8]) -> Result<(), Errno> {
+        let place = self.places.get(number);
+        let closed = place.kind == Kind::Proc && procfs::among(&procfs::PROC_READONLY, rest);
+        if place.readonly || closed { Err(Errno::ROFS) } else { Ok(()) }
+    }
+
+    /// Becomes who the kernel is to check for a change of an object: the caller, but where the object is a file of a
+    /// process, whose owner the kernel does not know: there the caller must be the owner.
+    fn as_owner(&mut self, object: &Object) -> Result<(), Errno> {
+        let Some(ProcPath::Process(path)) = object.path.as_ref().and_then(|path| self.places.proc_path(path)) else {
+            return self.as_caller();
+        };
+        if let Some(identity) = self.identity
+            && self.owner_of(&path)?.0 != identity.uid
+        {
+            return Err(Errno::PERM);
+        }
+        self.as_self()
+    }
+
+    /// Who an object belongs to, where the kernel has it wrong.
+    fn shown_owner(&self, object: &Object) -> Option<(u32, u32)> {
+        match self.places.proc_path(object.path.as_ref()?)? {
+            ProcPath::Process(path) => self.owner_of(&path).ok(),
+            _ => None,
+        }
+    }
+
+    fn stat(&mut self, path: &PathArgument, flags: i32, buffer: Address) -> Result<Answer, Errno> {
+        let allowed = libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH | libc::AT_NO_AUTOMOUNT;
+        let Some(object) = self.seen(path)? else { return Ok(Answer::Continue) };
+        if flags & !allowed != 0 {
+            return Err(Errno::INVAL);
+        }
+        let bytes = raw(sys::stat_object(object.fd.as_fd(), self.shown_owner(&object)))?;
+        self.caller.write(buffer, &bytes)?;
+        Ok(Answer::Value(0))
+    }
+
+    fn statx(&mut self, path: &PathArgument, flags: i32, mask: u32, buffer: Address) -> Result<Answer, Errno> {
+        let Some(object) = self.seen(path)? else { return Ok(Answer::Continue) };
+        let place = object.path.as_ref().and_then(|path| self.places.find(path));
+        let mount = place.and_then(|(number, rest)| Some((self.places.get(number).mount?, rest.is_empty())));
+        let replaced = Replaced { owner: self.shown_owner(&object), mount };
+        let flags = flags & !(libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH);
+        let bytes = raw(sys::statx_object(object.fd.as_fd(), flags, mask, replaced))?;
+        self.caller.write(buffer, &bytes)?;
+        Ok(Answer::Value(0))
+    }
+
+    fn statfs(&mut self, path: &PathArgument, buffer: Address) -> Result<Answer, Errno> {
+        let Some(object) = self.seen(path)? else { return Ok(Answer::Continue) };
+        self.caller.write(buffer, &raw(sys::statfs_bytes(object.fd.as_fd()))?)?;
+        Ok(Answer::Value(0))
+    }
+
+    fn access(&mut self, path: &PathArgument, mode: i32, flags: i32) -> Result<Answer, Errno> {
+        let allowed = libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH | libc::AT_EACCESS;
+        let Some(object) = self.seen(path)? else { return Ok(Answer::Continue) };
+        if flags & !allowed != 0 || mode & !7 != 0 {
+            return Err(Errno::INVAL);
+        }
+        if mode & libc::W_OK != 0
+            && !matches!(kind_of(object.fd.as_fd())?, FileType::Fifo | FileType::Socket)
+            && !is_device(&object)?
+        {
+            self.check_writable(&object)?;
+        }
+        if let Some(ProcPath::Process(path)) = object.path.as_ref().and_then(|path| self.places.proc_path(path)) {
+            let mode_there = rustix::fs::fstat(&object.fd)?.st_mode;
+            return self.check_process(&path, mode_there, mode as u32).map(|()| Answer::Value(0));
+        }
+        if object.is_pipe {
+            return Ok(Answer::Value(0));
+        }
+        // access(2) asks for the real ids, where it is not told otherwise.
+        let real = if flags & libc::AT_EACCESS == 0 { self.real_identity() } else { self.identity.cloned() };
+        self.worker.become_identity(real.as_ref())?;
+        raw(sys::may_access(object.fd.as_fd(), mode)).map(|()| Answer::Value(0))
+    }
+
+    /// The caller by its real ids.
+    fn real_identity(&self) -> Option<Identity> {
+        let identity = self.identity?;
+        let credentials = self.caller.process.credentials();
+        let (uid, gid) = (credentials.uid.real, credentials.gid.real);
+        if uid == 0 { None } else { Some(Identity { uid, gid, groups: identity.groups.clone() }) }
+    }
+
+    fn readlink(&mut self, path: &PathArgument, buffer: Address, size: u64) -> Result<Answer, Errno> {
+        if size as i32 <= 0 {
+            return Err(Errno::INVAL);
+        }
+        let bytes = self.path(path)?;
+        if bytes.is_empty() && path.empty_path {
+            return Ok(Answer::Continue); // a link that the caller holds open
+        }
+        let Some(site) = self.locate(path, &bytes, Last::Keep)? else { return Ok(Answer::Continue) };
+        let object = self.object(&site, Last::Keep)?;
+        let text = self.link_text(&object)?;
+        let length = text.len().min(size as usize);
+        self.caller.write(buffer, &text[..length])?;
+        Ok(Answer::Value(length as i64))
+    }
+
+    /// What a link holds; of a magic one what the step calls the object that it leads to.
+    fn link_text(&mut self, object: &Object) -> Result<Vec<u8>, Errno> {
+        if kind_of(object.fd.as_fd())? != FileType::Symlink {
+            return Err(Errno::INVAL);
+        }
+        if let Some(path) = &object.path
+            && let Some((number, rest)) = self.places.find(path)
+            && self.places.get(number).kind == Kind::Proc
+        {
+            match procfs::parse(rest) {
+                ProcPath::OwnProcess => return Ok(self.caller.process.pid.to_string().into_bytes()),
+                ProcPath::OwnThread => {
+                    let (process, thread) = (self.caller.process.pid, self.caller.thread);
+                    return Ok(format!("{process}/task/{thread}").into_bytes());
+                }
+                ProcPath::Process(process) if process.is_magic() => {
+                    let link = String::from_utf8_lossy(rest);
+                    if let Some(path) = self.places.path_of(&link)? {
+                        return Ok(path.as_bytes().to_vec());
+                    }
+                }
+                ProcPath::Process(_) | ProcPath::Global => {}
+            }
+        }
+        Ok(rustix::fs::readlinkat(&object.fd, "", Vec::new())?.into_bytes())
+    }
+
+    fn xattr(&mut self, path: &PathArgument, what: XattrCall) -> Result<Answer, Errno> {
+        let name = match what {
+            XattrCall::Get { name, .. } | XattrCall::Set { name, .. } | XattrCall::Remove { name } => {
+                let name = self.caller.read_string(name, MAX_XATTR_NAME);
+                name.map_err(|error| if error == Errno::TOOBIG { Errno::RANGE } else { error })?
+            }
+            XattrCall::List { .. } => Vec::new(),
+        };
+        let changes = matches!(what, XattrCall::Set { .. } | XattrCall::Remove { .. });
+        let object = if changes { self.changed(path)? } else { self.seen(path)? };
+        let Some(object) = object else { return Ok(Answer::Continue) };
+        if !changes {
+            self.as_caller()?;
+        }
+        let file = own(&object.fd);
+        match what {
+            XattrCall::Get { value, size, .. } => {
+                let mut into = vec![0; size.min(MAX_XATTR) as usize];
+                let got = rustix::fs::getxattr(&file, name, &mut into)?;
+                self.give_bytes(value, &into, got)
+            }
+            XattrCall::List { list, size } => {
+                let mut into = vec![0; size.min(MAX_XATTR) as usize];
+                let got = rustix::fs::listxattr(&file, &mut into)?;
+                self.give_bytes(list, &into, got)
+            }
+            XattrCall::Set { value, size, flags, .. } => {
+                if size > MAX_XATTR {
+                    return Err(Errno::TOOBIG);
+                }
+                let mut bytes = vec![0; size as usize];
+                self.caller.read(value, &mut bytes)?;
+                let flags = XattrFlags::from_bits_retain(flags as u32);
+                rustix::fs::setxattr(&file, name, &bytes, flags).map(|()| Answer::Value(0))
+            }
+            XattrCall::Remove { .. } => rustix::fs::removexattr(&file, name).map(|()| Answer::Value(0)),
+        }
+    }
+
+    /// Answers with `got` bytes, of which `bytes` holds those that the caller wanted (none: it asked for the length).
+    fn give_bytes(&self, address: Address, bytes: &[u8], got: usize) -> Result<Answer, Errno> {
+        if !bytes.is_empty() {
+            self.caller.write(address, &bytes[..got.min(bytes.len())])?;
+        }
+        Ok(Answer::Value(got as i64))
+    }
+
+    fn chmod(&mut self, path: &PathArgument, mode: u32) -> Result<Answer, Errno> {
+        let Some(object) = self.changed(path)? else { return Ok(Answer::Continue) };
+        if kind_of(object.fd.as_fd())? == FileType::Symlink {
+            return Err(Errno::OPNOTSUPP);
+        }
+        let mode = Mode::from_raw_mode(mode & 0o7777);
+        rustix::fs::chmodat(self.places.outside.proc(), own(&object.fd), mode, AtFlags::empty())?;
+        Ok(Answer::Value(0))
+    }
+
+    fn chown(&mut self, path: &PathArgument, uid: u32, gid: u32) -> Result<Answer, Errno> {
+        let Some(object) = self.changed(path)? else { return Ok(Answer::Continue) };
+        let uid = (uid != u32::MAX).then(|| Uid::from_raw(uid));
+        let gid = (gid != u32::MAX).then(|| Gid::from_raw(gid));
+        rustix::fs::chownat(&object.fd, "", uid, gid, AtFlags::EMPTY_PATH)?;
+        Ok(Answer::Value(0))
+    }
+
+    fn utimes(&mut self, path: &PathArgument, times: Times) -> Result<Answer, Errno> {
+        let Some(object) = self.changed(path)? else { return Ok(Answer::Continue) };
+        let times = self.times(times)?;
+        rustix::fs::utimensat(self.places.outside.proc(), own(&object.fd), &times, AtFlags::empty())?;
+        Ok(Answer::Value(0))
+    }
+
+    fn times(&self, times: Times) -> Result<Timestamps, Errno> {
+        let now = Timespec { tv_sec: 0, tv_nsec: libc::UTIME_NOW as _ };
+        let (address, words) = match times {
+            Times::Seconds(address) => (address, 2),
+            Times::Microseconds(address) | Times::Nanoseconds(address) => (address, 4),
+        };
+        if address == 0 {
+            return Ok(Timestamps { last_access: now, last_modification: now });
+        }
+        let mut bytes = [0; 32];
+        self.caller.read(address, &mut bytes[..words * 8])?;
+        let word = |at: usize| {
+            let mut word = [0; 8];
+            word.copy_from_slice(&bytes[at * 8..at * 8 + 8]);
+            i64::from_ne_bytes(word)
+        };
+        let one = |seconds: i64, nanoseconds: i64| Timespec { tv_sec: seconds, tv_nsec: nanoseconds as _ };
+        let micro = |seconds: i64, micros: i64| match micros {
+            0..1_000_000 => Ok(one(seconds, micros * 1000)),
+            _ => Err(Errno::INVAL),
+        };
+        let (last_access, last_modification) = match times {
+            Times::Seconds(_) => (one(word(0), 0), one(word(1), 0)),
+            Times::Microseconds(_) => (micro(word(0), word(1))?, micro(word(2), word(3))?),
+            Times::Nanoseconds(_) => (one(word(0), word(1)), one(word(2), word(3))),
+        };
+        Ok(Timestamps { last_access, last_modification })
+    }
+
+    fn truncate(&mut self, path: &PathArgument, length: i64) -> Result<Answer, Errno> {
+        let Some(object) = self.changed(path)? else { return Ok(Answer::Continue) };
+        let file = CString::new(own(&object.fd)).map_err(|_| Errno::INVAL)?;
+        raw(sys::truncate(&file, length)).map(|()| Answer::Value(0))
+    }
+
+    /// `file_getattr`, `file_setattr`: flags of some file systems, which can be had by `ioctl` of an open file, too.
+    fn attributes(&mut self, path: &PathArgument, set: bool) -> Result<Answer, Errno> {
+        let object = if set { self.changed(path)? } else { self.seen(path)? };
+        if object.is_some() { Err(Errno::OPNOTSUPP) } else { Ok(Answer::Continue) }
+    }
+
+    /// The inotify instance is the caller's; where it cannot be had (Docker's profile denies pidfd_getfd) nothing in a
+    /// place can be watched.
+    fn watch(&mut self, path: &PathArgument, inotify: i32, mask: u32) -> Result<Answer, Errno> {
+        let Some(object) = self.seen(path)? else { return Ok(Answer::Continue) };
+        self.as_self()?;
+        let instance = self.take_descriptor(inotify).map_err(|error| match error {
+            Errno::PERM | Errno::NOSYS => Errno::ACCESS,
+            error => error,
+        })?;
+        self.as_caller()?;
+        let file = CString::new(own(&object.fd)).map_err(|_| Errno::INVAL)?;
+        raw(sys::watch(instance.as_fd(), &file, mask)).map(|number| Answer::Value(number.into()))
+    }
+
+    /// A copy of a descriptor of the caller's.
+    fn take_descriptor(&self, fd: i32) -> Result<OwnedFd, Errno> {
+        use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+        let pid = Pid::from_raw(self.caller.process.pid).ok_or(Errno::SRCH)?;
+        let process = pidfd_open(pid, PidfdFlags::empty())?;
+        pidfd_getfd(process, fd, PidfdGetfdFlags::empty())
+    }
+
+    fn handle(&mut self, path: &PathArgument, handle: Address, mount_id: Address, flags: i32) -> Result<Answer, Errno> {
+        let Some(object) = self.seen(path)? else { return Ok(Answer::Continue) };
+        let mut room = [0; 4];
+        self.caller.read(handle, &mut room)?;
+        let room = u32::from_ne_bytes(room);
+        let flags = flags & !(libc::AT_SYMLINK_FOLLOW | libc::AT_EMPTY_PATH);
+        let (bytes, result) = sys::name_to_handle(object.fd.as_fd(), room, flags);
+        let length = u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        match raw(result) {
+            Ok(mount) => {
+                self.caller.write(handle, &bytes[..8 + length as usize])?;
+                self.caller.write(mount_id, &(mount as i32).to_ne_bytes())?;
+                Ok(Answer::Value(0))
+            }
+            Err(Errno::OVERFLOW) => {
+                self.caller.write(handle, &bytes[..4])?;
+                Err(Errno::OVERFLOW)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn chdir(&mut self, path: &PathArgument) -> Result<Answer, Errno> {
+        let Some(object) = self.seen(path)? else { return Ok(Answer::Continue) };
+        if kind_of(object.fd.as_fd())? != FileType::Directory {
+            return Err(Errno::NOTDIR);
+        }
+        self.check_search(&object)?;
+        self.places.give_directory();
+        // A descriptor of O_PATH cannot be given; the caller holds this one, which takes the right to read, for a moment.
+        self.as_self()?;
+        let directory = self.reopen(&object.fd, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        Ok(Answer::Restart(Restart::ChangeDirectory(directory)))
+    }
+
+    /// Whether the caller may pass through a directory.
+    fn check_search(&mut self, object: &Object) -> Result<(), Errno> {
+        if let Some(ProcPath::Process(path)) = object.path.as_ref().and_then(|path| self.places.proc_path(path)) {
+            let mode = rustix::fs::fstat(&object.fd)?.st_mode;
+            return self.check_process(&path, mode, libc::X_OK as u32);
+        }
+        self.as_caller()?;
+        raw(sys::may_access(object.fd.as_fd(), libc::X_OK))
+    }
+
+    /// The kernel names a working directory in a place by where it really is.
+    fn getcwd(&mut self, buffer: Address, size: u64) -> Result<Answer, Errno> {
+        if !self.places.has_given_directory() {
+            return Ok(Answer::Continue);
+        }
+        let object = self.object_of_descriptor(super::call::CWD)?;
+        let Some(path) = object.path else { return Ok(Answer::Continue) };
+        if rustix::fs::fstat(&object.fd)?.st_nlink == 0 {
+            return Err(Errno::NOENT);
+        }
+        let bytes = [path.as_bytes(), b"\0"].concat();
+        if bytes.len() as u64 > size {
+            return Err(Errno::RANGE);
+        }
+        self.caller.write(buffer, &bytes)?;
+        Ok(Answer::Value(bytes.len() as i64))
+    }
+
+    /// Opens the object of an `O_PATH` descriptor.
+    pub(super) fn reopen(&self, object: &OwnedFd, flags: OFlags) -> Result<OwnedFd, Errno> {
+        self.places.outside.open_proc(own(object), flags)
+    }
+
+    /// Remembers what the step is given, where relative paths may begin at it.
+    pub(super) fn note_given(&self, file: &OwnedFd, path: Option<&ViewPath>) -> Result<(), Errno> {
+        if path.is_some_and(|path| self.places.find(path).is_some()) && kind_of(file.as_fd())? == FileType::Directory {
+            self.places.give_directory();
+        }
+        Ok(())
+    }
+}
+
+/// The path of a file of this process from the real /proc.
+pub(super) fn own(file: &OwnedFd) -> String {
+    format!("self/fd/{}", file.as_raw_fd())
+}
+
+fn is_device(object: &Object) -> Result<bool, Errno> {
+    Ok(matches!(kind_of(object.fd.as_fd())?, FileType::CharacterDevice | FileType::BlockDevice))
+}

@@ -1,0 +1,332 @@
+//! Virtual places: paths of the step that the supervisor serves from elsewhere, because nothing can be mounted there.
+//!
+//! In the step's tree a symbolic link to itself stands at each place (of those in another place, nothing). So the kernel
+//! fails with `ELOOP` on every path that would cross a place's border, and on such paths only [`super::path`] is needed.
+//! It may be a link in the tree that leads to a place, so what a path looks like does not tell.
+
+use std::ffi::CString;
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, openat, openat2, readlinkat, statat};
+use rustix::io::Errno;
+
+use super::call;
+use super::devices::Terminals;
+use super::mounttable::{MountTable, Shown, parse};
+use super::outside::Outside;
+use super::path::ViewPath;
+use super::process::Table;
+use super::procfs::{self, ProcPath};
+use crate::sys;
+
+/// A path of the step that stands for something outside its tree.
+#[derive(Debug)]
+pub(crate) struct Place {
+    /// Where the step sees it: absolute, without links.
+    pub at: PathBuf,
+    /// What it sees there.
+    pub kind: PlaceKind,
+}
+
+/// What a [`Place`] shows.
+#[derive(Debug)]
+pub(crate) enum PlaceKind {
+    /// /proc, of the step's processes alone.
+    Proc,
+    /// /sys, which cannot be written to.
+    Sys,
+    /// /dev/pts, with the step's own terminals.
+    Pts,
+    /// A file or directory outside.
+    Bind {
+        /// What is shown, opened with `O_PATH`.
+        source: OwnedFd,
+        /// Whether it can be written to.
+        readonly: bool,
+    },
+}
+
+/// What a place that is served shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Proc,
+    Sys,
+    Pts,
+    Bind,
+}
+
+/// A place that is served.
+pub(super) struct Served {
+    pub(super) at: ViewPath,
+    pub(super) kind: Kind,
+    /// What is shown.
+    pub(super) source: OwnedFd,
+    /// The kernel's name for that.
+    host: ViewPath,
+    pub(super) readonly: bool,
+    is_directory: bool,
+    /// Its id in the table of mounts.
+    pub(super) mount: Option<u64>,
+}
+
+impl fmt::Debug for Served {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} at {:?} of {:?}", self.kind, self.at, self.host)
+    }
+}
+
+/// The places of a step.
+#[derive(Debug)]
+pub(crate) struct Places {
+    pub(super) outside: Arc<Outside>,
+    pub(super) table: Arc<Table>,
+    /// Those with longer paths first.
+    served: Vec<Served>,
+    /// Last names of their paths: at those, a link in the tree is not one to the step.
+    names: Vec<Vec<u8>>,
+    pub(super) mounts: MountTable,
+    pub(super) terminals: Terminals,
+    /// Stands in for hidden directories and files.
+    empty: OwnedFd,
+    null: OwnedFd,
+    /// The step holds a directory of a place, as a descriptor or as a working directory: from then on relative paths may
+    /// begin in one.
+    given: AtomicBool,
+}
+
+/// How something in a place is opened: by its path from there, in which no link is.
+const INSIDE: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
+
+/// An object named and nothing more.
+pub(super) const NAMED: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+fn errno(error: std::io::Error) -> Errno {
+    Errno::from_io_error(&error).unwrap_or(Errno::IO)
+}
+
+impl Places {
+    /// Prepares `places` for a step whose root directory is `tree`; to be called while this process's root is the one
+    /// outside. `shown` are further paths that the table of mounts is to have, with whether they are read-only: what
+    /// stands for a mount in the tree itself.
+    pub(crate) fn open(
+        outside: Arc<Outside>,
+        table: Arc<Table>,
+        tree: BorrowedFd<'_>,
+        places: Vec<Place>,
+        shown: &[(PathBuf, bool)],
+    ) -> Result<Places, Errno> {
+        let mut served =
+            places.into_iter().map(|place| Served::open(&outside, place)).collect::<Result<Vec<_>, _>>()?;
+        let mounts = mount_table(&outside, tree, &served, shown)?;
+        for one in &mut served {
+            one.mount = mounts.id_at(&one.at);
+        }
+        served.sort_by_key(|one| std::cmp::Reverse(one.at.as_bytes().len()));
+        let names = served.iter().filter_map(|one| Some(one.at.split()?.1.to_vec())).collect();
+        let null = openat(outside.root(), "dev/null", NAMED, Mode::empty())?;
+        let empty = empty_directory(tree)?;
+        let terminals = Terminals::default();
+        Ok(Places { outside, table, served, names, mounts, terminals, empty, null, given: AtomicBool::new(false) })
+    }
+
+    /// No places at all: where /proc and the like are really mounted.
+    pub(super) fn is_empty(&self) -> bool {
+        self.served.is_empty()
+    }
+
+    /// Something outside is shown that may hold programs.
+    pub(super) fn has_binds(&self) -> bool {
+        self.served.iter().any(|one| one.kind == Kind::Bind && one.is_directory)
+    }
+
+    pub(super) fn get(&self, number: usize) -> &Served {
+        &self.served[number]
+    }
+
+    /// The place that `path` is in, and the rest of the path there.
+    pub(super) fn find<'a>(&self, path: &'a ViewPath) -> Option<(usize, &'a [u8])> {
+        self.served.iter().enumerate().find_map(|(number, one)| Some((number, path.below(&one.at)?)))
+    }
+
+    /// Whether a path as it is written begins with that of a place.
+    pub(super) fn begins_in_place(&self, path: &[u8]) -> bool {
+        let begins = |at: &[u8]| matches!(path.strip_prefix(at), Some([] | [b'/', ..]));
+        self.served.iter().any(|one| begins(one.at.as_bytes()))
+    }
+
+    /// Whether the last name of a path is that of a place, so that a link found there may be our own.
+    pub(super) fn may_end_at_place(&self, path: &[u8]) -> bool {
+        let mut names = path.rsplit(|byte| *byte == b'/').filter(|name| !name.is_empty() && *name != b".");
+        names.next().is_some_and(|last| last == b".." || self.names.iter().any(|name| name == last))
+    }
+
+    /// Remembers that a directory of a place has been handed out.
+    pub(super) fn give_directory(&self) {
+        self.given.store(true, Ordering::Release);
+    }
+
+    pub(super) fn has_given_directory(&self) -> bool {
+        self.given.load(Ordering::Acquire)
+    }
+
+    /// The path that the step has for an object whose name is `host` to the kernel, seen from the step's root.
+    /// `object` tells a file of the tree from one outside of the same name.
+    pub(super) fn translate(&self, host: &[u8], object: Option<BorrowedFd<'_>>) -> ViewPath {
+        let host = ViewPath::without_links(host);
+        let outside = self.served.iter().filter_map(|one| Some((one, host.below(&one.host)?)));
+        let Some((place, rest)) = outside.max_by_key(|(one, _)| one.host.as_bytes().len()) else { return host };
+        if place.kind == Kind::Bind && object.is_some_and(|object| is_at(object, &host)) {
+            return host;
+        }
+        place.at.join(rest)
+    }
+
+    /// The path that the step has for the object behind a link of /proc, such as `PID/cwd`; `None` for one without a path:
+    /// a pipe, a socket.
+    pub(super) fn path_of(&self, link: &str) -> Result<Option<ViewPath>, Errno> {
+        let host = readlinkat(self.outside.proc(), link, Vec::new())?.into_bytes();
+        if host.first() != Some(&b'/') {
+            return Ok(None);
+        }
+        let object = self.outside.open_proc(link, OFlags::PATH).ok();
+        Ok(Some(self.translate(&host, object.as_ref().map(AsFd::as_fd))))
+    }
+
+    /// Opens the object at `rest` in a place; links are not followed. Nothing in the path may be one, but for the last.
+    pub(super) fn open_node(&self, number: usize, rest: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+        let place = &self.served[number];
+        match place.kind {
+            Kind::Proc if procfs::among(&procfs::PROC_MASKED, rest) => self.masked(place, rest, &procfs::PROC_MASKED),
+            Kind::Sys if procfs::among(&procfs::SYS_MASKED, rest) => self.masked(place, rest, &procfs::SYS_MASKED),
+            Kind::Pts if !rest.is_empty() => self.terminals.open_node(&self.outside, rest),
+            _ if rest.is_empty() => rustix::io::fcntl_dupfd_cloexec(&place.source, 0),
+            _ => openat2(&place.source, rest, flags, Mode::empty(), INSIDE),
+        }
+    }
+
+    /// The directory that what is shown at a place really lies in, and its name there.
+    pub(super) fn real_name(&self, number: usize) -> Result<(OwnedFd, Vec<u8>), Errno> {
+        let (above, name) = self.served[number].host.split().ok_or(Errno::NOENT)?;
+        let above = openat(self.outside.root(), above.relative(), NAMED, Mode::empty())?;
+        Ok((above, name.to_vec()))
+    }
+
+    /// What stands where something is hidden.
+    fn masked(&self, place: &Served, rest: &[u8], list: &[&str]) -> Result<OwnedFd, Errno> {
+        let hidden = openat2(&place.source, rest, NAMED, Mode::empty(), INSIDE)?;
+        if !list.iter().any(|one| one.as_bytes() == rest) {
+            return Err(Errno::NOENT);
+        }
+        let stands = if is_directory(hidden.as_fd())? { &self.empty } else { &self.null };
+        rustix::io::fcntl_dupfd_cloexec(stands, 0)
+    }
+
+    /// Whether `path` leads from the directory that `dirfd` of `thread` is, or from its working directory, over the border
+    /// of a place. To be asked as who the worker began as.
+    pub(super) fn crosses(&self, thread: i32, dirfd: i32, path: &[u8], follow: bool) -> bool {
+        let relative = path.first() != Some(&b'/');
+        let from = if relative { descriptor_path(thread, dirfd) + "/" } else { String::new() };
+        let Ok(path) = CString::new([from.as_bytes(), path].concat()) else { return false };
+        sys::find(self.outside.proc(), &path, follow).is_err_and(|error| error.raw_os_error() == Some(libc::ELOOP))
+    }
+
+    /// The rest of `path` in /proc, taken apart, where it is one in there.
+    pub(super) fn proc_path<'a>(&self, path: &'a ViewPath) -> Option<ProcPath<'a>> {
+        let (number, rest) = self.find(path)?;
+        (self.served[number].kind == Kind::Proc).then(|| procfs::parse(rest))
+    }
+
+    pub(super) fn is_place_directory(&self, number: usize) -> bool {
+        self.served[number].is_directory
+    }
+}
+
+/// Where /proc has a descriptor of `thread`, or its working directory.
+pub(super) fn descriptor_path(thread: i32, fd: i32) -> String {
+    if fd == call::CWD { format!("{thread}/cwd") } else { format!("{thread}/fd/{fd}") }
+}
+
+pub(super) fn is_directory(object: BorrowedFd<'_>) -> Result<bool, Errno> {
+    Ok(kind_of(object)? == FileType::Directory)
+}
+
+pub(super) fn kind_of(object: BorrowedFd<'_>) -> Result<FileType, Errno> {
+    Ok(FileType::from_raw_mode(rustix::fs::fstat(object)?.st_mode))
+}
+
+/// Whether `object` is what is at `path` of the tree.
+fn is_at(object: BorrowedFd<'_>, path: &ViewPath) -> bool {
+    let there = statat(CWD, path.as_bytes(), AtFlags::SYMLINK_NOFOLLOW);
+    matches!((there, rustix::fs::fstat(object)), (Ok(a), Ok(b)) if (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
+}
+
+/// A directory in which nothing is nor can be made: one that has been removed.
+fn empty_directory(tree: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    let name = format!("dev/.dockless-empty-{}", std::process::id());
+    rustix::fs::mkdirat(tree, &name, Mode::from_raw_mode(0o555))?;
+    let opened = openat(tree, &name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    rustix::fs::unlinkat(tree, &name, AtFlags::REMOVEDIR)?;
+    opened
+}
+
+fn mount_table(
+    outside: &Outside,
+    tree: BorrowedFd<'_>,
+    served: &[Served],
+    shown: &[(PathBuf, bool)],
+) -> Result<MountTable, Errno> {
+    use std::os::unix::ffi::OsStrExt;
+    let tree_host = host_of(outside, tree)?;
+    let mut all =
+        vec![Shown { at: ViewPath::root(), host: tree_host.clone(), mount: mount_id(tree)?, readonly: false }];
+    for one in served {
+        let mount = mount_id(one.source.as_fd())?;
+        all.push(Shown { at: one.at.clone(), host: one.host.clone(), mount, readonly: one.readonly });
+    }
+    for (path, readonly) in shown {
+        let at = ViewPath::without_links(path.as_os_str().as_bytes());
+        let host = tree_host.join(at.relative());
+        all.push(Shown { at, host, mount: mount_id(tree)?, readonly: *readonly });
+    }
+    all[1..].sort_by(|a, b| a.at.cmp(&b.at)); // what a mount lies in comes before it
+    Ok(MountTable::new(&all, &parse(&outside.read_proc("self/mountinfo")?)))
+}
+
+fn mount_id(object: BorrowedFd<'_>) -> Result<u64, Errno> {
+    let flags = AtFlags::EMPTY_PATH;
+    // STATX_MNT_ID, Linux 5.8.
+    let found = rustix::fs::statx(object, "", flags, rustix::fs::StatxFlags::from_bits_retain(0x1000))?;
+    Ok(found.stx_mnt_id)
+}
+
+fn host_of(outside: &Outside, object: BorrowedFd<'_>) -> Result<ViewPath, Errno> {
+    use std::os::fd::AsRawFd;
+    let name = readlinkat(outside.proc(), format!("self/fd/{}", object.as_raw_fd()), Vec::new())?;
+    Ok(ViewPath::without_links(name.as_bytes()))
+}
+
+impl Served {
+    fn open(outside: &Outside, place: Place) -> Result<Served, Errno> {
+        use std::os::unix::ffi::OsStrExt;
+        let system = |path: &str| openat(outside.root(), path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+        let (kind, source, readonly) = match place.kind {
+            PlaceKind::Proc => (Kind::Proc, system("proc")?, false),
+            PlaceKind::Sys => (Kind::Sys, system("sys")?, true),
+            PlaceKind::Pts => (Kind::Pts, system("dev/pts")?, false),
+            PlaceKind::Bind { source, readonly } => (Kind::Bind, source, readonly),
+        };
+        let is_directory = is_directory(source.as_fd())?;
+        let host = host_of(outside, source.as_fd())?;
+        let at = ViewPath::without_links(place.at.as_os_str().as_bytes());
+        Ok(Served { at, kind, source, host, readonly, is_directory, mount: None })
+    }
+}
+
+/// Errors of calls in `sys`, which are the kernel's.
+pub(super) fn raw<T>(result: std::io::Result<T>) -> Result<T, Errno> {
+    result.map_err(errno)
+}

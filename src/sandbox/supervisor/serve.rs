@@ -1,0 +1,207 @@
+//! The workers that receive trapped calls, have them answered and give the answers.
+
+use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::call::{Call, UNKNOWN};
+use super::memory::Memory;
+use super::outside::Outside;
+use super::outsiders::Outsiders;
+use super::places::Places;
+use super::process::Table;
+use super::recorded::Recorded;
+use super::{Answer, Caller, Identity, Worker, exec, identify, identities, peers, programs, restart};
+use crate::sys::{Listener, Notification};
+
+/// Workers at the beginning.
+const FIRST: usize = 2;
+
+/// More than these would only wait for one another.
+const MOST: usize = 64;
+
+/// What the supervisor of one step is made of.
+#[derive(Debug)]
+pub(crate) struct Supervisor {
+    listener: Listener,
+    outside: Arc<Outside>,
+    memory: Memory,
+    table: Arc<Table>,
+    outsiders: Outsiders,
+    files: Files,
+    /// What uname(2) tells as the machine's name, if it is not the machine's.
+    hostname: Option<String>,
+    workers: AtomicUsize,
+    /// Those that work on an answer.
+    busy: AtomicUsize,
+}
+
+/// Who answers calls about files.
+#[derive(Debug)]
+pub(crate) enum Files {
+    /// Places stand in the tree; who owns a file is the kernel's to know.
+    Placed(Places),
+    /// Nothing has to stand in for anything, but owners are recorded.
+    Recorded(Arc<Recorded>),
+}
+
+/// What a supervisor needs to know of its step.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    /// The listener of the step's filter.
+    pub listener: Listener,
+    /// What lies outside.
+    pub outside: Arc<Outside>,
+    /// The process that all of the step descends from: this one.
+    pub root: i32,
+    /// The step's processes: none yet.
+    pub table: Arc<Table>,
+    /// Who answers its calls about files.
+    pub files: Files,
+    /// The machine's name for the step.
+    pub hostname: Option<String>,
+}
+
+impl Supervisor {
+    /// Starts the workers. They work until this process ends.
+    pub(crate) fn start(setup: Setup) -> std::io::Result<Arc<Supervisor>> {
+        let Setup { listener, outside, root, table, files, hostname } = setup;
+        listener.wake_synchronously();
+        let supervisor = Arc::new(Supervisor {
+            listener,
+            memory: Memory::new(outside.clone()),
+            outsiders: Outsiders::new(table.clone(), outside.clone(), root),
+            outside,
+            table,
+            files,
+            hostname,
+            workers: AtomicUsize::new(0),
+            busy: AtomicUsize::new(0),
+        });
+        for _ in 0..FIRST {
+            supervisor.add_worker()?;
+        }
+        Ok(supervisor)
+    }
+
+    fn add_worker(self: &Arc<Supervisor>) -> std::io::Result<()> {
+        let supervisor = self.clone();
+        std::thread::Builder::new().stack_size(256 << 10).spawn(move || supervisor.work())?;
+        self.workers.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Waits until no worker works on a call: to be called when no process of the step is left to make one.
+    pub(crate) fn settle(&self) {
+        while self.busy.load(Ordering::Acquire) > 0 {
+            std::thread::sleep(Duration::from_micros(100));
+        }
+    }
+
+    fn work(self: Arc<Supervisor>) {
+        let mut worker = Worker::default();
+        loop {
+            // An error means that the listener is of no more use: the step is over.
+            let Ok(received) = self.listener.receive() else { return };
+            let Some(notification) = received else { continue };
+            let busy = self.busy.fetch_add(1, Ordering::AcqRel) + 1;
+            let workers = self.workers.load(Ordering::Relaxed);
+            if busy >= workers && workers < MOST {
+                let _ = self.add_worker(); // without one more the call waits for one of those that are there
+            }
+            let served = catch_unwind(AssertUnwindSafe(|| self.serve(&notification, &mut worker)));
+            if served.is_err() {
+                let _ = self.listener.refuse(notification.id, libc::EIO);
+            }
+            self.busy.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Answers a call.
+    fn serve(&self, notification: &Notification, worker: &mut Worker) {
+        let Some(call) = Call::decode(notification.number, notification.arguments) else {
+            return self.give(notification.id, Answer::Error(UNKNOWN));
+        };
+        // Only as who it began as may a worker look into other processes.
+        let process = match worker.become_identity(None).and_then(|()| self.table.process_of(notification.thread)) {
+            Ok(process) => process,
+            // It died, or /proc cannot tell: nothing is known of it that could be applied.
+            Err(errno) => return self.give(notification.id, Answer::Error(errno)),
+        };
+        let caller = Caller {
+            thread: notification.thread,
+            process,
+            notification: *notification,
+            outside: &self.outside,
+            listener: &self.listener,
+            memory: &self.memory,
+        };
+        if caller.process.is_native(caller.thread) {
+            return self.give(notification.id, Answer::Continue);
+        }
+        if caller.process.state().pending.is_some() {
+            exec::settle(&caller, &self.table);
+        }
+        if let Call::PeerCredentials { value, .. } = call
+            && peers::answer(&caller, &self.table, value)
+        {
+            return;
+        }
+        match self.dispatch(&call, &caller, worker) {
+            Answer::Restart(what) => {
+                let restarted = worker.become_identity(None).and_then(|()| restart::restart(&caller, &what));
+                if let Err(errno) = restarted {
+                    self.give(notification.id, Answer::Error(errno));
+                }
+            }
+            answer => self.give(notification.id, answer),
+        }
+    }
+
+    /// Gives the answer. It fails where the caller died meanwhile, which is nothing to anybody.
+    fn give(&self, id: u64, answer: Answer) {
+        let listener = &self.listener;
+        let given = match answer {
+            Answer::Continue => listener.proceed(id),
+            Answer::Value(value) => listener.give(id, value),
+            Answer::Error(errno) => listener.refuse(id, errno.raw_os_error()),
+            Answer::Descriptor { fd, close_on_exec } => match listener.give_descriptor(id, fd.as_fd(), close_on_exec) {
+                // The caller has no room for one more descriptor: EMFILE.
+                Err(error) => listener.refuse(id, error.raw_os_error().unwrap_or(libc::EIO)),
+                done => done,
+            },
+            Answer::Restart(_) => Ok(()), // made already
+        };
+        let _ = given;
+    }
+
+    fn dispatch(&self, call: &Call, caller: &Caller<'_>, worker: &mut Worker) -> Answer {
+        match *call {
+            Call::Process(call) => self.outsiders.answer(call, caller),
+            Call::Identity(call) => identities::answer(call, caller, &self.table).into(),
+            Call::Exit { group } => {
+                self.table.ends(&caller.process, caller.thread, group);
+                Answer::Continue
+            }
+            Call::Uname { buffer } => identify::uname(caller, buffer, self.hostname.as_deref()).into(),
+            _ => match &self.files {
+                Files::Placed(places) => placed(places, call, caller, worker),
+                Files::Recorded(recorded) => recorded.answer(call, caller, &self.table).into(),
+            },
+        }
+    }
+}
+
+fn placed(places: &Places, call: &Call, caller: &Caller<'_>, worker: &mut Worker) -> Answer {
+    let credentials = caller.process.credentials();
+    let answer = places.answer(call, caller, worker, Identity::of(&credentials).as_ref());
+    match (call, &answer) {
+        (Call::Exec { path, .. }, Answer::Continue) => {
+            let noted = worker.become_identity(None).and_then(|()| programs::note(caller, path, &credentials));
+            noted.map_or_else(Answer::Error, |()| answer)
+        }
+        _ => answer,
+    }
+}

@@ -1,0 +1,26 @@
+//! Another process's memory: process_vm_readv(2). Addresses are that process's, and bad ones are `EFAULT`.
+
+use std::io;
+
+/// Reads from `address` of the process of `thread` as far as it goes; `EFAULT` where nothing can be read.
+pub fn read_memory(thread: i32, address: u64, into: &mut [u8]) -> io::Result<usize> {
+    let local = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
+    let remote = libc::iovec { iov_base: std::ptr::without_provenance_mut(address as usize), iov_len: into.len() };
+    // SAFETY: `local` is the exclusively borrowed `into`; the remote address is only looked at in the other process.
+    let got = unsafe { libc::process_vm_readv(thread, &raw const local, 1, &raw const remote, 1, 0) };
+    if got >= 0 { Ok(got as usize) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Writes to `address` of the process of `thread` as far as it goes; `EFAULT` where nothing can be written.
+pub fn write_memory(thread: i32, address: u64, from: &[u8]) -> io::Result<usize> {
+    // The kernel only reads from the local part of a write; its type has no const.
+    let local = libc::iovec { iov_base: from.as_ptr().cast_mut().cast(), iov_len: from.len() };
+    let remote = libc::iovec { iov_base: std::ptr::without_provenance_mut(address as usize), iov_len: from.len() };
+    if std::process::id() == thread as u32 {
+        return Err(io::Error::from_raw_os_error(libc::EPERM)); // our own memory is not to be written this way
+    }
+    // SAFETY: `local` is the borrowed `from`; the remote address is another process's, as checked above, and a wrong
+    // one is an error there.
+    let put = unsafe { libc::process_vm_writev(thread, &raw const local, 1, &raw const remote, 1, 0) };
+    if put >= 0 { Ok(put as usize) } else { Err(io::Error::last_os_error()) }
+}

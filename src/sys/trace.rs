@@ -1,0 +1,213 @@
+//! Tracing one thread of another process for a moment: ptrace(2).
+
+use std::io;
+use std::mem::MaybeUninit;
+
+/// A thread that is traced by the calling thread, and is let go when this is dropped.
+#[derive(Debug)]
+pub struct Traced {
+    thread: i32,
+    own_child: bool,
+}
+
+/// Why a traced thread stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// Because [`Traced::interrupt`] was called, or its process is stopped.
+    Event,
+    /// At the beginning or the end of a system call, after [`Traced::run_to_call`].
+    Call,
+    /// Because it is to get this signal; [`Traced::run_to_call`] and dropping deliver it only where told.
+    Signal(i32),
+    /// It ended.
+    Gone,
+}
+
+/// The registers that say which system call is to be made, and its result.
+#[derive(Clone, Copy)]
+pub struct Registers(libc::user_regs_struct);
+
+impl std::fmt::Debug for Registers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Registers").field("result", &self.result()).finish_non_exhaustive()
+    }
+}
+
+fn request(request: libc::c_uint, thread: i32, data: usize) -> io::Result<()> {
+    // SAFETY: called only with requests whose data is an integer, or a pointer that lives through the call.
+    let done = unsafe { libc::ptrace(request, thread, std::ptr::null_mut::<libc::c_void>(), data) };
+    if done == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+impl Traced {
+    /// Begins to trace `thread`, without stopping it. `EPERM` where somebody traces it already. With `own_child` it is a
+    /// child process of this one: then how it ends is left for another thread to be told.
+    pub fn seize(thread: i32, own_child: bool) -> io::Result<Traced> {
+        request(libc::PTRACE_SEIZE, thread, libc::PTRACE_O_TRACESYSGOOD as usize)?;
+        Ok(Traced { thread, own_child })
+    }
+
+    /// Stops it, which ends the system call that it waits in.
+    pub fn interrupt(&self) -> io::Result<()> {
+        request(libc::PTRACE_INTERRUPT, self.thread, 0)
+    }
+
+    /// Waits until it stops.
+    pub fn wait(&self) -> io::Result<Stop> {
+        let mut status = 0;
+        if self.own_child && self.has_ended()? {
+            return Ok(Stop::Gone);
+        }
+        loop {
+            // SAFETY: the status is written to an integer that lives through the call. __WNOTHREAD keeps to what this
+            // thread traces.
+            let got = unsafe { libc::waitpid(self.thread, &raw mut status, libc::__WALL | libc::__WNOTHREAD) };
+            match got {
+                -1 => match io::Error::last_os_error() {
+                    error if error.raw_os_error() == Some(libc::EINTR) => {}
+                    error if error.raw_os_error() == Some(libc::ECHILD) => return Ok(Stop::Gone),
+                    error => return Err(error),
+                },
+                _ => break,
+            }
+        }
+        if !libc::WIFSTOPPED(status) {
+            return Ok(Stop::Gone);
+        }
+        Ok(match libc::WSTOPSIG(status) {
+            _ if status >> 16 == libc::PTRACE_EVENT_STOP => Stop::Event,
+            signal if signal == libc::SIGTRAP | 0x80 => Stop::Call,
+            signal => Stop::Signal(signal),
+        })
+    }
+
+    /// Waits until it stops or ends, and tells which without taking note of it.
+    fn has_ended(&self) -> io::Result<bool> {
+        let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+        let options = libc::WEXITED | libc::WSTOPPED | libc::WNOWAIT | libc::__WALL | libc::__WNOTHREAD;
+        loop {
+            // SAFETY: the kernel writes one siginfo_t, which lives through the call.
+            let done = unsafe { libc::waitid(libc::P_PID, self.thread as libc::id_t, info.as_mut_ptr(), options) };
+            match io::Error::last_os_error() {
+                _ if done == 0 => break,
+                error if error.raw_os_error() == Some(libc::EINTR) => {}
+                error if error.raw_os_error() == Some(libc::ECHILD) => return Ok(true),
+                error => return Err(error),
+            }
+        }
+        // SAFETY: integers, all zero before and written by the kernel now.
+        let code = unsafe { info.assume_init() }.si_code;
+        Ok(matches!(code, libc::CLD_EXITED | libc::CLD_KILLED | libc::CLD_DUMPED))
+    }
+
+    /// Lets it run to the next beginning or end of a system call, delivering `signal` if it is not 0.
+    pub fn run_to_call(&self, signal: i32) -> io::Result<()> {
+        request(libc::PTRACE_SYSCALL, self.thread, signal as usize)
+    }
+
+    /// Lets it go, delivering `signal` if it is not 0. It is to be stopped.
+    pub fn release(self, signal: i32) {
+        self.let_go(signal);
+        std::mem::forget(self);
+    }
+
+    /// One that ended stays the tracer's to be waited for, and until then its process cannot end; one that runs has to be
+    /// stopped first.
+    fn let_go(&self, signal: i32) {
+        let mut signal = signal;
+        while request(libc::PTRACE_DETACH, self.thread, signal as usize).is_err() {
+            let _ = self.interrupt(); // fails where it has ended, which the next line tells
+            match self.wait() {
+                Ok(Stop::Gone) | Err(_) => return,
+                Ok(Stop::Signal(came)) => signal = came,
+                Ok(Stop::Event | Stop::Call) => {}
+            }
+        }
+    }
+
+    /// Its registers, while it is stopped.
+    pub fn registers(&self) -> io::Result<Registers> {
+        let mut registers = MaybeUninit::<libc::user_regs_struct>::zeroed();
+        let mut vector =
+            libc::iovec { iov_base: registers.as_mut_ptr().cast(), iov_len: size_of::<libc::user_regs_struct>() };
+        // SAFETY: the kernel writes at most the vector's length to the registers, which live through the call.
+        let done = unsafe { libc::ptrace(libc::PTRACE_GETREGSET, self.thread, NT_PRSTATUS, &raw mut vector) };
+        if done == -1 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: integers, all zero before and written by the kernel now.
+        Ok(Registers(unsafe { registers.assume_init() }))
+    }
+
+    /// Sets its registers, while it is stopped.
+    pub fn set_registers(&self, registers: &Registers) -> io::Result<()> {
+        let mut registers = registers.0;
+        let mut vector =
+            libc::iovec { iov_base: (&raw mut registers).cast(), iov_len: size_of::<libc::user_regs_struct>() };
+        // SAFETY: the kernel reads the vector's length of bytes from the registers, which live through the call.
+        let done = unsafe { libc::ptrace(libc::PTRACE_SETREGSET, self.thread, NT_PRSTATUS, &raw mut vector) };
+        if done == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+}
+
+impl Drop for Traced {
+    fn drop(&mut self) {
+        self.let_go(0);
+    }
+}
+
+/// The set of general registers, elf.h.
+const NT_PRSTATUS: usize = 1;
+
+#[cfg(target_arch = "x86_64")]
+impl Registers {
+    /// The result of the system call that just ended, or a negative error number.
+    pub fn result(&self) -> i64 {
+        self.0.rax as i64
+    }
+
+    /// Sets that result.
+    pub fn set_result(&mut self, result: i64) {
+        self.0.rax = result as u64;
+    }
+
+    /// Makes the thread execute the system call instruction that it has just come from (`instruction` is the address
+    /// after it) with these arguments.
+    pub fn call_again(&mut self, instruction: u64, number: i64, arguments: [u64; 6]) {
+        self.0.rip = instruction - 2; // `syscall` is two bytes long
+        self.0.rax = number as u64;
+        self.0.orig_rax = u64::MAX; // not in a call that is to be restarted
+        [self.0.rdi, self.0.rsi, self.0.rdx, self.0.r10, self.0.r8, self.0.r9] = arguments;
+    }
+
+    /// Below this address of the stack nothing is in use: the red zone of the ABI ends there.
+    pub fn free_stack(&self) -> u64 {
+        self.0.rsp - 128
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+impl Registers {
+    /// The result of the system call that just ended, or a negative error number.
+    pub fn result(&self) -> i64 {
+        self.0.regs[0] as i64
+    }
+
+    /// Sets that result.
+    pub fn set_result(&mut self, result: i64) {
+        self.0.regs[0] = result as u64;
+    }
+
+    /// Makes the thread execute the system call instruction that it has just come from (`instruction` is the address
+    /// after it) with these arguments.
+    pub fn call_again(&mut self, instruction: u64, number: i64, arguments: [u64; 6]) {
+        self.0.pc = instruction - 4;
+        self.0.regs[8] = number as u64;
+        self.0.regs[..6].copy_from_slice(&arguments);
+    }
+
+    /// Below this address of the stack nothing is in use.
+    pub fn free_stack(&self) -> u64 {
+        self.0.sp
+    }
+}
