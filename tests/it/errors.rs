@@ -299,7 +299,7 @@ r##"error: invalid check option "skp": expected skip=, experimental= or error= (
   |         ^^^^^^^
 "##),
     bad("check options of the caller", "FROM scratch\n", &["--build-arg", "BUILDKIT_DOCKERFILE_CHECK=error=maybe"],
-r##"error: failed to parse check option "error=maybe": expected true or false
+r##"error: build argument BUILDKIT_DOCKERFILE_CHECK: failed to parse check option "error=maybe": expected true or false
 "##),
     bad("another front end", "# syntax=example.com/front:1\nFROM scratch\n", &[],
 r##"error: the front end example.com/front:1 cannot be run: docker/dockerfile is built in, others are programs in images
