@@ -356,7 +356,13 @@ fn mount_dev(tree: &mut Tree<'_>, target: &Path, spec: &RunSpec) -> Result<(), F
     for name in DEVICES {
         match copy_of(CWD, &dev.join(name)) {
             Err(Errno::NOENT) => {} // a minimal container may lack some
-            copy => inside.attach(&copy.during_at(step, &dev.join(name))?, Path::new(name), Kind::File, step)?,
+            copy => {
+                let copy = copy.during_at(step, &dev.join(name))?;
+                // It is the machine's own node: root could give it another mode or owner. Writing to the device is no
+                // writing to its file system.
+                sys::make_mount_readonly(copy.as_fd(), false).during_at(step, &dev.join(name))?;
+                inside.attach(&copy, Path::new(name), Kind::File, step)?;
+            }
         }
     }
     for (name, to) in DEV_LINKS {
