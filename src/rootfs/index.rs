@@ -200,6 +200,8 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::{PermissionsExt, symlink};
 
+    type Change = fn(&Path);
+
     /// What `change` does to a tree, as an index sees it: `-` for what is gone.
     fn seen(change: impl FnOnce(&Path)) -> Vec<String> {
         let dir = tempfile::tempdir().unwrap();
@@ -235,7 +237,7 @@ mod tests {
     fn sees_what_changes() {
         let nothing: [&str; 0] = [];
         assert_eq!(seen(|_| {}), nothing);
-        let cases: &[(fn(&Path), &[&str])] = &[
+        let cases: &[(Change, &[&str])] = &[
             (|root| fs::write(root.join("a/b/c/2"), "other").unwrap(), &["a/b/c/2"]),
             (|root| fs::write(root.join("a/b/c/3"), "new").unwrap(), &["a/b/c", "a/b/c/3"]),
             (|root| fs::remove_file(root.join("a/x")).unwrap(), &["a", "-a/x"]),

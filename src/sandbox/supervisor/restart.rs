@@ -1,7 +1,7 @@
 //! Making a caller make another call than it asked for: its thread is traced for a moment, its registers are set to the
 //! other call, and it is let go. Notifications themselves cannot change a call.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -19,6 +19,14 @@ pub(super) fn restart(caller: &Caller<'_>, what: &Restart) -> Result<(), Errno> 
         Restart::Execute { program, arguments, .. } => Block::of(caller, program, arguments)?,
         Restart::ChangeDirectory(_) | Restart::Name { .. } | Restart::ControllingTerminal { .. } => None,
     };
+    let (file, close_on_exec) = match what {
+        Restart::ChangeDirectory(directory) | Restart::Name { directory, .. } => (Some(directory), true),
+        Restart::Execute { program: Program::File(file, _), .. } => (Some(file), true),
+        Restart::Execute { .. } => (None, true),
+        Restart::ControllingTerminal { terminal, close_on_exec } => (Some(terminal), *close_on_exec),
+    };
+    let opened = file.map(|file| opened(caller, file)).transpose()?.flatten();
+    let file = opened.as_ref().or(file);
     // Traced by somebody already (a debugger in the step): then it cannot be done.
     let traced = Traced::seize(notification.thread, caller.process.is_own_child(notification.thread))
         .map_err(|_| Errno::ACCESS)?;
@@ -30,12 +38,6 @@ pub(super) fn restart(caller: &Caller<'_>, what: &Restart) -> Result<(), Errno> 
         let _ = listener.refuse(id, errno(error).raw_os_error());
         drop(traced);
         Ok(())
-    };
-    let (file, close_on_exec) = match what {
-        Restart::ChangeDirectory(directory) | Restart::Name { directory, .. } => (Some(directory), true),
-        Restart::Execute { program: Program::File(file, _), .. } => (Some(file), true),
-        Restart::Execute { .. } => (None, true),
-        Restart::ControllingTerminal { terminal, close_on_exec } => (Some(terminal), *close_on_exec),
     };
     let number = match file {
         Some(file) => match listener.add_descriptor(id, file.as_fd(), close_on_exec) {
@@ -70,9 +72,31 @@ pub(super) fn restart(caller: &Caller<'_>, what: &Restart) -> Result<(), Errno> 
     Ok(())
 }
 
-/// Lets the kernel make the call as it is and stops the caller before it sees the result; `then` is called with that.
+/// `file` opened for reading, where it is open as a place only: no such descriptor can be given (seccomp_unotify(2): `EBADF`).
+/// To be called as who the worker began as: the caller need not be allowed to read what it may go to.
+fn opened(caller: &Caller<'_>, file: &OwnedFd) -> Result<Option<OwnedFd>, Errno> {
+    if !rustix::fs::fcntl_getfl(file)?.contains(OFlags::PATH) {
+        return Ok(None);
+    }
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+    caller.outside.open_proc(format!("thread-self/fd/{}", file.as_raw_fd()), flags).map(Some)
+}
+
+/// What becomes of a call that the kernel has made, see [`look_after`].
+pub(super) enum After {
+    /// The caller gets this result.
+    Result(i64),
+    /// The call is made once more.
+    Again,
+}
+
+/// What the kernel has for a call that a signal interrupted and that is to be made anew (`ERESTARTSYS` and its like): no
+/// caller sees it.
+const RESTARTS: std::ops::RangeInclusive<i64> = -516..=-512;
+
+/// Lets the kernel make the call as it is and stops the caller before it sees the result: `then` is called with that.
 /// With an error the call still waits for its answer.
-pub(super) fn look_after(caller: &Caller<'_>, then: impl FnOnce(i64)) -> Result<(), Errno> {
+pub(super) fn look_after(caller: &Caller<'_>, mut then: impl FnMut(i64) -> After) -> Result<(), Errno> {
     let errno = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
     let notification = &caller.notification;
     let traced = Traced::seize(notification.thread, caller.process.is_own_child(notification.thread))
@@ -84,10 +108,26 @@ pub(super) fn look_after(caller: &Caller<'_>, then: impl FnOnce(i64)) -> Result<
         let _ = caller.listener.refuse(notification.id, errno(error).raw_os_error());
         return Ok(());
     }
-    let _ = caller.listener.proceed(notification.id); // where the interruption came first, the call is made anew
+    let _ = caller.listener.proceed(notification.id); // where the interruption came first, the call is made anew below
     let mut thread = Thread { traced, signals: Vec::new(), instruction: notification.instruction };
-    if let Some(registers) = thread.stopped() {
-        then(registers.result());
+    let mut stopped = thread.stopped();
+    while let Some(registers) = stopped {
+        let result = registers.result();
+        match if RESTARTS.contains(&result) { After::Again } else { then(result) } {
+            After::Result(new) if new == result => break,
+            After::Result(new) => {
+                let mut after = registers;
+                after.set_result(new);
+                let _ = thread.traced.set_registers(&after); // it may have been killed
+                break;
+            }
+            After::Again => {
+                // This call is trapped, too: whoever receives it is to let it through.
+                caller.process.set_native(caller.thread);
+                stopped = thread.call(registers, notification.number, notification.arguments);
+                caller.process.set_native(0);
+            }
+        }
     }
     thread.release(notification.thread);
     Ok(())
