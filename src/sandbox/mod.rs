@@ -32,7 +32,6 @@ mod reaper;
 mod run;
 mod sources;
 mod spec;
-#[allow(dead_code)] // its parts come one by one
 mod supervisor;
 mod target;
 mod trial;

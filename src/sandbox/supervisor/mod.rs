@@ -194,12 +194,6 @@ impl Caller<'_> {
         let replaced = self.listener.replace_descriptor(self.notification.id, fd.as_fd(), number, close_on_exec);
         replaced.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::SRCH))
     }
-
-    /// Gives the caller a copy of `fd`, besides the answer; its number there.
-    pub(crate) fn add_descriptor(&self, fd: &OwnedFd, close_on_exec: bool) -> Result<i32, Errno> {
-        let added = self.listener.add_descriptor(self.notification.id, fd.as_fd(), close_on_exec);
-        added.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::SRCH))
-    }
 }
 
 /// Who a worker makes a call as: the ids and groups that the kernel checks access by and gives to new files.
