@@ -12,7 +12,7 @@ use super::stage::{StageResult, StageState};
 use crate::context::{EmptyTree, SourceTree};
 use crate::oci::Layer;
 use crate::plan::{CopySource, CopyStep, Mount, StageIndex, StepKind, TreeSource, WorkdirStep};
-use crate::progress::{Event, Outcome};
+use crate::progress::{Event, Outcome, StepId};
 use crate::rootfs::{Compression, LayerOptions, LayerWriter};
 use std::io;
 use std::sync::Arc;
@@ -44,6 +44,7 @@ impl Build<'_> {
         state: &StageState,
         step: &CopyStep,
         results: &Results<StageResult>,
+        id: StepId,
     ) -> Result<(StepRecord, Outcome), StepError> {
         let (sources, remotes) = self.sources(step)?;
         let heredocs: Vec<Heredoc> =
@@ -67,7 +68,8 @@ impl Build<'_> {
             source = Arc::new(WithRemotes { main: source, remotes });
         }
         let mut key = self.encoder(if request.is_add { "add" } else { "copy" }, state);
-        key.field("selection", copy::selection_digest(&request, &*source)?.to_string());
+        let (selection, files) = copy::selection(&request, &*source)?;
+        key.field("selection", selection.to_string());
         key.list("sources", &sources);
         key.list("heredocs", step.heredocs.iter().flat_map(|file| [&file.name, &file.content]));
         key.field("dest", &step.dest);
@@ -76,7 +78,7 @@ impl Build<'_> {
         key.list("exclude", &step.exclude);
         key.field("flags", [step.parents, step.link].map(u8::from));
         key.list("unpack", request.unpack.map(|unpack| [u8::from(unpack)]));
-        self.cached_or(state, &key.finish(), || {
+        self.cached_or(state, key, Some(&files), id, || {
             let dest = self.look(&state.layers)?;
             let spool = self.services.store.temp_dir()?;
             let changes = copy::copy(&request, &*source, &*dest, spool.path())?;
@@ -85,11 +87,16 @@ impl Build<'_> {
     }
 
     /// WORKDIR: the directory and whatever is missing above it, owned by the user of that time.
-    pub(super) fn workdir(&self, state: &StageState, step: &WorkdirStep) -> Result<(StepRecord, Outcome), StepError> {
+    pub(super) fn workdir(
+        &self,
+        state: &StageState,
+        step: &WorkdirStep,
+        id: StepId,
+    ) -> Result<(StepRecord, Outcome), StepError> {
         let mut key = self.encoder("workdir", state);
         key.field("path", &step.path);
         key.field("user", &step.user);
-        self.cached_or(state, &key.finish(), || {
+        self.cached_or(state, key, None, id, || {
             let dest = self.look(&state.layers)?;
             let changes = copy::make_directory(&step.path, &step.user, &*dest, self.now_seconds())?;
             self.write(state, &changes, &EmptyTree, &*dest)
@@ -167,7 +174,12 @@ impl Build<'_> {
     }
 
     /// `FROM` of a named context that is a tree of files: all of it as one layer.
-    pub(super) fn context_layer(&self, name: &str, state: &StageState) -> Result<(StepRecord, Outcome), StepError> {
+    pub(super) fn context_layer(
+        &self,
+        name: &str,
+        state: &StageState,
+        id: StepId,
+    ) -> Result<(StepRecord, Outcome), StepError> {
         let tree = self.named_tree(name)?.whole.clone();
         let sources = ["/".to_string()];
         let request = CopyRequest {
@@ -186,7 +198,7 @@ impl Build<'_> {
         };
         let mut key = self.encoder("context", state);
         key.field("selection", copy::selection_digest(&request, &*tree)?.to_string());
-        self.cached_or(state, &key.finish(), || {
+        self.cached_or(state, key, None, id, || {
             let spool = self.services.store.temp_dir()?;
             let changes = copy::copy(&request, &*tree, &EmptyTree, spool.path())?;
             self.write(state, &changes, &*tree, &EmptyTree)

@@ -19,10 +19,11 @@
 
 use crate::oci::digest::{Algorithm, Hasher};
 use crate::oci::{ChainId, ContentDigest, Digest};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Raised whenever the encoding or the meaning of a key changes, so that old records no longer match.
-const VERSION: &str = "dockless step 2";
+const VERSION: &str = "dockless step 3";
 
 /// Digest of a step's inputs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -69,14 +70,54 @@ impl fmt::Display for ParentId {
     }
 }
 
+/// What went into a key, for people: names and values, in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parts(Vec<(String, Vec<String>)>);
+
+impl Parts {
+    /// What kind of step it is of.
+    pub fn kind(&self) -> String {
+        self.value(VERSION).unwrap_or_default()
+    }
+
+    /// The names, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// The values of a name.
+    pub fn values(&self, name: &str) -> &[String] {
+        self.0.iter().find(|(known, _)| known == name).map_or(&[], |(_, values)| values)
+    }
+
+    /// The values of a name, as one text.
+    pub fn value(&self, name: &str) -> Option<String> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, values)| values.join("\0"))
+    }
+
+    /// The values that `old` has of a name, and these, where they differ.
+    pub fn change<'a>(&'a self, old: &'a Parts, name: &str) -> Option<(&'a [String], &'a [String])> {
+        let (was, is) = (old.values(name), self.values(name));
+        (was != is).then_some((was, is))
+    }
+
+    /// How many names have the values that they have in `other`.
+    pub fn alike(&self, other: &Parts) -> usize {
+        self.names().filter(|name| self.values(name) == other.values(name)).count()
+    }
+}
+
 /// Encodes the inputs of one step.
 #[derive(Debug)]
-pub struct Encoder(Hasher);
+pub struct Encoder {
+    hasher: Hasher,
+    parts: Parts,
+}
 
 impl Encoder {
     /// Starts the key of a step of this kind.
     pub fn new(kind: &str) -> Self {
-        let mut encoder = Encoder(Hasher::new(Algorithm::Sha256));
+        let mut encoder = Encoder { hasher: Hasher::new(Algorithm::Sha256), parts: Parts::default() };
         encoder.field(VERSION, kind);
         encoder
     }
@@ -85,23 +126,37 @@ impl Encoder {
     pub fn field(&mut self, name: &str, value: impl AsRef<[u8]>) {
         self.bytes(name.as_bytes());
         self.bytes(value.as_ref());
+        self.note(name, [value.as_ref()]);
+    }
+
+    /// Adds a name and values that are no part of the key, but may explain why it is another.
+    pub fn note<T: AsRef<[u8]>>(&mut self, name: &str, values: impl IntoIterator<Item = T>) {
+        let text = |value: T| String::from_utf8_lossy(value.as_ref()).into_owned();
+        self.parts.0.push((name.to_string(), values.into_iter().map(text).collect()));
     }
 
     /// Adds a named list: its length, then each value.
     pub fn list<T: AsRef<[u8]>>(&mut self, name: &str, values: impl IntoIterator<Item = T>) {
         let values: Vec<T> = values.into_iter().collect();
-        self.field(name, (values.len() as u64).to_le_bytes());
+        self.bytes(name.as_bytes());
+        self.bytes(&(values.len() as u64).to_le_bytes());
         values.iter().for_each(|value| self.bytes(value.as_ref()));
+        self.note(name, values);
     }
 
     fn bytes(&mut self, bytes: &[u8]) {
-        self.0.update(&(bytes.len() as u64).to_le_bytes());
-        self.0.update(bytes);
+        self.hasher.update(&(bytes.len() as u64).to_le_bytes());
+        self.hasher.update(bytes);
     }
 
     /// The key.
     pub fn finish(self) -> CacheKey {
-        CacheKey(self.0.finish())
+        self.finish_with_parts().0
+    }
+
+    /// The key, and what went into it.
+    pub fn finish_with_parts(self) -> (CacheKey, Parts) {
+        (CacheKey(self.hasher.finish()), self.parts)
     }
 }
 

@@ -8,6 +8,7 @@ pub mod check;
 pub mod copy;
 mod epoch;
 pub mod error;
+mod explain;
 mod files;
 mod flights;
 pub mod image;

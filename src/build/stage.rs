@@ -44,6 +44,11 @@ pub(super) struct StageState<'a> {
 }
 
 impl StageState<'_> {
+    /// How many steps are done.
+    pub fn done(&self) -> usize {
+        self.created.len()
+    }
+
     /// Puts the layer of a step, if it made one, on top.
     fn push(&mut self, layer: Option<Layer>, made_by: &str) {
         let Some(layer) = layer else { return };
@@ -119,7 +124,7 @@ impl Build<'_> {
             }
             Base::Context(name) => {
                 let text = format!("[internal] FROM {name}");
-                let layer = self.report(&text, Some(stage.span.line), |_| self.context_layer(name, &state));
+                let layer = self.report(&text, Some(stage.span.line), |id| self.context_layer(name, &state, id));
                 let failed = |source| BuildError::Step { text: text.clone(), span: stage.span, source };
                 state.push(layer.map_err(failed).map_err(Stopped::Error)?.layer, &text);
                 state.unnamed = 1;
@@ -175,8 +180,8 @@ impl Build<'_> {
     ) -> Result<(StepRecord, Outcome), StepError> {
         match &step.kind {
             StepKind::Run(run) => self.run(state, run, results, id),
-            StepKind::Copy(copy) => self.copy(state, copy, results),
-            StepKind::Workdir(workdir) => self.workdir(state, workdir),
+            StepKind::Copy(copy) => self.copy(state, copy, results, id),
+            StepKind::Workdir(workdir) => self.workdir(state, workdir, id),
             StepKind::Metadata => self.metadata(state, step).map(|record| (record, Outcome::Done)),
         }
     }
@@ -185,6 +190,9 @@ impl Build<'_> {
     pub(super) fn encoder(&self, kind: &str, state: &StageState) -> Encoder {
         let mut encoder = Encoder::new(kind);
         encoder.field("parent", state.tree.to_string());
+        if let Base::Image(image) = &state.stage.base {
+            encoder.note("base", [image.pinned()]);
+        }
         encoder.field("epoch", self.epoch.map(|epoch| epoch.to_string()).unwrap_or_default());
         encoder.field("clamp", self.clamp.map(|clamp| clamp.to_string()).unwrap_or_default());
         encoder

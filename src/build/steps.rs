@@ -2,7 +2,8 @@
 
 use super::Build;
 use super::error::StepError;
-use super::key::{CacheKey, Encoder};
+use super::explain::Files;
+use super::key::Encoder;
 use super::options::Entitlement;
 use super::record::StepRecord;
 use super::schedule::Results;
@@ -42,20 +43,28 @@ const AUTHORITIES_VARIABLES: &[&str] = &[
 ];
 
 impl Build<'_> {
-    /// The remembered result of `key`, or `make`'s layer, which is remembered then.
+    /// The remembered result of the step whose key is in `key`, or `make`'s layer, which is remembered then. `files` are
+    /// those that the step selects.
     pub(super) fn cached_or(
         &self,
         state: &StageState,
-        key: &CacheKey,
+        key: Encoder,
+        files: Option<&Files>,
+        id: StepId,
         make: impl FnOnce() -> Result<Layer, StepError>,
     ) -> Result<(StepRecord, Outcome), StepError> {
+        let (key, parts) = key.finish_with_parts();
         let mut outcome = Outcome::Done;
-        let (record, now) = self.flights.once(key, || {
-            if let Some(record) = self.cached(state, key)? {
+        let (record, now) = self.flights.once(&key, || {
+            if let Some(record) = self.cached(state, &key)? {
                 outcome = Outcome::Cached(LOCAL.into());
-                return Ok(record);
+                return Ok::<_, StepError>(record);
             }
-            self.remember(key, Some(make()?))
+            let why = self.why(state, &parts, files)?;
+            self.services.progress.emit(Event::Missed { id, why });
+            let record = self.remember(&key, Some(make()?))?;
+            self.keep_parts(state, &parts, files)?;
+            Ok(record)
         })?;
         if !now {
             outcome = Outcome::Cached(THIS_BUILD.into());
@@ -98,7 +107,7 @@ impl Build<'_> {
     ) -> Result<(StepRecord, Outcome), StepError> {
         self.check_allowed(step)?;
         let key = self.run_key(state, step, results)?;
-        self.cached_or(state, &key, || {
+        self.cached_or(state, key, None, id, || {
             let (host, wanted) = (Platform::host(), state.stage.platform.clone());
             if host.os != wanted.os {
                 return Err(StepError::Platform { host, wanted });
@@ -120,7 +129,7 @@ impl Build<'_> {
         state: &StageState,
         step: &RunStep,
         results: &Results<StageResult>,
-    ) -> Result<CacheKey, StepError> {
+    ) -> Result<Encoder, StepError> {
         let mut key = self.encoder("run", state);
         key.field("platform", state.stage.platform.to_string());
         key.list("args", &step.args);
@@ -138,7 +147,7 @@ impl Build<'_> {
         key.list("limits", self.options.steps.limits.iter().map(|limit| format!("{limit:?}")));
         encode_script(&mut key, step);
         self.encode_mounts(&mut key, step, results)?;
-        Ok(key.finish())
+        Ok(key)
     }
 
     /// Runs the command on top of the stage's tree and takes the difference.

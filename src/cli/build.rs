@@ -65,6 +65,9 @@ pub struct BuildArgs {
     /// as JSON
     #[arg(long, value_name = "METHOD")]
     call: Option<String>,
+    /// Say of each step that is not in the cache what differs; logs say it always
+    #[arg(long)]
+    pub(super) explain: bool,
     /// Take no step from the cache
     #[arg(long)]
     no_cache: bool,

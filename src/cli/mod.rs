@@ -120,6 +120,7 @@ fn perform(arguments: Vec<OsString>, environment: &Environment, look: &mut Look)
         Verb::Registry(args) => args.run(environment, &state, *look),
         Verb::Build(args) => {
             *look = Look::choose(args.progress(environment)?, &environment.terminal());
+            look.explain = args.explain;
             let (question, flags) = (args.question()?, args.network_args.clone());
             let isolation = args.isolation(environment)?;
             let (job, warnings) = args.job(environment)?;

@@ -6,7 +6,10 @@
 //! at depth 1; indexes the pack that comes ([`pack`]), hashing every object; writes the commit's files into an empty
 //! directory, submodules included, and on request a `.git` directory that git can read.
 //!
-//! `gix` would bring more than a hundred crates and a second HTTP stack for this; what is needed here is small.
+//! Why not `gix` (0.73, with its blocking http transport over reqwest and rustls, and worktree checkout): it brings 93 crates
+//! that are not here (50 of them its own) to the 172 that are, and a second HTTP client with trust, proxies and retries of
+//! its own. A program that does nothing but clone with it is 9.3 MB, where all of dockless is 9.5 MB (both x86-64, release,
+//! stripped; counted with `cargo tree`). What is needed here, one commit without its history, is 1,900 lines, tests included.
 //!
 //! # What holds
 //!

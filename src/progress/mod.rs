@@ -76,6 +76,13 @@ pub enum Event {
         /// The line.
         text: String,
     },
+    /// A step was not in the cache.
+    Missed {
+        /// The step.
+        id: StepId,
+        /// The first thing that differs from the closest step of earlier builds.
+        why: String,
+    },
     /// Something the user should know, shown again at the end.
     Warning {
         /// The line.

@@ -171,7 +171,9 @@ impl<'a> ListedTree<'a> {
             EntryKind::Char(major, minor) => Kind::CharDevice { major, minor },
             EntryKind::Block(major, minor) => Kind::BlockDevice { major, minor },
         };
-        let (mode, uid, gid, mtime) = (entry.mode, entry.uid, entry.gid, entry.mtime);
+        // Linux keeps no mode for a symbolic link.
+        let mode = if matches!(kind, Kind::Symlink { .. }) { 0o777 } else { entry.mode };
+        let (uid, gid, mtime) = (entry.uid, entry.gid, entry.mtime);
         let mut xattrs = entry.xattrs;
         xattrs.retain(|key, _| xattrs::is_images(key));
         let meta = Metadata { kind, mode, uid, gid, mtime, xattrs };

@@ -139,7 +139,8 @@ impl Snapshotter {
 
     /// The files of one layer.
     fn list(&self, layer: &Layer, fetch: &Fetch) -> Result<LayerList, SnapshotError> {
-        let lock = self.lock(layer.diff_id.digest());
+        // Not the DiffId itself: of a layer that is not compressed that is the blob's digest, which is locked below.
+        let lock = self.lock(&Digest::sha256(format!("list {}", layer.diff_id)));
         let _held = lock.lock().unwrap_or_else(PoisonError::into_inner);
         let known = self.store.record(LISTS, layer.diff_id.digest())?;
         if let Some(list) = known.and_then(|bytes| LayerList::decode(&bytes)) {

@@ -44,7 +44,8 @@ impl Drop for ProcessTemp {
 fn sweep(tmp: &Path) -> Result<(), StoreError> {
     for entry in fs::read_dir(tmp)? {
         let dir = entry?.path();
-        if !fs::symlink_metadata(&dir)?.is_dir() {
+        // One that is gone was another process's, which has just ended.
+        if !fs::symlink_metadata(&dir).is_ok_and(|metadata| metadata.is_dir()) {
             continue;
         }
         let Ok(lock) = fs::OpenOptions::new().read(true).open(dir.join("lock")) else {

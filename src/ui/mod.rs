@@ -92,6 +92,8 @@ pub struct Look {
     pub mode: Mode,
     /// Colours are wanted.
     pub colour: bool,
+    /// Say on a terminal too why steps were not in the cache; logs say it always.
+    pub explain: bool,
 }
 
 impl Look {
@@ -106,7 +108,7 @@ impl Look {
             Choice::Quiet => Mode::Quiet,
         };
         let colour = !terminal.no_color && (terminal.clicolor_force || (capable && !terminal.clicolor_off));
-        Look { mode, colour }
+        Look { mode, colour, explain: false }
     }
 }
 
@@ -131,7 +133,7 @@ impl Screen {
         if look.mode == Mode::Tty {
             let width = rustix::termios::tcgetwinsize(io::stderr()).map_or(80, |size| usize::from(size.ws_col));
             let width = if width == 0 { 80 } else { width };
-            screen.lock().board = Some(tty::Board::new(ProgressDrawTarget::stderr(), width, look.colour));
+            screen.lock().board = Some(tty::Board::new(ProgressDrawTarget::stderr(), width, look));
         }
         screen
     }

@@ -29,6 +29,8 @@ pub enum Change {
     Moved { number: usize, done: u64, total: Option<u64>, due: bool },
     /// An explanation.
     Note { number: Option<usize>, text: String },
+    /// A step was not in the cache.
+    Missed { number: usize, why: String },
     /// A warning.
     Warning(String),
     /// A step ended. `rest` are the last lines of each stream, which had no line end.
@@ -98,6 +100,10 @@ impl Steps {
                 }
                 Change::Moved { number: step.number, done, total, due }
             }
+            Event::Missed { id, why } => match self.running.get(&id) {
+                Some(step) => Change::Missed { number: step.number, why: clean(why.as_bytes()) },
+                None => Change::Nothing,
+            },
             Event::Note { id, text } => {
                 let number = id.and_then(|id| self.running.get(&id)).map(|step| step.number);
                 Change::Note { number, text: clean(text.as_bytes()) }

@@ -24,7 +24,7 @@ impl Write for Pages {
 
 fn drawn(mode: Mode, events: Vec<Event>, end: impl Fn(&Screen)) -> Vec<String> {
     let pages = Pages::default();
-    let screen = Screen::on(Look { mode, colour: false }, Box::new(pages.clone()), frozen);
+    let screen = Screen::on(Look { mode, colour: false, explain: false }, Box::new(pages.clone()), frozen);
     events.into_iter().for_each(|event| screen.emit(event));
     end(&screen);
     pages.0.lock().unwrap().clone()
@@ -180,6 +180,6 @@ fn the_look_follows_the_flag_and_the_terminal() {
         (Choice::Quiet, &pipe, Mode::Quiet, false),
     ];
     for (choice, terminal, mode, colour) in cases {
-        assert_eq!(Look::choose(choice, terminal), Look { mode, colour }, "{choice:?} {terminal:?}");
+        assert_eq!(Look::choose(choice, terminal), Look { mode, colour, explain: false }, "{choice:?} {terminal:?}");
     }
 }

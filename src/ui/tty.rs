@@ -1,5 +1,6 @@
 //! Progress on a terminal: what ended stays as one line, what runs is redrawn below with its time and last output.
 
+use super::Look;
 use super::steps::{Change, Steps, bytes, seconds};
 use crate::progress::Outcome;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -16,6 +17,7 @@ pub(super) struct Board {
     rows: HashMap<usize, Row>,
     width: usize,
     colour: bool,
+    explain: bool,
     planned: usize,
 }
 
@@ -27,13 +29,14 @@ struct Row {
 
 impl Board {
     /// A board that draws on `target`, which is `width` columns wide.
-    pub(super) fn new(target: ProgressDrawTarget, width: usize, colour: bool) -> Self {
+    pub(super) fn new(target: ProgressDrawTarget, width: usize, look: Look) -> Self {
+        let Look { colour, explain, .. } = look;
         let multi = MultiProgress::with_draw_target(target);
         let total = multi.add(ProgressBar::new_spinner());
         total.set_style(style("{spinner} {msg} {elapsed}"));
         total.set_message("building");
         total.enable_steady_tick(Duration::from_millis(120));
-        Board { multi, total, rows: HashMap::new(), width, colour, planned: 0 }
+        Board { multi, total, rows: HashMap::new(), width, colour, explain, planned: 0 }
     }
 
     /// Draws one change; `steps` is the state after it.
@@ -48,6 +51,11 @@ impl Board {
                 self.moved(*number, format!(" {}{total}", bytes(*done)));
             }
             Change::Note { number: Some(number), text } => self.show(*number, std::slice::from_ref(text)),
+            Change::Missed { number, why } if self.explain => {
+                let name = self.rows.get(number).map(|row| row.bar.prefix()).unwrap_or_default();
+                self.print(&self.dim(&format!("    miss {}: {why}", name.trim())));
+            }
+            Change::Missed { .. } => {}
             Change::Note { number: None, text } => self.print(&self.dim(text)),
             Change::Warning(text) => self.print(&format!("warning: {text}")),
             Change::Ended { number, name, bytes: moved, outcome, elapsed, .. } => {
@@ -189,7 +197,8 @@ mod tests {
     fn drawn(colour: bool, events: Vec<Event>) -> String {
         let paper = Paper::default();
         let target = ProgressDrawTarget::term_like_with_hz(Box::new(paper.clone()), 255);
-        let (mut board, mut steps) = (Board::new(target, 60, colour), Steps::default());
+        let (mut board, mut steps) =
+            (Board::new(target, 60, Look { mode: crate::ui::Mode::Tty, colour, explain: true }), Steps::default());
         for event in events {
             let change = steps.take(event, Instant::now());
             board.draw(&change, &steps);

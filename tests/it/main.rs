@@ -10,6 +10,7 @@ mod dockerfile;
 mod errors;
 mod images;
 mod layer;
+mod listing;
 mod mounts;
 mod places;
 mod plan;

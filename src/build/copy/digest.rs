@@ -4,11 +4,14 @@ use super::{Change, Changes, CopyError, CopyRequest, Data, copy};
 use crate::context::{EmptyTree, SourceTree};
 use crate::oci::layer::{Kind, Metadata};
 use crate::oci::{Digest, digest};
+use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+/// As much of a file's digest as tells two versions of it apart.
+const BEGINNING: usize = 16;
 /// Files are read by this many threads at most; more only wait for the disk.
 const THREADS: usize = 4;
 
@@ -16,7 +19,15 @@ const THREADS: usize = 4;
 /// names are one file; no times. The destination has no part in it, so nothing of the image need be there, and neither
 /// have the options, which the caller's key holds as written. An archive counts as the file that it is.
 pub fn selection_digest(request: &CopyRequest<'_>, source: &dyn SourceTree) -> Result<Digest, CopyError> {
-    let mut all = digest::Hasher::new(digest::Algorithm::Sha256);
+    Ok(selection(request, source)?.0)
+}
+
+/// [`selection_digest`], and what it is made of: paths, each with the beginning of a digest of all that counts of it.
+pub fn selection(
+    request: &CopyRequest<'_>,
+    source: &dyn SourceTree,
+) -> Result<(Digest, BTreeMap<String, String>), CopyError> {
+    let (mut all, mut files) = (digest::Hasher::new(digest::Algorithm::Sha256), BTreeMap::new());
     let plain = CopyRequest {
         dest: "/",
         chown: None,
@@ -30,14 +41,27 @@ pub fn selection_digest(request: &CopyRequest<'_>, source: &dyn SourceTree) -> R
         let one = CopyRequest { sources: std::slice::from_ref(text), heredocs: &[], ..plain };
         // Nothing is spooled where nothing is unpacked.
         let changes = copy(&one, source, &EmptyTree, Path::new(""))?;
-        all.update(changes_digest(&changes, source)?.hex().as_bytes());
+        let mut own = BTreeMap::new();
+        all.update(changes_digest(&changes, source, &mut own)?.hex().as_bytes());
+        files.extend(own.into_iter().map(|(path, digest)| (named(text, path), digest)));
     }
     for heredoc in request.heredocs {
         for part in [heredoc.name.as_bytes(), heredoc.body] {
             field(&mut all, part);
         }
     }
-    Ok(all.finish())
+    Ok((all.finish(), files))
+}
+
+/// A path of what a source selects, in the words of the source: a directory's content is known by names below it.
+fn named(source: &str, path: String) -> String {
+    let source = source.trim_start_matches("./").trim_matches('/');
+    match source {
+        "" | "." => path,
+        source if source.rsplit('/').next() == Some(path.as_str()) => source.to_string(),
+        source if source.contains(['*', '?', '[', '\0']) => path,
+        source => format!("{source}/{path}"),
+    }
 }
 
 /// A field with its length before it, so that no two lists of fields look alike.
@@ -46,12 +70,17 @@ fn field(hasher: &mut digest::Hasher, bytes: &[u8]) {
     hasher.update(bytes);
 }
 
-fn changes_digest(changes: &Changes, source: &dyn SourceTree) -> Result<Digest, CopyError> {
+fn changes_digest(
+    changes: &Changes,
+    source: &dyn SourceTree,
+    files: &mut BTreeMap<String, String>,
+) -> Result<Digest, CopyError> {
     let entries: Vec<(&[u8], &Change)> = changes.iter().collect();
     let contents = contents(&entries, changes, source)?;
-    let mut hasher = digest::Hasher::new(digest::Algorithm::Sha256);
+    let mut all = digest::Hasher::new(digest::Algorithm::Sha256);
     for ((path, change), content) in entries.iter().zip(contents) {
-        field(&mut hasher, path);
+        field(&mut all, path);
+        let mut hasher = digest::Hasher::new(digest::Algorithm::Sha256);
         match change {
             Change::Hardlink { to } => {
                 field(&mut hasher, b"hardlink");
@@ -62,8 +91,11 @@ fn changes_digest(changes: &Changes, source: &dyn SourceTree) -> Result<Digest, 
             Change::Opaque => field(&mut hasher, b"opaque"),
         }
         field(&mut hasher, content.as_ref().map_or("", |content| content.hex()).as_bytes());
+        let entry = hasher.finish();
+        all.update(entry.hex().as_bytes());
+        files.insert(String::from_utf8_lossy(path).into_owned(), entry.hex()[..BEGINNING].to_string());
     }
-    Ok(hasher.finish())
+    Ok(all.finish())
 }
 
 fn metadata(hasher: &mut digest::Hasher, meta: &Metadata) {

@@ -21,7 +21,7 @@ pub const MAX_DEPTH: usize = 128;
 
 /// How many bytes may be put into one word, those put into what is put in included: `ENV a=$a$a` doubles, a few dozen lines
 /// of it would fill any memory. No process could be started with a variable of that size.
-pub const MAX_LENGTH: usize = 16 << 20;
+pub const MAX_LENGTH: usize = 4 << 20;
 
 /// Pattern length times value length that is matched in one word, so that no Dockerfile can keep the builder busy for long.
 const MAX_WORK: usize = 1 << 27;

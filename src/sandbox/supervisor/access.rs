@@ -103,7 +103,8 @@ pub(crate) fn chown(who: &Credentials, file: &Owned, uid: Option<u32>, gid: Opti
     let owner = who.uid.fs == file.uid;
     let uid_allowed = uid.is_none_or(|uid| owner && uid == file.uid);
     let gid_allowed = gid.is_none_or(|gid| owner && (gid == file.gid || who.in_group(gid)));
-    if !capable && !(uid_allowed && gid_allowed) {
+    let allowed = uid_allowed && gid_allowed;
+    if !capable && !allowed {
         return Err(Errno::PERM);
     }
     let mut mode = file.mode;

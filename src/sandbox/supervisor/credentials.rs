@@ -64,7 +64,8 @@ impl Ids {
         let old = *self;
         let may_be_real = real == LEAVE || real == old.real || real == old.effective;
         let may_be_effective = effective == LEAVE || [old.real, old.effective, old.saved].contains(&effective);
-        if !privileged && !(may_be_real && may_be_effective) {
+        let allowed = may_be_real && may_be_effective;
+        if !privileged && !allowed {
             return Err(Errno::PERM);
         }
         if real != LEAVE {
@@ -351,7 +352,8 @@ impl Credentials {
             }
         }
         let suid_root = new.uid.real != 0 && new.uid.effective == 0;
-        if !self.is_secure(secure::NO_ROOT) && !(file.capabilities.is_some() && suid_root) {
+        let of_file_alone = file.capabilities.is_some() && suid_root;
+        if !self.is_secure(secure::NO_ROOT) && !of_file_alone {
             if new.uid.effective == 0 || new.uid.real == 0 {
                 new.permitted = self.bounding.with(self.inheritable);
             }

@@ -1,8 +1,10 @@
 //! Whole builds from outside: the real binary, a real registry, real bases, other people's tools.
 
 mod bad_input;
+mod explain;
 mod instructions;
 mod interrupted;
+mod lazy;
 mod outputs;
 mod owners;
 mod place;

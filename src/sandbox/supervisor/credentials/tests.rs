@@ -238,7 +238,7 @@ impl Op {
             9 => Op::KeepCaps(next() & 1 == 0),
             10 => Op::SecureBits((next() & next() & next() & 0xff) as u32),
             11 => Op::DropBounding(number(next())),
-            _ => Op::Ambient(number(next()), next() % 3 > 0),
+            _ => Op::Ambient(number(next()), !next().is_multiple_of(3)),
         }
     }
 
