@@ -28,10 +28,10 @@ mod limits;
 mod mounts;
 mod one_id;
 mod probe;
+mod reaper;
 mod run;
 mod sources;
 mod spec;
-#[allow(dead_code)] // its parts come one by one
 mod supervisor;
 mod target;
 mod trial;

@@ -16,6 +16,7 @@ pub(crate) mod access;
 pub(crate) mod call;
 pub(crate) mod capability;
 pub(crate) mod credentials;
+mod decode;
 mod devices;
 mod directories;
 mod entries;
@@ -192,12 +193,6 @@ impl Caller<'_> {
     pub(crate) fn replace_descriptor(&self, fd: &OwnedFd, number: i32, close_on_exec: bool) -> Result<(), Errno> {
         let replaced = self.listener.replace_descriptor(self.notification.id, fd.as_fd(), number, close_on_exec);
         replaced.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::SRCH))
-    }
-
-    /// Gives the caller a copy of `fd`, besides the answer; its number there.
-    pub(crate) fn add_descriptor(&self, fd: &OwnedFd, close_on_exec: bool) -> Result<i32, Errno> {
-        let added = self.listener.add_descriptor(self.notification.id, fd.as_fd(), close_on_exec);
-        added.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::SRCH))
     }
 }
 

@@ -8,7 +8,7 @@
 //! instead, and the file has its whole mode.
 
 use std::collections::HashMap;
-use std::ffi::{CStr, CString, OsStr};
+use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -398,9 +398,4 @@ fn owned_by(entry: &Override) -> Owned {
 /// The record of a device that is about to be stood in for, or of a file whose owner cannot be had.
 pub(crate) fn record_text(owned: Owned, kind: Type) -> String {
     Override { uid: owned.uid, gid: owned.gid, mode: owned.mode & 0o7777, kind }.to_string()
-}
-
-/// `path` as a C string.
-pub(crate) fn c_path(path: &CStr) -> &Path {
-    Path::new(OsStr::from_bytes(path.to_bytes()))
 }
