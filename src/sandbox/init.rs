@@ -12,12 +12,12 @@ use std::process::ExitCode;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, pivot_root, set_child_subreaper};
+use rustix::process::{Pid, Signal, WaitStatus, kill_process, pivot_root, set_child_subreaper};
 use rustix::thread::UnshareFlags;
 use serde::{Deserialize, Serialize};
 
 use super::Exit;
-use super::child::{block_forwarded, forwarded};
+use super::child::{block_forwarded, forwarded, kill_descendants, reap};
 use super::enter::die_with_parent;
 use super::error::{During, Failure, Namespaces, Step};
 use super::exec::{Ids, Prepared};
@@ -168,7 +168,7 @@ fn pid_one(
             drop(stdin);
             let exit = exit_of(wait_for(pid, &signals)?);
             if !job.own_pids {
-                kill_descendants()?;
+                kill_descendants(&read_proc)?;
             }
             Ok(exit)
         }
@@ -191,7 +191,7 @@ fn run_supervised(
             drop(theirs);
             let supervisor = one_id.supervise(&ours)?;
             let exit = exit_of(wait_for(pid, signals)?);
-            kill_descendants()?;
+            kill_descendants(&read_proc)?;
             if let Some(supervisor) = supervisor {
                 supervisor.settle();
             }
@@ -228,7 +228,7 @@ fn change_root(root: &MountedRoot) -> Result<(), Failure> {
 /// Waits for `main`, reaping every other child on the way and passing signals on.
 fn wait_for(main: Pid, signals: &SignalSet) -> Result<WaitStatus, Failure> {
     loop {
-        while let Some((pid, status)) = rustix::process::wait(WaitOptions::NOHANG).during(Step::Wait)? {
+        while let Some((pid, status)) = reap(&read_proc)? {
             if pid == main {
                 return Ok(status);
             }
@@ -241,20 +241,8 @@ fn wait_for(main: Pid, signals: &SignalSet) -> Result<WaitStatus, Failure> {
     }
 }
 
-/// Kills what descends from this subreaper until nothing is left.
-fn kill_descendants() -> Result<(), Failure> {
-    let path = "/proc/thread-self/children";
-    loop {
-        // Children of killed processes become ours, so look again after each that is reaped.
-        let children = fs_err::read_to_string(path).during_at(Step::Wait, Path::new(path))?;
-        for child in children.split_ascii_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)) {
-            let _ = kill_process(child, Signal::KILL); // it may have ended just now
-        }
-        match rustix::process::wait(WaitOptions::empty()) {
-            Err(rustix::io::Errno::CHILD) => return Ok(()),
-            other => other.during(Step::Wait)?,
-        };
-    }
+fn read_proc(path: &Path) -> std::io::Result<Vec<u8>> {
+    fs_err::read(Path::new("/proc").join(path))
 }
 
 pub(super) fn exit_of(status: WaitStatus) -> Exit {

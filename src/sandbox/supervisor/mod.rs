@@ -45,6 +45,7 @@ mod sockets;
 pub(crate) mod stat;
 pub(crate) mod status;
 mod view;
+mod workers;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;

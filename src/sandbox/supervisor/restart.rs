@@ -6,8 +6,18 @@ use std::os::fd::AsFd;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use super::process::relations;
 use super::{Arguments, Caller, Program, Restart, numbers as nr};
 use crate::sys::{Registers, Stop, Traced};
+
+/// Begins to trace the caller's thread.
+fn seize(caller: &Caller<'_>) -> std::io::Result<Traced> {
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    // A thread that is not its process's first is nobody's child: its end is for its tracer alone.
+    let of = relations(caller.outside, caller.thread);
+    let is_child = of.is_ok_and(|of| of.parent == own && of.group == caller.thread);
+    Traced::seize(caller.thread, is_child)
+}
 
 /// Has the caller make `what`. With an error the call still waits for its answer.
 pub(super) fn restart(caller: &Caller<'_>, what: &Restart) -> Result<(), Errno> {
@@ -20,10 +30,14 @@ pub(super) fn restart(caller: &Caller<'_>, what: &Restart) -> Result<(), Errno> 
         Restart::ChangeDirectory(_) | Restart::Name { .. } | Restart::ControllingTerminal { .. } => None,
     };
     // Traced by somebody already (a debugger in the step): then it cannot be done.
-    let traced = Traced::seize(notification.thread, caller.process.is_own_child(notification.thread))
-        .map_err(|_| Errno::ACCESS)?;
+    let traced = seize(caller).map_err(|_| Errno::ACCESS)?;
+    // From here on an error is given here: a thread that waits for its answer cannot be stopped, nor be let go.
+    let failed = |errno: Errno| {
+        let _ = listener.refuse(id, errno.raw_os_error());
+        Ok(())
+    };
     if !listener.is_waiting(id) {
-        return Err(Errno::SRCH);
+        return failed(Errno::SRCH);
     }
     let (file, close_on_exec) = match what {
         Restart::ChangeDirectory(directory) | Restart::Name { directory, .. } => (Some(directory), true),
@@ -31,13 +45,16 @@ pub(super) fn restart(caller: &Caller<'_>, what: &Restart) -> Result<(), Errno> 
         Restart::Execute { .. } => (None, true),
         Restart::ControllingTerminal { terminal, close_on_exec } => (Some(terminal), *close_on_exec),
     };
-    let number = match file {
-        Some(file) => listener.add_descriptor(id, file.as_fd(), close_on_exec).map_err(errno)?,
+    let number = match file.map(|file| listener.add_descriptor(id, file.as_fd(), close_on_exec)) {
+        Some(Err(error)) => return failed(errno(error)),
+        Some(Ok(number)) => number,
         None => -1,
     };
-    // From here on the call is answered. What the caller gets for it does not matter, for it is stopped before it sees
-    // that. Where the interruption ended the call before the answer came, there is none to be given.
-    traced.interrupt().map_err(errno)?;
+    // What the caller gets as an answer does not matter, for it is stopped before it sees that. Where the interruption
+    // ended the call before the answer came, there is none to be given.
+    if let Err(error) = traced.interrupt() {
+        return failed(errno(error));
+    }
     let _ = listener.refuse(id, libc::EINTR);
     let mut thread = Thread { traced, signals: Vec::new(), instruction: notification.instruction };
     let done = thread.stopped().and_then(|before| match what {
@@ -74,15 +91,14 @@ const RESTARTS: std::ops::RangeInclusive<i64> = -516..=-512;
 /// Lets the kernel make the call as it is and stops the caller before it sees the result: `then` is called with that.
 /// With an error the call still waits for its answer.
 pub(super) fn look_after(caller: &Caller<'_>, mut then: impl FnMut(i64) -> After) -> Result<(), Errno> {
-    let errno = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
     let notification = &caller.notification;
-    let traced = Traced::seize(notification.thread, caller.process.is_own_child(notification.thread))
-        .map_err(|_| Errno::ACCESS)?;
-    if !caller.is_waiting() {
-        return Err(Errno::SRCH);
+    let traced = seize(caller).map_err(|_| Errno::ACCESS)?;
+    let stopping = traced.interrupt();
+    // Where the interruption came first, the call is made anew below. A thread that still waits could not be let go.
+    let _ = caller.listener.proceed(notification.id);
+    if stopping.is_err() {
+        return Ok(());
     }
-    traced.interrupt().map_err(errno)?;
-    let _ = caller.listener.proceed(notification.id); // where the interruption came first, the call is made anew below
     let mut thread = Thread { traced, signals: Vec::new(), instruction: notification.instruction };
     let mut stopped = thread.stopped();
     while let Some(registers) = stopped {
