@@ -8,13 +8,15 @@
 //! - for symbolic links, pipes and devices, which cannot have `user.` xattrs, in a side file beside the layer's directory,
 //!   named `owners`: for each path its bytes, NUL, the same text, NUL.
 //! - an xattr of the image that the file system refuses is kept under [`SHELVED`] and its own name.
+//! - a whiteout (a character device 0:0) that cannot be made, as on the overlay that is a container's root, is nothing at
+//!   all, and the word `gone` in the side file.
 //!
 //! Whoever reads a tree honours all three; whoever writes a layer strips them.
 
 use crate::oci::layer::{Kind, Metadata};
 use rustix::fs::{FileType, XattrFlags};
 use rustix::io::Errno;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -159,9 +161,16 @@ pub fn record_owner(path: &Path, uid: u32, gid: u32) -> Result<(), Errno> {
     rustix::fs::lsetxattr(path, OVERRIDE, entry.to_string().as_bytes(), XattrFlags::empty())
 }
 
-/// The side file of one layer: overrides of what cannot have xattrs, by path inside the layer.
-#[derive(Debug, Default)]
-pub struct Owners(HashMap<Vec<u8>, Override>);
+/// What the side file says of a whiteout.
+const GONE: &[u8] = b"gone";
+
+/// The side file of one layer: overrides of what cannot have xattrs, by path inside the layer, and whiteouts that could not
+/// be made.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Owners {
+    told: HashMap<Vec<u8>, Override>,
+    gone: BTreeSet<Vec<u8>>,
+}
 
 impl Owners {
     /// Where the side file of the layer directory `layer` lies: beside it.
@@ -192,23 +201,31 @@ impl Owners {
                 Some(field)
             };
             let (path, text) = (field()?, field()?);
-            owners.0.insert(path.to_vec(), Override::parse(text)?);
+            match text {
+                GONE => drop(owners.gone.insert(path.to_vec())),
+                text => drop(owners.told.insert(path.to_vec(), Override::parse(text)?)),
+            }
         }
         Some(owners)
     }
 
     /// Writes the side file of `layer`; none where there is nothing to say.
     pub fn write(&self, layer: &Path) -> io::Result<()> {
-        if self.0.is_empty() {
-            return Ok(());
+        let mut lines: Vec<(&[u8], Vec<u8>)> =
+            self.told.iter().map(|(path, entry)| (&path[..], entry.to_string().into_bytes())).collect();
+        lines.extend(self.gone.iter().map(|path| (&path[..], GONE.to_vec())));
+        if lines.is_empty() {
+            return match fs_err::remove_file(Owners::path(layer)) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+                _ => Ok(()),
+            };
         }
-        let mut sorted: Vec<_> = self.0.iter().collect();
-        sorted.sort_by_key(|(path, _)| *path);
+        lines.sort();
         let mut bytes = Vec::new();
-        for (path, entry) in sorted {
+        for (path, text) in lines {
             bytes.extend_from_slice(path);
             bytes.push(0);
-            bytes.extend_from_slice(entry.to_string().as_bytes());
+            bytes.extend_from_slice(&text);
             bytes.push(0);
         }
         fs_err::write(Owners::path(layer), bytes)
@@ -216,29 +233,60 @@ impl Owners {
 
     /// What `path` should be, if it is told here.
     pub fn get(&self, path: &[u8]) -> Option<&Override> {
-        self.0.get(path)
+        self.told.get(path)
     }
 
     /// Tells what `path` should be.
     pub fn insert(&mut self, path: Vec<u8>, entry: Override) {
-        self.0.insert(path, entry);
+        self.told.insert(path, entry);
+    }
+
+    /// All that it tells, whiteouts left out.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &Override)> {
+        self.told.iter().map(|(path, entry)| (&path[..], entry))
+    }
+
+    /// Makes `path` a whiteout.
+    pub fn hide(&mut self, path: &[u8]) {
+        self.gone.insert(path.to_vec());
+    }
+
+    /// Says that there is something at `path` now: no whiteout any more.
+    pub fn show(&mut self, path: &[u8]) {
+        self.gone.remove(path);
+    }
+
+    /// Whether `path` is a whiteout that is told here only.
+    pub fn hides(&self, path: &[u8]) -> bool {
+        self.gone.contains(path)
+    }
+
+    /// Names of the whiteouts in the directory `dir` that are told here only.
+    pub fn hidden_in<'a>(&'a self, dir: &[u8]) -> impl Iterator<Item = &'a [u8]> {
+        let start = if dir.is_empty() { Vec::new() } else { [dir, b"/"].concat() };
+        let length = start.len();
+        let inside = self.gone.range(start.clone()..).take_while(move |path| path.starts_with(&start));
+        inside.map(move |path| &path[length..]).filter(|name| !name.contains(&b'/'))
+    }
+
+    /// Forgets `path` itself.
+    pub fn forget(&mut self, path: &[u8]) {
+        self.told.remove(path);
+        self.gone.remove(path);
     }
 
     /// Forgets `path` and all below it.
     pub fn remove(&mut self, path: &[u8]) {
-        if !self.0.is_empty() {
-            self.0.retain(|p, _| !(p.starts_with(path) && matches!(p.get(path.len()), None | Some(b'/'))));
+        let inside = |p: &[u8]| p.starts_with(path) && matches!(p.get(path.len()), None | Some(b'/'));
+        if !self.is_empty() {
+            self.told.retain(|p, _| !inside(p));
+            self.gone.retain(|p| !inside(p));
         }
-    }
-
-    /// All that it tells.
-    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &Override)> {
-        self.0.iter().map(|(path, entry)| (path.as_slice(), entry))
     }
 
     /// Whether it tells nothing.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.told.is_empty() && self.gone.is_empty()
     }
 }
 
@@ -300,9 +348,18 @@ mod tests {
         for path in ["a", "a/b", "ab", "c\n"] {
             owners.insert(path.into(), link);
         }
+        for path in ["a/gone", "d", "e/f", "e/g/h", "ee"] {
+            owners.hide(path.as_bytes());
+        }
         owners.remove(b"a");
         owners.write(&layer).unwrap();
         let back = Owners::read(&layer).unwrap();
+        assert_eq!(back, owners);
+        assert!(back.hides(b"e/f") && !back.hides(b"e") && !back.hides(b"a/gone"));
+        let hidden = |dir: &str| {
+            back.hidden_in(dir.as_bytes()).map(|n| String::from_utf8(n.to_vec()).unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!((hidden(""), hidden("e"), hidden("x")), (vec!["d".into(), "ee".into()], vec!["f".into()], vec![]));
         assert_eq!(back.get(b"ab"), Some(&link));
         assert_eq!(back.get(b"c\n"), Some(&link));
         assert_eq!((back.get(b"a"), back.get(b"a/b")), (None, None));

@@ -34,6 +34,7 @@ fuzz_target!(|text: &str| {
         platform: platform.clone(),
         platform_is_explicit: text.len() % 2 == 0,
         build_platform: platform,
+        source_date_epoch: (text.len() % 3 == 0).then_some(1),
         named_contexts: [("ctx".into(), NamedContext::Tree), ("img".into(), NamedContext::Image("busybox".into()))].into(),
     };
     let lines = text.split('\n').count() as u32;

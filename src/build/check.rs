@@ -1,12 +1,13 @@
 //! Checking: everything that a build knows before its first step, and nothing built. Bases are asked for their digest and
 //! config alone; what needs no base needs neither store nor network.
 
-use super::{BuildError, BuildOptions, Inputs, Lookup, Source, make_plan, plan_options};
+use super::planning::{self, Images, plan_options};
+use super::{BuildError, BuildOptions, Inputs, Lookup, Source};
 use crate::dockerfile::instruction::{ArgDefinition, Instruction};
 use crate::dockerfile::lint::Warning;
 use crate::dockerfile::span::Span;
 use crate::dockerfile::{self, Dockerfile};
-use crate::plan::{BuildPlan, MountKind, Planner, StepKind, check_front_end, lint_options};
+use crate::plan::{BuildPlan, MountKind, Planner, StepKind, check_front_end, lint_options, source_date_epoch};
 use crate::store::StoreError;
 
 /// What a check found.
@@ -33,7 +34,8 @@ pub fn check<'s>(
     let file = dockerfile::parse(&inputs.dockerfile.text)?;
     check_front_end(&file, &options.build_args)?;
     let wanted = lint_options(&file, &options.build_args)?;
-    let plan_options = plan_options(options);
+    let plan_options = plan_options(options, options.platforms.first(), None);
+    source_date_epoch(&file, &plan_options)?;
     let plan = finish(options, Planner::for_check(&file, &plan_options)?, lookup)?;
     let warnings = plan.lints(&file, &wanted, |path| inputs.context.leaves_out(path));
     Ok(Checked { warnings, error: wanted.error, notes: wanted.unknown_rules() })
@@ -47,7 +49,7 @@ fn finish<'s>(
     if planner.wanted().is_empty() {
         return Ok(planner.finish()?);
     }
-    Ok(make_plan(options, planner, &lookup()?)?.0)
+    planning::make(options, planner, &mut Images::new(), &lookup()?)
 }
 
 /// What a build takes from its caller.
@@ -102,7 +104,7 @@ pub fn outline<'s>(
 ) -> Result<Outline, BuildError> {
     let file = dockerfile::parse(&source.text)?;
     check_front_end(&file, &options.build_args)?;
-    let plan_options = plan_options(options);
+    let plan_options = plan_options(options, options.platforms.first(), None);
     let plan = finish(options, Planner::new(&file, &plan_options)?, lookup)?;
     let target = &file.stages[plan.target_stage().file_index];
     let mut outline =

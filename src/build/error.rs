@@ -7,7 +7,7 @@ use crate::context::ignore::IgnoreError;
 use crate::dockerfile::ParseError;
 use crate::dockerfile::lint::Warning;
 use crate::dockerfile::span::Span;
-use crate::oci::Platform;
+use crate::oci::{Platform, Reference};
 use crate::plan::PlanError;
 use crate::registry::RegistryError;
 use crate::rootfs::{LayerError, SnapshotError};
@@ -36,6 +36,13 @@ pub enum BuildError {
     Fetch {
         /// Its name; `context` is the main one.
         name: String,
+        /// Why.
+        #[source]
+        source: Box<RemoteError>,
+    },
+    /// What `SOURCE_DATE_EPOCH` names cannot be had.
+    #[error("cannot find the time of SOURCE_DATE_EPOCH")]
+    Epoch {
         /// Why.
         #[source]
         source: Box<RemoteError>,
@@ -106,6 +113,8 @@ impl BuildError {
         match self {
             BuildError::Parse(error) => Some(error.span),
             BuildError::Plan(error) => error.place(text),
+            // It is not about the step that would have come next.
+            BuildError::Step { source: StepError::Preflight { .. }, .. } => None,
             BuildError::Base { span, .. } | BuildError::NoSandbox { span } | BuildError::Step { span, .. } => {
                 Some(*span)
             }
@@ -114,6 +123,7 @@ impl BuildError {
             | BuildError::Context(_)
             | BuildError::Ignore(_)
             | BuildError::Fetch { .. }
+            | BuildError::Epoch { .. }
             | BuildError::TwoDockerfiles
             | BuildError::Lint { .. }
             | BuildError::Store(_) => None,
@@ -186,6 +196,14 @@ pub enum StepError {
         /// Its name.
         name: String,
     },
+    /// The image could not be pushed, so it is not built.
+    #[error("cannot push {to}")]
+    Preflight {
+        /// Where it should go.
+        to: Box<Reference>,
+        /// Why not.
+        source: Box<RegistryError>,
+    },
     /// A command, and no sandbox to run it in: `build` looks for that before the first step.
     #[error("this machine gives RUN steps no namespaces")]
     NoSandbox,
@@ -208,6 +226,17 @@ pub enum StepError {
         host: Platform,
         /// The stage's.
         wanted: Platform,
+    },
+    /// The same, of another architecture.
+    #[error("this machine ({host}) has no emulator for {wanted}")]
+    Emulator {
+        /// The machine's.
+        host: Platform,
+        /// The stage's.
+        wanted: Platform,
+        /// What happened to the command.
+        #[source]
+        source: SandboxError,
     },
     /// A tree.
     #[error(transparent)]

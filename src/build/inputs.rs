@@ -15,7 +15,7 @@ use fs_err as fs;
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 /// Names of a Dockerfile that nobody named, in a context that was fetched.
@@ -35,7 +35,7 @@ pub struct Inputs {
     pub(super) context: Arc<ContextDir>,
     /// Named contexts that are trees of files.
     pub(super) named: BTreeMap<String, NamedTree>,
-    /// When the contexts that are commits were made, in seconds since 1970.
+    /// When the contexts that are commits or downloads were made, in seconds since 1970.
     pub(super) times: BTreeMap<String, i64>,
     /// How many ids of progress were used.
     pub(super) ids: u64,
@@ -161,7 +161,7 @@ impl Opener<'_, '_> {
             }
             ContextSource::Stdin => self.report("load build context from standard input".to_string(), Self::stdin),
             ContextSource::Url(url) => {
-                self.report(format!("load {name} from {url}"), |own, lookup| own.url(lookup, url))
+                self.report(format!("load {name} from {url}"), |own, lookup| own.url(lookup, url, name))
             }
             ContextSource::Git(url) => {
                 self.report(format!("load {name} from {url}"), |own, lookup| own.git(lookup, url, name))
@@ -190,18 +190,37 @@ impl Opener<'_, '_> {
         let path = temp.path().join("input");
         let mut file = fs::File::create(&path)?;
         let size = io::copy(&mut io::stdin().lock(), &mut file)?;
-        let input = FileTree { path, name: "context".into(), size, mtime: 0, keep: Some(temp) };
+        let input = FileTree {
+            path,
+            name: "context".into(),
+            size,
+            mtime: 0,
+            digest: None,
+            fetch: Mutex::default(),
+            keep: Some(temp),
+        };
         let (dir, is_archive) = self.unpack(lookup, &input, "standard input")?;
         let dockerfile = if is_archive { None } else { Some(fs::read(&input.path)?) };
         Ok(Place { dir, foreign: true, dockerfile })
     }
 
-    fn url(&mut self, lookup: &Lookup<'_>, url: &RemoteUrl) -> Result<Place, RemoteError> {
+    fn url(&mut self, lookup: &Lookup<'_>, url: &RemoteUrl, name: &str) -> Result<Place, RemoteError> {
         let temp = lookup.store.temp_dir()?;
         let path = temp.path().join("download");
         let found = remote::download(lookup.registry.http(), url.expose(), None, &path)?;
-        let (size, mtime) = (found.size, found.mtime);
-        let input = FileTree { path, name: DOWNLOADED.into(), size, mtime, keep: Some(temp) };
+        let (size, mtime) = (found.size, found.mtime());
+        let input = FileTree {
+            path,
+            name: DOWNLOADED.into(),
+            size,
+            mtime,
+            digest: None,
+            fetch: Mutex::default(),
+            keep: Some(temp),
+        };
+        if let Some(time) = remote::time_of(&found, &input)? {
+            self.times.insert(name.to_string(), time);
+        }
         let (dir, is_archive) = self.unpack(lookup, &input, &url.to_string())?;
         let mut dockerfile = None;
         if !is_archive {

@@ -6,14 +6,14 @@
 //! | input | RUN | COPY, ADD | WORKDIR | other |
 //! |---|---|---|---|---|
 //! | the parent, by content ([`ParentId`]) | yes | yes | yes | yes |
-//! | platform | yes | yes | yes | yes |
+//! | platform | yes | – | – | – |
 //! | expanded arguments, shell, heredocs | yes | yes | yes | history text |
 //! | environment, every ARG in scope included | yes | – | – | – |
 //! | user and working directory | yes | in the destination | user | – |
 //! | mounts (type, target, options), network, host name, limits | yes | – | – | – |
 //! | what is selected: path, type, mode, owner, bytes, link target, xattrs | by bind mounts | yes | – | – |
 //!
-//! Knowingly left out: modification times, host paths, proxy variables, the values of secrets, agents, what caches hold and
+//! Knowingly left out: modification times, host paths, proxy variables, injected authorities, the values of secrets, agents, what caches hold and
 //! how they are shared, entries of `--add-host`,
 //! the tier that ran the step, progress settings, and what a RUN step reads from the network.
 
@@ -22,7 +22,7 @@ use crate::oci::{ChainId, ContentDigest, Digest};
 use std::fmt;
 
 /// Raised whenever the encoding or the meaning of a key changes, so that old records no longer match.
-const VERSION: &str = "dockless step 1";
+const VERSION: &str = "dockless step 2";
 
 /// Digest of a step's inputs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

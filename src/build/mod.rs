@@ -1,18 +1,22 @@
 //! Building: a Dockerfile and a context in, an image in the store out.
 //!
 //! [`build`] parses, plans (taking turns with the registry, which resolves bases to digest and config, no layers), runs the
-//! stages that the target needs at the same time, and writes config and manifest. Each step is looked up by its
+//! stages that the target needs at the same time, those of several platforms too, and writes config and manifest. Each step is looked up by its
 //! [`key::CacheKey`]; on a hit its layer is a descriptor and nothing is read. Trees are made only when a step must read one.
 
 pub mod check;
 pub mod copy;
+mod epoch;
 pub mod error;
 mod files;
+mod flights;
 pub mod image;
 pub mod inputs;
 pub mod key;
+mod known;
 mod mounts;
 pub mod options;
+mod planning;
 pub mod record;
 pub mod remote;
 pub mod schedule;
@@ -23,48 +27,60 @@ pub use error::{BaseError, BuildError, StepError};
 pub use image::BuiltImage;
 pub use inputs::{Inputs, open, open_main};
 pub use mounts::MountError;
-pub use options::{BuildOptions, ContextSource, DockerfileSource, Entitlement, NamedSource, RemoteUrl, StepOptions};
+pub use options::{
+    AnnotatedPlace, Annotation, BuildOptions, ContextSource, DockerfileSource, Entitlement, ExportEpoch, NamedSource,
+    RemoteUrl, StepOptions,
+};
 
 use crate::dockerfile::{self, lint::Warning};
-use crate::oci::{Layer, Platform};
-use crate::plan::{
-    BaseImage, BuildPlan, ImageRequest, ImageSource, NamedContext, PlanOptions, PlannedImage, Planner, SourceDateEpoch,
-    Step, StepKind, check_front_end, lint_options,
-};
+use crate::git::Ssh;
+use crate::oci::{Layer, Reference};
+use crate::plan::{BuildPlan, PlannedImage, Step, StepKind, check_front_end, lint_options};
 use crate::progress::{Event, Outcome, Progress, StepId};
 use crate::registry::RegistryClient;
-use crate::rootfs::Snapshotter;
+use crate::rootfs::{Snapshotter, SnapshotterKind};
 use crate::sandbox::{Sandbox, SandboxError};
-use crate::store::{Image, Store};
-use std::collections::HashMap;
+use crate::store::{Follower, Image, Store};
+use planning::Images;
+use stage::StageResult;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 /// What a build works with.
 pub struct Services<'a> {
+    /// What repositories at ssh addresses are reached with.
+    pub ssh: &'a Ssh,
     /// Where everything is kept.
     pub store: Store,
     /// Where bases come from.
     pub registry: &'a RegistryClient,
     /// What runs RUN steps; `None` where this machine has no namespaces for them.
     pub sandbox: Option<&'a Sandbox>,
+    /// How trees for them are made.
+    pub snapshots: SnapshotterKind,
     /// Who is told.
     pub progress: &'a dyn Progress,
     /// Threads for hashing and compressing.
     pub threads: usize,
+    /// Shown the layers that the image will have, while they are written.
+    pub watch: Option<&'a (dyn Fn(Follower) + Sync)>,
+    /// Where the image will be pushed to: proved to be possible before the first command runs.
+    pub destinations: &'a [Reference],
 }
 
 impl Services<'_> {
-    /// The part that finds base images.
     /// Where base images and what else is elsewhere are found.
     pub fn lookup(&self) -> Lookup<'_> {
-        Lookup { store: &self.store, registry: self.registry, progress: self.progress }
+        Lookup { ssh: self.ssh, store: &self.store, registry: self.registry, progress: self.progress }
     }
 }
 
 /// Where base images, and what else is elsewhere, are found.
 #[derive(Clone, Copy)]
 pub struct Lookup<'a> {
+    /// What repositories at ssh addresses are reached with.
+    pub ssh: &'a Ssh,
     /// Those that are there already.
     pub store: &'a Store,
     /// All others.
@@ -80,6 +96,8 @@ pub struct Built {
     pub image: BuiltImage,
     /// Lints, for the end of the output.
     pub warnings: Vec<Warning>,
+    /// Times after this one, in seconds since 1970, were set back to it in layers, and are to be in files written out.
+    pub clamp: Option<i64>,
 }
 
 /// The Dockerfile's text, kept for errors that draw its lines.
@@ -96,12 +114,18 @@ struct Build<'a> {
     options: &'a BuildOptions,
     services: &'a Services<'a>,
     plan: BuildPlan,
-    images: HashMap<(ImageSource, Platform), Image>,
+    images: Images,
     inputs: &'a Inputs,
     snapshots: Snapshotter,
     parts: mounts::ContextParts,
+    flights: flights::Flights,
     next_id: AtomicU64,
+    /// `SOURCE_DATE_EPOCH`: what stands for now.
     epoch: Option<i64>,
+    /// Whether pushing is known to be possible.
+    proved: Mutex<bool>,
+    /// Later times in layers are set back to this.
+    clamp: Option<i64>,
 }
 
 /// Builds an image into the store and tags it there.
@@ -110,22 +134,29 @@ pub fn build(options: &BuildOptions, inputs: &Inputs, services: &Services) -> Re
     check_front_end(&parsed, &options.build_args)?;
     let wanted = lint_options(&parsed, &options.build_args)?;
     wanted.unknown_rules().into_iter().for_each(|text| services.progress.emit(Event::Warning { text }));
-    let plan_options = plan_options(options);
-    let (plan, images) = make_plan(options, Planner::new(&parsed, &plan_options)?, &services.lookup())?;
+    let epoch = epoch::find(options, &parsed, inputs, || Ok(services.lookup()))?;
+    let (plan, images) = planning::for_all_platforms(options, &parsed, epoch, &services.lookup())?;
     if services.sandbox.is_none() {
         refuse_commands(&plan)?;
     }
     let build = Build {
-        epoch: options.source_date_epoch.or(epoch_of(&plan, inputs)),
+        epoch: epoch.or(options.export_epoch.or(None)),
+        clamp: options.export_epoch.or(epoch).filter(|_| options.rewrite_timestamp),
         plan,
         images,
         inputs,
-        snapshots: Snapshotter::new(services.store.clone()),
+        snapshots: Snapshotter::new(services.store.clone(), services.snapshots),
         parts: mounts::ContextParts::default(),
+        flights: flights::Flights::default(),
         next_id: AtomicU64::new(inputs.ids),
+        proved: Mutex::new(services.destinations.is_empty()),
         options,
         services,
     };
+    if options.rewrite_timestamp && build.clamp.is_none() && options.export_epoch != ExportEpoch::None {
+        let text = "--rewrite-timestamp does nothing: there is no SOURCE_DATE_EPOCH to set times to".to_string();
+        services.progress.emit(Event::Warning { text });
+    }
     let warnings = build.plan.lints(&parsed, &wanted, |path| inputs.context.leaves_out(path));
     if wanted.error && !warnings.is_empty() {
         return Err(BuildError::lint(warnings));
@@ -137,11 +168,12 @@ pub fn build(options: &BuildOptions, inputs: &Inputs, services: &Services) -> Re
         |index, results| build.run_stage(index, results),
         || services.sandbox.into_iter().for_each(Sandbox::stop),
     )?;
-    let image = image::write(&services.store, &results[build.plan.target.0], options.format, &options.annotations)?;
+    let targets: Vec<&StageResult> = build.plan.targets.iter().map(|target| &*results[target.0]).collect();
+    let image = image::write_all(&services.store, &targets, options)?;
     for tag in &options.tags {
-        services.store.tag(tag, &image.manifest)?;
+        services.store.tag(tag, &image.descriptor)?;
     }
-    Ok(Built { image, warnings })
+    Ok(Built { image, warnings, clamp: build.clamp })
 }
 
 /// Fails where the plan has a RUN step: said before anything is pulled.
@@ -151,88 +183,6 @@ fn refuse_commands(plan: &BuildPlan) -> Result<(), BuildError> {
         Some(step) => Err(BuildError::NoSandbox { span: step.span }),
         None => Ok(()),
     }
-}
-
-/// The Dockerfile's own `SOURCE_DATE_EPOCH`. A context that is no commit has no time of its own.
-fn epoch_of(plan: &BuildPlan, inputs: &Inputs) -> Option<i64> {
-    match plan.source_date_epoch.as_ref()? {
-        SourceDateEpoch::Seconds(seconds) => Some(*seconds),
-        SourceDateEpoch::Context => inputs.times.get(inputs::MAIN).copied(),
-        SourceDateEpoch::NamedContext(name) => inputs.times.get(name).copied(),
-    }
-}
-
-type Images = HashMap<(ImageSource, Platform), Image>;
-
-/// Plans, resolving images as the planner asks for them.
-fn make_plan(
-    options: &BuildOptions,
-    mut planner: Planner<'_>,
-    lookup: &Lookup<'_>,
-) -> Result<(BuildPlan, Images), BuildError> {
-    let mut images = HashMap::new();
-    loop {
-        let wanted = planner.wanted();
-        if wanted.is_empty() {
-            return Ok((planner.finish()?, images));
-        }
-        for request in wanted {
-            let image = resolve(options, &request, lookup).map_err(|source| BuildError::Base {
-                text: request.text.clone(),
-                span: request.span,
-                source,
-            })?;
-            planner.supply(&request, BaseImage { digest: image.digest.clone(), config: image.config.clone() })?;
-            images.insert((request.source, request.platform), image);
-        }
-    }
-}
-
-fn plan_options(options: &BuildOptions) -> PlanOptions {
-    PlanOptions {
-        target: options.target.clone(),
-        build_args: options.build_args.clone(),
-        labels: options.labels.clone(),
-        platform: options.platform.clone().unwrap_or_else(Platform::host),
-        platform_is_explicit: options.platform.is_some(),
-        build_platform: Platform::host(),
-        named_contexts: options.build_contexts.iter().map(|(name, source)| (name.clone(), named(source))).collect(),
-    }
-}
-
-fn named(source: &NamedSource) -> NamedContext {
-    match source {
-        NamedSource::Tree(_) => NamedContext::Tree,
-        NamedSource::Image(reference) => NamedContext::Image(reference.clone()),
-        NamedSource::Layout { .. } => NamedContext::Layout,
-    }
-}
-
-/// The image of a named context that is an OCI layout.
-fn resolve_layout(options: &BuildOptions, name: &str, platform: &Platform, store: &Store) -> Result<Image, BaseError> {
-    // The last one wins, as it does for the planner.
-    let layout = options.build_contexts.iter().rev().find_map(|(own, source)| match source {
-        NamedSource::Layout { path, image } if own == name => Some((path, image)),
-        _ => None,
-    });
-    let Some((path, image)) = layout else { return Err(BaseError::NamedContext { name: name.to_string() }) };
-    let imported = remote::import_layout(store, path, image.as_deref(), platform);
-    imported.map_err(|error| BaseError::Layout(Box::new(error)))
-}
-
-/// An image from the store where it has a name there, else from its registry.
-fn resolve(options: &BuildOptions, request: &ImageRequest, lookup: &Lookup<'_>) -> Result<Image, BaseError> {
-    let reference = match &request.source {
-        ImageSource::Registry(reference) => reference,
-        ImageSource::Context(name) => return resolve_layout(options, name, &request.platform, lookup.store),
-    };
-    if !options.pull
-        && let Some(image) = lookup.store.image(reference, &request.platform)?
-    {
-        return Ok(image);
-    }
-    let (resolved, _) = lookup.registry.pull_image(lookup.store, reference, &request.platform, lookup.progress)?;
-    Ok(Image::load(lookup.store, &resolved.descriptor, &request.platform)?)
 }
 
 impl Build<'_> {

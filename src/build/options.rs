@@ -1,6 +1,7 @@
 //! What a build is asked to do: plain values that `cli` fills and that travel by pipe into the build role.
 
 use crate::dockerfile::redact::redact;
+use crate::git::Ssh;
 use crate::oci::{ImageFormat, Platform, Reference};
 use crate::sandbox::Limit;
 use crate::secret::SecretBytes;
@@ -25,8 +26,8 @@ pub struct BuildOptions {
     pub build_args: Vec<(String, Option<String>)>,
     /// `--label`, in order.
     pub labels: Vec<(String, String)>,
-    /// `--platform`; the host's where absent.
-    pub platform: Option<Platform>,
+    /// `--platform`, in order, none twice; the host's where there is none.
+    pub platforms: Vec<Platform>,
     /// `--build-context name=…`, in order.
     pub build_contexts: Vec<(String, NamedSource)>,
     /// `--no-cache`: look nothing up (what is built is still recorded).
@@ -39,16 +40,67 @@ pub struct BuildOptions {
     pub network: Option<String>,
     /// `--add-host name:ip`, in order.
     pub add_hosts: Vec<(String, String)>,
+    /// What repositories at ssh addresses are reached with.
+    pub ssh: Ssh,
     /// What RUN steps are given.
     pub steps: StepOptions,
-    /// `--annotation` of the manifest, in order.
-    pub annotations: Vec<(String, String)>,
+    /// `--annotation`, in order.
+    pub annotations: Vec<Annotation>,
     /// `--format`
     pub format: ImageFormat,
     /// `SOURCE_DATE_EPOCH`: seconds since 1970 for every time that the builder makes.
     pub source_date_epoch: Option<i64>,
-    /// `--rewrite-timestamp`: clamp the times in layers to `source_date_epoch` too.
+    /// `--rewrite-timestamp`: clamp the times in layers to `SOURCE_DATE_EPOCH` too.
     pub rewrite_timestamp: bool,
+    /// `source-date-epoch=` of an output.
+    pub export_epoch: ExportEpoch,
+}
+
+/// One `--annotation`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Annotation {
+    /// What is annotated.
+    pub place: AnnotatedPlace,
+    /// Only of this platform; of all where there is none.
+    pub platform: Option<Platform>,
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+}
+
+/// What an annotation is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AnnotatedPlace {
+    /// An image's manifest.
+    Manifest,
+    /// The index of several images.
+    Index,
+    /// An image's entry in the index.
+    ManifestDescriptor,
+}
+
+/// What `source-date-epoch=` of an output says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExportEpoch {
+    /// Nothing: the build's own time holds.
+    #[default]
+    AsBuilt,
+    /// No time: none is set back in layers. What the Dockerfile says of the config's times stays.
+    None,
+    /// This one, in seconds since 1970.
+    Seconds(i64),
+}
+
+impl ExportEpoch {
+    /// The time that later ones in layers are set back to, where the build's own is `epoch`.
+    pub fn or(self, epoch: Option<i64>) -> Option<i64> {
+        match self {
+            ExportEpoch::AsBuilt => epoch,
+            ExportEpoch::None => None,
+            ExportEpoch::Seconds(seconds) => Some(seconds),
+        }
+    }
 }
 
 /// What RUN steps are given beyond what the Dockerfile says.
@@ -62,6 +114,8 @@ pub struct StepOptions {
     pub allowed: Vec<Entitlement>,
     /// `--secret`: by id.
     pub secrets: BTreeMap<String, SecretBytes>,
+    /// `--inject-ca`: certificates of authorities, PEM; steps see them as a file, and variables name it.
+    pub authorities: Option<Vec<u8>>,
     /// `--ssh`: sockets of agents, absolute, by id.
     pub ssh: BTreeMap<String, PathBuf>,
 }

@@ -32,6 +32,8 @@ pub(super) struct StageState<'a> {
     pub layers: Vec<Layer>,
     /// The tree so far, by content.
     pub tree: ParentId,
+    /// The image will have the layers of this stage.
+    pub shipped: bool,
     /// Nothing is looked up for this stage (what it makes is still recorded).
     pub no_cache: bool,
     /// When each step's result was made, RFC 3339.
@@ -62,7 +64,7 @@ impl Build<'_> {
         results: &Results<StageResult>,
     ) -> Result<StageResult, Stopped<BuildError>> {
         let stage = &self.plan.stages[index.0];
-        let mut state = self.start(stage, results)?;
+        let mut state = self.start(stage, self.ships(index), results)?;
         for step in &stage.steps {
             if results.is_cancelled() {
                 return Err(Stopped::Cancelled);
@@ -72,14 +74,30 @@ impl Build<'_> {
         Ok(self.finish(state))
     }
 
+    /// Whether a target is built on this stage, or is it.
+    fn ships(&self, index: StageIndex) -> bool {
+        self.plan.targets.iter().any(|target| {
+            let mut next = Some(*target);
+            while let Some(stage) = next.filter(|stage| *stage != index) {
+                next = match self.plan.stages[stage.0].base {
+                    Base::Stage(below) => Some(below),
+                    _ => None,
+                };
+            }
+            next.is_some()
+        })
+    }
+
     fn start<'a>(
         &self,
         stage: &'a PlannedStage,
+        shipped: bool,
         results: &Results<StageResult>,
     ) -> Result<StageState<'a>, Stopped<BuildError>> {
         let named = |name: &String| self.options.no_cache_stages.iter().any(|stage| stage.eq_ignore_ascii_case(name));
         let mut state = StageState {
             stage,
+            shipped,
             no_cache: self.options.no_cache || stage.name.as_ref().is_some_and(named),
             layers: Vec::new(),
             tree: ParentId::base(None),
@@ -140,10 +158,11 @@ impl Build<'_> {
         let mut key = self.encoder("metadata", state);
         key.field("history", step.history.created_by.as_deref().unwrap_or_default());
         let key = key.finish();
-        if let Some(record) = self.cached(state, &key)? {
-            return Ok(record);
-        }
-        self.remember(&key, None)
+        let (record, _) = self.flights.once(&key, || match self.cached(state, &key)? {
+            Some(record) => Ok::<_, StepError>(record),
+            None => self.remember(&key, None),
+        })?;
+        Ok(record)
     }
 
     /// An instruction that makes a layer.
@@ -166,9 +185,8 @@ impl Build<'_> {
     pub(super) fn encoder(&self, kind: &str, state: &StageState) -> Encoder {
         let mut encoder = Encoder::new(kind);
         encoder.field("parent", state.tree.to_string());
-        encoder.field("platform", state.stage.platform.to_string());
         encoder.field("epoch", self.epoch.map(|epoch| epoch.to_string()).unwrap_or_default());
-        encoder.field("rewrite", [u8::from(self.options.rewrite_timestamp)]);
+        encoder.field("clamp", self.clamp.map(|clamp| clamp.to_string()).unwrap_or_default());
         encoder
     }
 

@@ -12,18 +12,34 @@ use crate::plan::{Network, RunStep};
 use crate::progress::{Event, Outcome, StepId};
 use crate::rootfs::{Compression, LayerOptions};
 use crate::sandbox::{self, Exit, Mount, MountSource, RunSpec, Stdio};
-use crate::store::TempDir;
+use crate::store::{BlobWriter, TempDir};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::sync::PoisonError;
 
 /// Where a record of the local store says that it was found.
 const LOCAL: &str = "local";
+/// The same of a step that another stage of the build has made.
+const THIS_BUILD: &str = "this build";
 
 /// The name of the machine in a RUN step: BuildKit's, so that what a step writes down does not depend on where it ran.
 const HOSTNAME: &str = "buildkitsandbox";
 
 /// The build argument that says another one.
 const HOSTNAME_ARG: &str = "BUILDKIT_SANDBOX_HOSTNAME";
+
+/// Where a step sees the certificates of `--inject-ca`.
+const AUTHORITIES: &str = "/run/dockless/ca-certificates.crt";
+/// Variables by which programs are told of them: OpenSSL and Go, curl, Python's requests and pip, Node, git, Cargo.
+const AUTHORITIES_VARIABLES: &[&str] = &[
+    "SSL_CERT_FILE",
+    "CURL_CA_BUNDLE",
+    "REQUESTS_CA_BUNDLE",
+    "PIP_CERT",
+    "NODE_EXTRA_CA_CERTS",
+    "GIT_SSL_CAINFO",
+    "CARGO_HTTP_CAINFO",
+];
 
 impl Build<'_> {
     /// The remembered result of `key`, or `make`'s layer, which is remembered then.
@@ -33,17 +49,43 @@ impl Build<'_> {
         key: &CacheKey,
         make: impl FnOnce() -> Result<Layer, StepError>,
     ) -> Result<(StepRecord, Outcome), StepError> {
-        if let Some(record) = self.cached(state, key)? {
-            return Ok((record, Outcome::Cached(LOCAL.into())));
+        let mut outcome = Outcome::Done;
+        let (record, now) = self.flights.once(key, || {
+            if let Some(record) = self.cached(state, key)? {
+                outcome = Outcome::Cached(LOCAL.into());
+                return Ok(record);
+            }
+            self.remember(key, Some(make()?))
+        })?;
+        if !now {
+            outcome = Outcome::Cached(THIS_BUILD.into());
         }
-        let layer = make()?;
-        Ok((self.remember(key, Some(layer))?, Outcome::Done))
+        Ok((record, outcome))
     }
 
     /// How the build's layers are written.
     pub(super) fn layer_options(&self) -> LayerOptions {
-        let epoch = self.epoch.filter(|_| self.options.rewrite_timestamp);
-        LayerOptions { compression: Compression::default(), threads: self.services.threads, epoch }
+        LayerOptions { compression: Compression::default(), threads: self.services.threads, epoch: self.clamp }
+    }
+
+    /// A blob for a layer. Those that will be pushed are shown to whoever uploads them while they are written.
+    pub(super) fn layer_blob(&self, state: &StageState) -> Result<BlobWriter, StepError> {
+        let mut blob = self.services.store.blob_writer()?;
+        if let Some(watch) = self.services.watch.filter(|_| state.shipped) {
+            watch(blob.follow()?);
+        }
+        Ok(blob)
+    }
+
+    /// Proves, before the first command, that what is built can be pushed.
+    fn prove_destinations(&self) -> Result<(), StepError> {
+        let mut proved = self.proved.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*proved {
+            let refused = |(to, source)| StepError::Preflight { to, source: Box::new(source) };
+            self.services.registry.preflight(self.services.destinations).map_err(refused)?;
+            *proved = true;
+        }
+        Ok(())
     }
 
     /// RUN.
@@ -57,11 +99,19 @@ impl Build<'_> {
         self.check_allowed(step)?;
         let key = self.run_key(state, step, results)?;
         self.cached_or(state, &key, || {
-            let host = Platform::host();
-            if !host.accepts(&state.stage.platform) {
-                return Err(StepError::Platform { host, wanted: state.stage.platform.clone() });
+            let (host, wanted) = (Platform::host(), state.stage.platform.clone());
+            if host.os != wanted.os {
+                return Err(StepError::Platform { host, wanted });
             }
-            self.execute(state, step, results, id)
+            self.prove_destinations()?;
+            let foreign = host.architecture != wanted.architecture;
+            // Only the kernel knows what it can start: files about emulators are not to be seen in most containers.
+            self.execute(state, step, results, id).map_err(|error| match error {
+                StepError::Sandbox(error) if foreign && error.is_foreign_program() => {
+                    StepError::Emulator { host, wanted, source: error }
+                }
+                error => error,
+            })
         })
     }
 
@@ -72,6 +122,7 @@ impl Build<'_> {
         results: &Results<StageResult>,
     ) -> Result<CacheKey, StepError> {
         let mut key = self.encoder("run", state);
+        key.field("platform", state.stage.platform.to_string());
         key.list("args", &step.args);
         key.list("env", step.env.iter().map(|(name, value)| format!("{name}={value}")));
         let declared = |(name, value): &(String, Option<String>)| match value {
@@ -114,6 +165,12 @@ impl Build<'_> {
         spec.secret_env.append(&mut prepared.secret_env);
         spec.stdio = Stdio::Capture;
         spec.mounts.extend(script_mount(step, &temp)?);
+        if let Some(authorities) = &self.options.steps.authorities {
+            spec.mounts.push(authorities_mount(authorities, &temp)?);
+            let own = |name: &str| spec.env.iter().any(|(known, _)| known == name);
+            let named: Vec<_> = AUTHORITIES_VARIABLES.iter().filter(|name| !own(name)).collect();
+            spec.env.extend(named.into_iter().map(|name| (name.into(), AUTHORITIES.into())));
+        }
         spec.mounts.append(&mut prepared.mounts);
         let mut output = |stream, data: &[u8]| {
             self.services.progress.emit(Event::Output { id, stream, data: data.to_vec() });
@@ -125,7 +182,7 @@ impl Build<'_> {
             Exit::Code(code) => return Err(StepError::Exit { code, command }),
             Exit::Signal(signal) => return Err(StepError::Signal { signal, command }),
         }
-        let (layer, left_out) = snapshot.commit(self.layer_options(), &[])?;
+        let (layer, left_out) = snapshot.commit(self.layer_blob(state)?, self.layer_options(), &[])?;
         for path in left_out {
             self.services.progress.emit(Event::Note { id: Some(id), text: path.to_string() });
         }
@@ -176,6 +233,14 @@ fn network_name(network: sandbox::Network) -> &'static str {
 fn encode_script(key: &mut Encoder, step: &RunStep) {
     let script = step.script.iter().flat_map(|script| [&script.path, &script.content]);
     key.list("script", script);
+}
+
+/// Certificates of authorities, shown to the command as a file.
+fn authorities_mount(authorities: &[u8], temp: &TempDir) -> Result<Mount, StepError> {
+    let file = temp.path().join("authorities");
+    fs_err::write(&file, authorities)?;
+    fs_err::set_permissions(&file, std::fs::Permissions::from_mode(0o644))?;
+    Ok(Mount { source: MountSource::Bind(file), target: PathBuf::from(AUTHORITIES), readonly: true })
 }
 
 /// A heredoc that is a program of its own, shown to the command as a file.

@@ -1,22 +1,24 @@
 //! `dockless build`: the flags of `docker build` to a [`BuildJob`].
 
+mod annotation;
+mod places;
 mod steps;
 
 use super::check::{Form, Question};
 use super::environment::Environment;
 use super::foreign::{Foreign, OfBuild};
-use super::output::{self, Destination, Output};
+use super::isolation::isolation;
+use super::network::NetworkArgs;
+use super::output::{self, Destination, Output, OutputKind};
 use super::{Outcome, usage};
-use crate::build::{BuildOptions, ContextSource, DockerfileSource, NamedSource, RemoteUrl};
-use crate::dockerfile::git_ref;
-use crate::dockerfile::redact::redact;
+use crate::build::{AnnotatedPlace, Annotation, BuildOptions, ExportEpoch};
 use crate::oci::{ImageFormat, Platform, Reference};
-use crate::ui::{Choice, Diagnostic, Kind};
+use crate::sandbox::Isolation;
+use crate::ui::Choice;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use steps::StepArgs;
 
 /// Build an image from a Dockerfile
@@ -38,12 +40,15 @@ pub struct BuildArgs {
     /// Build this stage and what it needs
     #[arg(long, value_name = "STAGE")]
     target: Option<String>,
-    /// Build for this platform [default: the host's]
-    #[arg(long, value_name = "OS/ARCH")]
-    platform: Option<String>,
+    /// Build for these platforms; several make an index [default: the host's]
+    #[arg(long, value_name = "OS/ARCH,…")]
+    platform: Vec<String>,
     /// Push the image under all of its names; prints its digest
     #[arg(long)]
     push: bool,
+    /// Do not prove before the first command that the push will be let in
+    #[arg(long)]
+    no_preflight: bool,
     /// Keep the image in the local store, which is always done
     #[arg(long)]
     load: bool,
@@ -91,15 +96,17 @@ pub struct BuildArgs {
     /// Set the times of all files in the layers to at most SOURCE_DATE_EPOCH
     #[arg(long)]
     rewrite_timestamp: bool,
-    /// How RUN steps are isolated: auto or namespaces
-    #[arg(long, value_name = "TIER", default_value = "auto")]
-    isolation: String,
+    /// How RUN steps are isolated: auto, namespaces or chroot; also $DOCKLESS_ISOLATION
+    #[arg(long, value_name = "TIER")]
+    isolation: Option<String>,
     /// Take no step of this stage from the cache
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     no_cache_filter: Vec<String>,
-    /// Add an annotation to the image's manifest
-    #[arg(long, value_name = "NAME=VALUE")]
+    /// Add an annotation to the image's manifest, or to the index or its entries
+    #[arg(long, value_name = "[PLACE:]NAME=VALUE")]
     annotation: Vec<String>,
+    #[command(flatten)]
+    pub network_args: NetworkArgs,
     #[command(flatten)]
     steps: StepArgs,
     #[command(flatten)]
@@ -125,6 +132,8 @@ pub struct BuildJob {
     pub options: BuildOptions,
     /// Push under every name.
     pub push: bool,
+    /// Prove before the first command that the push will be let in.
+    pub preflight: bool,
     /// Print the image's ID.
     pub quiet: bool,
     /// Written when the image is in the store.
@@ -153,6 +162,11 @@ impl BuildArgs {
         })
     }
 
+    /// Which tiers may be taken.
+    pub fn isolation(&self, environment: &Environment) -> Outcome<Isolation> {
+        isolation(self.isolation.as_deref(), environment)
+    }
+
     /// The question about the Dockerfile, where `--check` or `--call` asks one instead of building.
     pub fn question(&self) -> Outcome<Option<Question>> {
         let form = match self.format {
@@ -176,9 +190,8 @@ impl BuildArgs {
     /// The job, and warnings about flags that are ignored. Reads standard input where `-f -` asks for it.
     pub fn job(self, environment: &Environment) -> Outcome<(BuildJob, Vec<String>)> {
         let mut warnings = self.foreign.judge().map_err(usage)?;
-        self.check_isolation()?;
         let (mut push, mut outputs, mut names) = (self.push, Vec::new(), self.tag.clone());
-        let mut rewrite_timestamp = self.rewrite_timestamp;
+        let (mut rewrite_timestamp, mut export_epoch) = (self.rewrite_timestamp, ExportEpoch::AsBuilt);
         let mut format = match self.format {
             Some(Format::Docker) => ImageFormat::Docker,
             _ => ImageFormat::Oci,
@@ -187,6 +200,7 @@ impl BuildArgs {
             let request = output::parse(text, environment).map_err(|error| usage(error.to_string()))?;
             push |= request.push;
             rewrite_timestamp |= request.rewrite_timestamp;
+            export_epoch = request.export_epoch.unwrap_or(export_epoch);
             format = request.format.unwrap_or(format);
             names.extend(request.names);
             outputs.extend(request.output);
@@ -198,31 +212,32 @@ impl BuildArgs {
         if outputs.iter().filter(|output| output.dest == Destination::Stdout).count() > 1 {
             return Err(usage("only one --output can write to standard output"));
         }
-        let context = context(&self.context, environment)?;
+        let context = places::context(&self.context, environment)?;
         let mut build_args =
             self.build_arg.iter().map(|arg| build_arg(arg, environment)).collect::<Outcome<Vec<_>>>()?;
         build_args.extend(steps::proxies(environment, &build_args));
         let (steps, more) = self.steps.options(self.network.as_deref(), environment)?;
         warnings.extend(more);
-        let annotations = self.annotation.iter().map(|text| steps::annotation(text)).collect::<Outcome<Vec<_>>>()?;
+        let annotations = self.annotation.iter().map(|text| annotation::annotations(text));
+        let annotations: Vec<_> = annotations.collect::<Outcome<Vec<_>>>()?.into_iter().flatten().collect();
         if !annotations.is_empty() && format == ImageFormat::Docker {
             return Err(usage("--annotation needs --format=oci: Docker's manifests have no annotations"));
         }
         let source_date_epoch = source_date_epoch(&build_args, environment)?;
-        if rewrite_timestamp && source_date_epoch.is_none() && epoch_arg(&build_args).is_none() {
-            return Err(usage("--rewrite-timestamp needs SOURCE_DATE_EPOCH in the environment"));
-        }
+        let platforms = platforms(&self.platform, environment)?;
+        check_several(&platforms, &outputs, &annotations)?;
         let options = BuildOptions {
-            dockerfile: dockerfile(self.file.as_deref(), &context, environment)?,
+            dockerfile: places::dockerfile(self.file.as_deref(), &context, environment)?,
             tags,
             target: self.target,
             build_args,
             labels: self.label.iter().map(|label| split_label(label)).collect(),
-            platform: platform(self.platform.as_deref().or(environment.text("DOCKER_DEFAULT_PLATFORM")))?,
-            build_contexts: named_contexts(&self.build_context, environment)?,
+            platforms,
+            build_contexts: places::named_contexts(&self.build_context, environment)?,
             no_cache: self.no_cache,
             no_cache_stages: self.no_cache_filter,
             pull: self.pull,
+            ssh: places::ssh(&steps, &context, &self.build_context, environment),
             steps,
             annotations,
             network: network(self.network)?,
@@ -230,22 +245,13 @@ impl BuildArgs {
             format,
             source_date_epoch,
             rewrite_timestamp,
+            export_epoch,
             context,
         };
         let iidfile = self.iidfile.map(|path| environment.absolute(path));
         let metadata_file = self.metadata_file.map(|path| environment.absolute(path));
-        Ok((BuildJob { options, push, quiet: self.quiet, outputs, iidfile, metadata_file }, warnings))
-    }
-
-    fn check_isolation(&self) -> Outcome<()> {
-        match self.isolation.as_str() {
-            // `default` is Docker's word for its own choice.
-            "auto" | "namespaces" | "default" | "" => Ok(()),
-            "chroot" | "emulated" => {
-                Err(usage(format!("--isolation={} is not supported yet: expected auto or namespaces", self.isolation)))
-            }
-            other => Err(usage(format!("--isolation={other} is unknown: expected auto or namespaces"))),
-        }
+        let preflight = !self.no_preflight;
+        Ok((BuildJob { options, push, preflight, quiet: self.quiet, outputs, iidfile, metadata_file }, warnings))
     }
 }
 
@@ -255,83 +261,6 @@ fn reference(text: &str) -> Outcome<Reference> {
         return Err(usage(format!("-t {text}: a digest comes from the content, it cannot be chosen")));
     }
     Ok(reference)
-}
-
-/// The context: `-`, a repository, a URL, else a directory.
-fn context(text: &OsString, environment: &Environment) -> Outcome<ContextSource> {
-    if text == "-" {
-        return Ok(ContextSource::Stdin);
-    }
-    let path = environment.absolute(text);
-    match text.to_str().and_then(remote) {
-        Some(remote) if !path.is_dir() => remote,
-        _ => directory(text, path).map(ContextSource::Directory),
-    }
-}
-
-/// What `text` names elsewhere, if it looks like that.
-fn remote(text: &str) -> Option<Outcome<ContextSource>> {
-    match git_ref::parse(text) {
-        Ok(_) => Some(Ok(ContextSource::Git(RemoteUrl::new(text)))),
-        Err(reason) if reason.is_git() => Some(Err(usage(format!("the context '{}': {reason}", redact(text))))),
-        Err(_) if ["http://", "https://"].iter().any(|scheme| text.starts_with(scheme)) => {
-            Some(Ok(ContextSource::Url(RemoteUrl::new(text))))
-        }
-        Err(_) => None,
-    }
-}
-
-fn directory(text: &OsString, path: PathBuf) -> Outcome<PathBuf> {
-    let shown = text.to_string_lossy();
-    match fs_err::metadata(&path) {
-        Ok(metadata) if metadata.is_dir() => Ok(path),
-        Ok(_) => {
-            let diagnostic = Diagnostic::new(Kind::Context, format!("the context '{shown}' is not a directory"));
-            Err(Box::new(diagnostic.hint("the last argument is the context; a Dockerfile is named with -f")))
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Err(Box::new(Diagnostic::new(Kind::Context, format!("the context '{shown}' does not exist"))))
-        }
-        Err(error) => Err(Box::new(Diagnostic::from_error(Kind::Context, &error))),
-    }
-}
-
-/// The Dockerfile: `-f`, else `Dockerfile` or `Containerfile` in the context. A relative path is one in the context where
-/// that is fetched first.
-fn dockerfile(file: Option<&Path>, context: &ContextSource, environment: &Environment) -> Outcome<DockerfileSource> {
-    let missing = |what: String| Box::new(Diagnostic::new(Kind::Context, what));
-    let from_stdin = file == Some(Path::new("-"));
-    if from_stdin && *context == ContextSource::Stdin {
-        return Err(usage("the context and the Dockerfile cannot both come from standard input"));
-    }
-    let Some(file) = file else {
-        let ContextSource::Directory(context) = context else { return Ok(DockerfileSource::InContext(None)) };
-        let names = ["Dockerfile", "Containerfile"];
-        let found = names.into_iter().find(|name| context.join(name).exists()).ok_or_else(|| {
-            missing(format!("there is no Dockerfile in {}", context.display())).hint("name it with -f FILE").into()
-        });
-        return found.map(|name| DockerfileSource::File { path: context.join(name), name: name.into() });
-    };
-    if from_stdin {
-        let mut text = Vec::new();
-        io::stdin().read_to_end(&mut text).map_err(|error| {
-            let mut diagnostic = Diagnostic::new(Kind::Context, "cannot read the Dockerfile from standard input");
-            diagnostic.causes.push(error.to_string());
-            diagnostic
-        })?;
-        return Ok(DockerfileSource::Text(text));
-    }
-    if !matches!(context, ContextSource::Directory(_)) && file.is_relative() {
-        return Ok(DockerfileSource::InContext(Some(file.to_string_lossy().into_owned())));
-    }
-    let path = environment.absolute(file);
-    if path.is_file() {
-        Ok(DockerfileSource::File { path, name: file.to_string_lossy().into_owned() })
-    } else if path.exists() {
-        Err(missing(format!("the Dockerfile '{}' is not a file", file.display())))
-    } else {
-        Err(missing(format!("the Dockerfile '{}' does not exist", file.display())))
-    }
 }
 
 fn build_arg(text: &str, environment: &Environment) -> Outcome<(String, Option<String>)> {
@@ -367,12 +296,37 @@ fn epoch_arg(args: &[(String, Option<String>)]) -> Option<&str> {
     args.iter().rev().find(|(name, _)| name == "SOURCE_DATE_EPOCH").and_then(|(_, value)| value.as_deref())
 }
 
-fn platform(text: Option<&str>) -> Outcome<Option<Platform>> {
-    let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
-    if text.contains(',') {
-        return Err(usage(format!("--platform={text}: several platforms in one build are not supported yet")));
+/// `--platform`, each a comma-separated list, else `DOCKER_DEFAULT_PLATFORM`; no platform twice.
+pub(super) fn platforms(texts: &[String], environment: &Environment) -> Outcome<Vec<Platform>> {
+    let default = environment.text("DOCKER_DEFAULT_PLATFORM").filter(|_| texts.is_empty());
+    let words = texts.iter().map(String::as_str).chain(default).flat_map(|text| text.split(','));
+    let mut platforms: Vec<Platform> = Vec::new();
+    for text in words.map(str::trim).filter(|text| !text.is_empty()) {
+        let platform = match text {
+            // Docker's word for the machine's own.
+            "local" => Platform::host(),
+            _ => text.parse().map_err(|error| usage(format!("--platform={text}: {error}")))?,
+        };
+        if !platforms.contains(&platform) {
+            platforms.push(platform);
+        }
     }
-    text.parse().map(Some).map_err(|error| usage(format!("--platform={text}: {error}")))
+    Ok(platforms)
+}
+
+/// Holds that what is asked for is there: an archive for `docker load` has one platform, an index has several.
+fn check_several(platforms: &[Platform], outputs: &[Output], annotations: &[Annotation]) -> Outcome<()> {
+    let several = platforms.len() > 1;
+    if several && outputs.iter().any(|output| output.kind == OutputKind::Docker) {
+        return Err(usage("--output type=docker holds one platform: type=oci holds several"));
+    }
+    let index = |one: &&Annotation| one.place != AnnotatedPlace::Manifest;
+    match annotations.iter().find(index) {
+        Some(one) if !several => {
+            Err(usage(format!("--annotation {}: an image of one platform has no index", one.name)))
+        }
+        _ => Ok(()),
+    }
 }
 
 pub(super) fn network(mode: Option<String>) -> Outcome<Option<String>> {
@@ -397,45 +351,6 @@ pub(super) fn add_host(text: &str) -> Outcome<(String, String)> {
         return Err(wrong());
     }
     Ok((name.to_string(), address.to_string()))
-}
-
-fn named_contexts(texts: &[String], environment: &Environment) -> Outcome<Vec<(String, NamedSource)>> {
-    texts
-        .iter()
-        .map(|text| {
-            let (name, place) =
-                text.split_once('=').filter(|(name, place)| !name.is_empty() && !place.is_empty()).ok_or_else(
-                    || usage(format!("--build-context '{}': expected NAME=DIRECTORY, URL or image", redact(text))),
-                )?;
-            Ok((name.to_string(), named_context(name, place, environment)?))
-        })
-        .collect()
-}
-
-fn named_context(name: &str, place: &str, environment: &Environment) -> Outcome<NamedSource> {
-    let wrong = |what: String| usage(format!("--build-context {name}={}: {what}", redact(place)));
-    if let Some(reference) = place.strip_prefix("docker-image://") {
-        reference.parse::<Reference>().map_err(|error| wrong(error.to_string()))?;
-        return Ok(NamedSource::Image(reference.to_string()));
-    }
-    if let Some(layout) = place.strip_prefix("oci-layout://") {
-        let (path, image) = split_layout(layout);
-        return Ok(NamedSource::Layout { path: environment.absolute(path), image: image.map(str::to_string) });
-    }
-    match context(&OsString::from(place), environment)? {
-        ContextSource::Stdin => Err(wrong("only the main context can come from standard input".to_string())),
-        ContextSource::Directory(_) if place.contains("://") => Err(wrong("unknown kind of context".to_string())),
-        source => Ok(NamedSource::Tree(source)),
-    }
-}
-
-/// `PATH`, `PATH:TAG`, `PATH@DIGEST` or `PATH:TAG@DIGEST`, where the digest decides.
-fn split_layout(text: &str) -> (&str, Option<&str>) {
-    let (rest, digest) = text.split_once('@').map_or((text, None), |(rest, digest)| (rest, Some(digest)));
-    match rest.rsplit_once(':') {
-        Some((path, tag)) if !tag.contains('/') => (path, digest.or(Some(tag))),
-        _ => (rest, digest),
-    }
 }
 
 #[cfg(test)]

@@ -1,12 +1,14 @@
-//! `dockless info`: what was found, by trial.
+//! `dockless info` and `dockless doctor`: what was found, by trial.
 
-use super::Outcome;
-use super::network::Variables;
+use super::environment::Environment;
+use super::network::Network;
+use super::{Outcome, isolation};
 use crate::registry::RegistryError;
-use crate::sandbox::{self, OverlayProbe, SandboxError};
+use crate::sandbox::{self, Isolation, OverlayProbe, Probe, SandboxError, Tier};
+use crate::store::Store;
 use clap::Args;
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Print what dockless found in its surroundings
 #[derive(Args, Debug)]
@@ -16,39 +18,141 @@ pub struct InfoArgs {
     registry: Option<String>,
 }
 
+/// Print every probe of this machine, and what would enable what does not work
+#[derive(Args, Debug)]
+pub struct DoctorArgs {}
+
 impl InfoArgs {
     /// What to print.
-    pub fn text(&self, version: &str, state: &Path, variables: &Variables) -> Outcome<String> {
-        let mut text = machine(version, state);
+    pub fn text(&self, version: &str, state: &Path, environment: &Environment) -> Outcome<String> {
+        let mut text = machine(version, state, isolation::isolation(None, environment)?);
         if let Some(name) = &self.registry {
+            let network = Network::plain(environment, state);
             let (registry, repository) = name.split_once('/').unwrap_or((name, ""));
-            let found = variables.client().keychain().lookup(registry, repository).map_err(RegistryError::from)?;
+            let found = network.client()?.lookup(registry, repository).map_err(RegistryError::from)?;
             let _ = writeln!(text, "Credentials:     {}", found.describe());
         }
         Ok(text)
     }
 }
 
+fn probe(state: &Path, isolation: Isolation) -> Result<Probe, SandboxError> {
+    sandbox::probe(Path::new(super::job::SELF), place(state).as_deref(), isolation)
+}
+
+/// Where a file system like the store's can be tried without making a store: in it, else above.
+fn place(state: &Path) -> Option<PathBuf> {
+    let temporary = state.join("tmp");
+    let above = temporary.ancestors().find(|path| path.is_dir())?;
+    // A store holds nothing but its own.
+    Some(if above == state { state.parent()?.to_path_buf() } else { above.to_path_buf() })
+}
+
 /// This machine, and the state directory at `state`.
-fn machine(version: &str, state: &Path) -> String {
+fn machine(version: &str, state: &Path, isolation: Isolation) -> String {
     let mut text = format!("Version:         {version}\nState directory: {}\n", state.display());
-    let exists = state.is_dir();
-    let (isolation, snapshots) = match sandbox::probe(Path::new("/proc/self/exe"), exists.then_some(state)) {
-        Ok(found) => {
-            let overlay = match found.overlay {
-                Some(OverlayProbe::Works) => "overlay".to_string(),
-                Some(OverlayProbe::Fails(why)) => format!("none: {why}"),
-                None => "not tried: the state directory does not exist yet".to_string(),
-            };
-            (format!("namespaces, {}", found.id_map), overlay)
-        }
-        Err(error) => (format!("none: {}", explain(&error)), "none".to_string()),
+    let (tier, ids, snapshots) = match probe(state, isolation) {
+        Ok(found) => (tier_line(&found), found.id_map.to_string(), snapshotter(&found)),
+        Err(error) => (format!("none: {}", indent(&error.to_string(), 17)), "none".to_string(), "none".to_string()),
     };
-    let _ = writeln!(text, "Isolation:       {isolation}\nSnapshotter:     {snapshots}");
+    let _ = writeln!(text, "Isolation:       {tier}\nIds:             {ids}\nSnapshotter:     {snapshots}");
     text
 }
 
-/// An error of several lines, set below the column of values.
-fn explain(error: &SandboxError) -> String {
-    error.to_string().trim_end().replace('\n', "\n                 ")
+/// The tier, and why it is no better one.
+fn tier_line(found: &Probe) -> String {
+    let mut line = found.tier.to_string();
+    for (number, attempt) in found.attempts.iter().enumerate() {
+        let before = if number == 0 { ", because these do not work:" } else { "" };
+        let _ = write!(line, "{before}\n                   {}: {}", attempt.how, indent(&attempt.why.to_string(), 19));
+    }
+    line
+}
+
+fn snapshotter(found: &Probe) -> String {
+    match &found.overlay {
+        Some(OverlayProbe::Works) => "overlay".to_string(),
+        Some(OverlayProbe::Fails(why)) => format!("copy, because an overlay does not work: {why}"),
+        None if found.tier == Tier::Chroot => "copy, because nothing can be mounted in this tier".to_string(),
+        None => "not tried: the state directory cannot be used".to_string(),
+    }
+}
+
+/// A text of several lines, set below a column.
+fn indent(text: &str, column: usize) -> String {
+    text.trim_end().replace('\n', &format!("\n{}", " ".repeat(column)))
+}
+
+impl DoctorArgs {
+    /// What to print.
+    pub fn text(&self, version: &str, state: &Path) -> String {
+        let kernel = rustix::system::uname();
+        let mut text = format!(
+            "dockless {version}, {} {} {}, user {} group {}\nstate directory {}\n",
+            kernel.sysname().to_string_lossy(),
+            kernel.release().to_string_lossy(),
+            kernel.machine().to_string_lossy(),
+            rustix::process::geteuid(),
+            rustix::process::getegid(),
+            state.display()
+        );
+        if state.is_dir() {
+            match Store::open(state) {
+                Ok(_) => text.push_str("  can be used\n"),
+                Err(error) => text.push_str(&format!("  cannot be used: {error}\n")),
+            }
+        } else {
+            text.push_str("  does not exist yet\n");
+        }
+        for (tier, isolation) in [(Tier::Namespaces, Isolation::Namespaces), (Tier::Chroot, Isolation::Chroot)] {
+            examine(&mut text, state, tier, isolation);
+        }
+        text.push_str(
+            "\nA Dockerfile without RUN needs no tier. docs/environments.md says what each environment allows.\n",
+        );
+        text
+    }
+}
+
+/// One tier: each way tried, its answer, and what would enable it.
+fn examine(text: &mut String, state: &Path, tier: Tier, isolation: Isolation) {
+    let (works, attempts) = match probe(state, isolation) {
+        Ok(found) => {
+            let attempts = found.attempts.clone();
+            (Ok(found), attempts)
+        }
+        Err(SandboxError::NoIsolation { attempts }) => (Err(None), attempts),
+        Err(error) => (Err(Some(error)), Vec::new()),
+    };
+    let _ = writeln!(text, "\n{tier}: {}", if works.is_ok() { "works" } else { "does not work" });
+    for attempt in &attempts {
+        let _ = writeln!(text, "  {}: {}", attempt.how, indent(&attempt.why.to_string(), 4));
+    }
+    match works {
+        Ok(found) => {
+            let _ = writeln!(text, "  ids: {}", found.id_map);
+            let _ = match (&found.overlay, tier) {
+                (Some(OverlayProbe::Works), _) => writeln!(text, "  overlay in the state directory: works"),
+                (Some(OverlayProbe::Fails(why)), _) => {
+                    writeln!(
+                        text,
+                        "  overlay in the state directory: {why}\n    instead each stage copies its base; a state \
+                         directory (DOCKLESS_HOME) on a volume would do without"
+                    )
+                }
+                (None, Tier::Chroot) => writeln!(text, "  snapshotter: copy, for nothing can be mounted"),
+                (None, Tier::Namespaces) => writeln!(text, "  overlay: not tried, the state directory cannot be used"),
+            };
+            if let Some(why) = found.masked_proc {
+                let _ = writeln!(text, "  pid namespace: {why}; steps see the processes of the container");
+            }
+        }
+        Err(Some(error)) => text.push_str(&format!("  {}\n", indent(&error.to_string(), 4))),
+        Err(None) => {}
+    }
+    let remedies = sandbox::remedies(tier, &attempts);
+    if !remedies.is_empty() {
+        text.push_str("  any one of these enables it:\n");
+        remedies.iter().for_each(|remedy| text.push_str(&format!("    {remedy}\n")));
+    }
 }

@@ -1,6 +1,7 @@
 //! `--output`: `type=oci,dest=image.tar`, a bare directory, or `-`, as `docker build` reads it.
 
 use super::environment::Environment;
+use crate::build::ExportEpoch;
 use crate::oci::ImageFormat;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -49,6 +50,8 @@ pub struct Request {
     pub format: Option<ImageFormat>,
     /// `rewrite-timestamp=true`.
     pub rewrite_timestamp: bool,
+    /// `source-date-epoch=`; empty is none.
+    pub export_epoch: Option<ExportEpoch>,
 }
 
 /// Why an `--output` cannot be taken.
@@ -69,6 +72,9 @@ pub enum OutputError {
     /// A value that is not true or false.
     #[error("--output {0}={1}: expected true or false")]
     NotABool(String, String),
+    /// A time that is none.
+    #[error("--output source-date-epoch={0}: expected seconds since 1970")]
+    NotATime(String),
     /// An output that writes, without a place to write to.
     #[error("--output type={0} needs dest=PATH")]
     NoDestination(String),
@@ -105,6 +111,7 @@ pub fn parse(text: &str, environment: &Environment) -> Result<Request, OutputErr
                 request.format = Some(if flag()? { ImageFormat::Oci } else { ImageFormat::Docker });
             }
             "rewrite-timestamp" => request.rewrite_timestamp = flag()?,
+            "source-date-epoch" => request.export_epoch = Some(export_epoch(value)?),
             "tar" if flag()? => {}
             "compression" if value == "gzip" => {}
             "force-compression" if !flag()? => {}
@@ -136,6 +143,14 @@ pub fn parse(text: &str, environment: &Environment) -> Result<Request, OutputErr
     };
     request.output = Some(Output { kind: writes, dest });
     Ok(request)
+}
+
+fn export_epoch(value: &str) -> Result<ExportEpoch, OutputError> {
+    match value.parse() {
+        Ok(seconds) if seconds >= 0 => Ok(ExportEpoch::Seconds(seconds)),
+        _ if value.is_empty() => Ok(ExportEpoch::None),
+        _ => Err(OutputError::NotATime(value.into())),
+    }
 }
 
 /// The fields of one line of CSV (RFC 4180): a field in double quotes may hold commas, a doubled quote is a quote.
@@ -183,12 +198,13 @@ mod tests {
             ("type=tar,\"dest=a,b.tar\"", writes(OutputKind::Tar, file("/cwd/a,b.tar"))),
             ("type=registry", Request { push: true, ..Request::default() }),
             (
-                "type=image,\"name=a,b\",push=true,oci-mediatypes=false,rewrite-timestamp=true",
+                "type=image,\"name=a,b\",push=true,oci-mediatypes=false,rewrite-timestamp=true,source-date-epoch=",
                 Request {
                     push: true,
                     names: vec!["a".into(), "b".into()],
                     format: Some(ImageFormat::Docker),
                     rewrite_timestamp: true,
+                    export_epoch: Some(ExportEpoch::None),
                     output: None,
                 },
             ),
@@ -207,6 +223,7 @@ mod tests {
             ("type=oci,x", "--output: 'x' is not of the form key=value"),
             ("type=local,dest=-", "--output type=local cannot write to '-'"),
             ("type=image,dest=x", "--output type=image cannot write to 'x'"),
+            ("type=image,source-date-epoch=x", "--output source-date-epoch=x: expected seconds since 1970"),
             ("type=image,push=yes", "--output push=yes: expected true or false"),
             (
                 "type=image,compression=zstd",

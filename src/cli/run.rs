@@ -3,9 +3,11 @@
 use super::build::{add_host, network};
 use super::environment::Environment;
 use super::foreign::{Foreign, OfRun};
+use super::isolation::isolation;
 use super::{Outcome, usage};
 use crate::oci::Reference;
 use crate::run::RunOptions;
+use crate::sandbox::Isolation;
 use clap::Args;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -41,6 +43,9 @@ pub struct RunArgs {
     /// Add a line to /etc/hosts of the container
     #[arg(long, value_name = "NAME:IP")]
     add_host: Vec<String>,
+    /// How the container is isolated: auto, namespaces or chroot; also $DOCKLESS_ISOLATION
+    #[arg(long, value_name = "TIER")]
+    isolation: Option<String>,
     #[command(flatten)]
     foreign: Foreign<OfRun>,
     /// The image, and the command instead of the image's own
@@ -53,6 +58,11 @@ impl RunArgs {
     /// Whether standard input is handed on; without `-i` the container has none.
     pub fn hands_input_on(&self) -> bool {
         self.interactive
+    }
+
+    /// Which tiers may be taken.
+    pub fn isolation(&self, environment: &Environment) -> Outcome<Isolation> {
+        isolation(self.isolation.as_deref(), environment)
     }
 
     /// The options, and warnings about flags that are ignored.

@@ -4,17 +4,18 @@ use super::Outcome;
 use super::build::BuildJob;
 use super::job::{Job, SELF, Task};
 use super::output::{Destination, Output, OutputKind};
-use crate::build::{self, BuildError, BuiltImage, Services};
+use crate::build::{self, BuildError, Built, BuiltImage, Lookup, Services};
+use crate::context::SourceTree;
 use crate::dockerfile::lint::Warning;
 use crate::images::{self, Target};
 use crate::oci::json::to_canonical;
 use crate::oci::{Layer, Platform};
 use crate::progress::{Event, Progress};
 use crate::registry::RegistryClient;
-use crate::rootfs::Snapshotter;
+use crate::rootfs::{Snapshotter, SnapshotterKind};
 use crate::run::{self, RunOptions};
-use crate::sandbox::{Sandbox, SandboxError, Tier};
-use crate::store::{Image, Store};
+use crate::sandbox::{self, OverlayProbe, Sandbox, SandboxError, Tier};
+use crate::store::{Follower, Image, Store};
 use crate::ui::{self, Diagnostic, Kind, Screen};
 use serde_json::json;
 use std::io;
@@ -23,18 +24,34 @@ use std::path::Path;
 /// Does the job, with commands in `tier`; the exit code of the process comes back.
 pub fn perform(job: Job, tier: Tier, screen: &Screen) -> Outcome<u8> {
     let store = Store::open(&job.state)?;
-    let registry = job.variables.client();
+    let registry = job.network.client()?;
     let sandbox = Sandbox::new(SELF, tier)?;
+    let snapshots = snapshotter(&store, tier)?;
     match &job.task {
-        Task::Build(job) => build(job, &store, &registry, Ok(&sandbox), screen).map(|()| 0),
-        Task::Run(options) => start(options, &store, &registry, &sandbox, screen),
+        Task::Build(job) => build(job, &store, &registry, Ok(&sandbox), snapshots, screen).map(|()| 0),
+        Task::Run(options) => start(options, &store, &registry, &sandbox, snapshots, screen),
     }
+}
+
+/// Overlays where they work, by trial; else copies.
+fn snapshotter(store: &Store, tier: Tier) -> Outcome<SnapshotterKind> {
+    if tier == Tier::Chroot {
+        return Ok(SnapshotterKind::Copy);
+    }
+    let place = store.temp_dir()?;
+    Ok(match sandbox::probe_overlay(place.path()) {
+        OverlayProbe::Works => SnapshotterKind::Overlay,
+        OverlayProbe::Fails(why) => {
+            tracing::debug!(%why, "no overlays in the state directory");
+            SnapshotterKind::Copy
+        }
+    })
 }
 
 /// Does a job in this process, where there are no namespaces, as `why` says: a build without RUN steps needs none.
 pub fn perform_outside(job: Job, why: SandboxError, screen: &Screen) -> Outcome<u8> {
     let Task::Build(task) = &job.task else { return Err(why.into()) };
-    build(task, &Store::open(&job.state)?, &job.variables.client(), Err(why), screen).map(|()| 0)
+    build(task, &Store::open(&job.state)?, &job.network.client()?, Err(why), SnapshotterKind::Copy, screen).map(|()| 0)
 }
 
 fn start(
@@ -42,9 +59,10 @@ fn start(
     store: &Store,
     registry: &RegistryClient,
     sandbox: &Sandbox,
+    snapshots: SnapshotterKind,
     screen: &Screen,
 ) -> Outcome<u8> {
-    Ok(run::run(options, store, registry, sandbox, screen)?.code())
+    Ok(run::run(options, store, registry, sandbox, snapshots, screen)?.code())
 }
 
 fn build(
@@ -52,12 +70,13 @@ fn build(
     store: &Store,
     registry: &RegistryClient,
     sandbox: Result<&Sandbox, SandboxError>,
+    snapshots: SnapshotterKind,
     screen: &Screen,
 ) -> Outcome<()> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let found = sandbox.as_ref().ok().copied();
-    let services = Services { store: store.clone(), registry, sandbox: found, progress: screen, threads };
-    let inputs = build::open(&job.options, || Ok(services.lookup()))?;
+    let lookup = Lookup { store, registry, progress: screen, ssh: &job.options.ssh };
+    let inputs = build::open(&job.options, || Ok(lookup))?;
     let source = &inputs.dockerfile;
     let warn = |warnings: &[Warning]| {
         for warning in warnings {
@@ -65,7 +84,28 @@ fn build(
             screen.emit(Event::Warning { text });
         }
     };
-    let built = build::build(&job.options, &inputs, &services).map_err(|error| {
+    let destinations = if job.push && job.preflight { &job.options.tags[..] } else { &[] };
+    let run = |watch: Option<&(dyn Fn(Follower) + Sync)>| {
+        let store = store.clone();
+        let services = Services {
+            ssh: &job.options.ssh,
+            store,
+            registry,
+            sandbox: found,
+            snapshots,
+            progress: screen,
+            threads,
+            watch,
+            destinations,
+        };
+        build::build(&job.options, &inputs, &services)
+    };
+    // Layers go out to the first name while they are made; the other names mount them.
+    let built = match job.options.tags.first().filter(|_| job.push) {
+        Some(to) => registry.upload_early(to, screen, Result::is_ok, |watch| run(Some(watch))),
+        None => run(None),
+    };
+    let built = built.map_err(|error| {
         if let BuildError::Lint { warnings, .. } = &error {
             warn(warnings);
         }
@@ -75,7 +115,7 @@ fn build(
         }
     })?;
     warn(&built.warnings);
-    write_outputs(job, &built.image, store, registry, screen)?;
+    write_outputs(job, &built, store, registry, screen)?;
     if job.push {
         push(job, &built.image, store, registry, screen)?;
     }
@@ -94,14 +134,14 @@ fn build(
 /// Pushes under every name; the digest goes to standard output.
 fn push(job: &BuildJob, image: &BuiltImage, store: &Store, registry: &RegistryClient, screen: &Screen) -> Outcome<()> {
     for tag in &job.options.tags {
-        registry.push_image(store, &image.manifest, tag, screen).map_err(|error| ui::push_failure(&error, tag))?;
+        registry.push_image(store, &image.descriptor, tag, screen).map_err(|error| ui::push_failure(&error, tag))?;
     }
-    print(&format!("{}\n", image.manifest.digest()))
+    print(&format!("{}\n", image.descriptor.digest()))
 }
 
 fn write_outputs(
     job: &BuildJob,
-    built: &BuiltImage,
+    built: &Built,
     store: &Store,
     registry: &RegistryClient,
     screen: &Screen,
@@ -109,38 +149,49 @@ fn write_outputs(
     if job.outputs.is_empty() {
         return Ok(());
     }
-    let platform = job.options.platform.clone().unwrap_or_else(Platform::host);
-    let image = Image::load(store, &built.manifest, &platform)?;
+    let (descriptor, names) = (&built.image.descriptor, &job.options.tags);
+    let images = built.image.platforms.iter().map(|one| Image::load(store, &one.manifest, &one.platform));
+    let images = images.collect::<Result<Vec<_>, _>>()?;
     let fetch = |layer: &Layer| Ok(registry.ensure_known(store, &layer.digest, screen)?);
+    // Trees are only read here.
+    let snapshots = Snapshotter::new(store.clone(), SnapshotterKind::Copy);
     for output in &job.outputs {
-        match output.kind {
-            OutputKind::Oci | OutputKind::Docker => {
-                for layer in &image.layers {
-                    registry.ensure_known(store, &layer.digest, screen)?;
+        if matches!(output.kind, OutputKind::Oci | OutputKind::Docker) {
+            for layer in images.iter().flat_map(|image| &image.layers) {
+                registry.ensure_known(store, &layer.digest, screen)?;
+            }
+            with_target(output, |to| match output.kind {
+                OutputKind::Docker => {
+                    images::save_docker(store, descriptor, &built.image.platforms[0].platform, names, to)
                 }
-                with_target(output, |to| match output.kind {
-                    OutputKind::Docker => images::save_docker(store, &built.manifest, &platform, &job.options.tags, to),
-                    _ => images::save_oci(store, &built.manifest, &job.options.tags, to),
-                })?;
-            }
-            OutputKind::Tar => {
-                let tree = Snapshotter::new(store.clone()).view(&image.layers, &fetch)?;
-                let epoch = job.options.source_date_epoch.filter(|_| job.options.rewrite_timestamp);
-                with_target(output, |to| images::save_tar(&tree, epoch, to))?;
-            }
-            OutputKind::Local => {
-                let tree = Snapshotter::new(store.clone()).view(&image.layers, &fetch)?;
-                let Destination::Path(dir) = &output.dest else {
-                    // Refused where the flag was read.
-                    return Err(Box::new(Diagnostic::new(Kind::Usage, "--output type=local needs a directory")));
-                };
-                for left_out in images::save_local(&tree, dir)? {
-                    screen.emit(Event::Warning { text: left_out.to_string() });
+                _ => images::save_oci(store, descriptor, names, to),
+            })?;
+            continue;
+        }
+        let trees = images.iter().map(|image| snapshots.view(&image.layers, &fetch)).collect::<Result<Vec<_>, _>>()?;
+        let mut named: Vec<(String, &dyn SourceTree)> = trees
+            .iter()
+            .zip(&images)
+            .map(|(tree, image)| (place_of(&built.image, &image.config.platform()), tree as &dyn SourceTree))
+            .collect();
+        named.sort_by(|(a, _), (b, _)| a.cmp(b));
+        match (output.kind, &output.dest) {
+            (OutputKind::Local, Destination::Path(dir)) => {
+                for (place, tree) in named {
+                    for left_out in images::save_local(tree, &dir.join(place))? {
+                        screen.emit(Event::Warning { text: left_out.to_string() });
+                    }
                 }
             }
+            _ => with_target(output, |to| images::save_tar(&named, built.clamp, to))?,
         }
     }
     Ok(())
+}
+
+/// The directory of one platform's files: that of the output itself where there is one platform, else one of its own.
+fn place_of(image: &BuiltImage, platform: &Platform) -> String {
+    if image.platforms.len() > 1 { platform.to_string().replace('/', "_") } else { String::new() }
 }
 
 /// Calls `write` with where an output goes.
@@ -158,10 +209,13 @@ where
 fn metadata(job: &BuildJob, image: &BuiltImage) -> Vec<u8> {
     let names: Vec<String> = job.options.tags.iter().map(ToString::to_string).collect();
     let mut document = json!({
-        "containerimage.config.digest": image.id,
-        "containerimage.descriptor": image.manifest,
-        "containerimage.digest": image.manifest.digest().to_string(),
+        "containerimage.descriptor": image.descriptor,
+        "containerimage.digest": image.descriptor.digest().to_string(),
     });
+    // Several images have no config of their own.
+    if !image.is_index() {
+        document["containerimage.config.digest"] = image.id.to_string().into();
+    }
     if !names.is_empty() {
         document["image.name"] = names.join(",").into();
     }

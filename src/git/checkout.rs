@@ -3,8 +3,7 @@
 use super::object::{Commit, Entry, Kind, parse_tree, tagged};
 use super::pack::Pack;
 use super::remote::{Ref, Remote};
-use super::{GitError, Oid, dotgit, submodule};
-use crate::http::Http;
+use super::{GitError, Oid, Reach, dotgit, submodule};
 use fs_err as fs;
 use std::ffi::OsStr;
 use std::io::BufWriter;
@@ -20,7 +19,7 @@ const NESTED: usize = 500;
 /// What is wanted of a repository.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted<'a> {
-    /// Its address: `https://`, `http://` or `git://`. May hold a password.
+    /// Its address: `https://`, `http://`, `git://`, `ssh://` or `user@host:path`. May hold a password.
     pub remote: &'a str,
     /// Branch, tag, full name of a ref, or commit; `None` is the default branch.
     pub reference: Option<&'a str>,
@@ -48,15 +47,15 @@ pub struct Checkout {
 }
 
 /// Fetches what `wanted` says into the empty directory `into`; `spool` is a directory for what comes in between.
-pub fn checkout(http: &Http, wanted: &Wanted<'_>, into: &Path, spool: &Path) -> Result<Checkout, GitError> {
-    fetch(http, wanted, into, spool, 0)
+pub fn checkout(reach: Reach<'_>, wanted: &Wanted<'_>, into: &Path, spool: &Path) -> Result<Checkout, GitError> {
+    fetch(reach, wanted, into, spool, 0)
 }
 
-fn fetch(http: &Http, wanted: &Wanted<'_>, into: &Path, spool: &Path, depth: usize) -> Result<Checkout, GitError> {
+fn fetch(reach: Reach<'_>, wanted: &Wanted<'_>, into: &Path, spool: &Path, depth: usize) -> Result<Checkout, GitError> {
     if depth > DEPTH {
         return Err(GitError::Depth(DEPTH));
     }
-    let mut remote = Remote::connect(http, wanted.remote)?;
+    let mut remote = Remote::connect(reach, wanted.remote)?;
     let found = find(&mut remote, wanted)?;
     let mut writer = BufWriter::new(tempfile::tempfile_in(spool)?);
     remote.fetch(found.oid, &mut writer)?;
@@ -112,7 +111,7 @@ fn fetch(http: &Http, wanted: &Wanted<'_>, into: &Path, spool: &Path, depth: usi
                 ..*wanted
             };
             let dir = into.join(OsStr::from_bytes(&path));
-            fetch(http, &inner, &dir, spool, depth + 1)
+            fetch(reach, &inner, &dir, spool, depth + 1)
                 .map_err(|source| GitError::Submodule { path: shown, source: Box::new(source) })?;
         }
     }

@@ -9,12 +9,26 @@ use std::io;
 #[derive(Debug, thiserror::Error)]
 pub enum GitError {
     /// A protocol that dockless does not speak.
-    #[error("'{}': git over {scheme} is not supported: use https, http or git", redact(remote))]
+    #[error("'{}': git over {scheme} is not supported: use https, http, ssh or git", redact(remote))]
     Scheme {
         /// The repository.
         remote: String,
-        /// Such as `ssh`.
+        /// Such as `ftp`.
         scheme: String,
+    },
+    /// There is no ssh.
+    #[error("cannot start ssh, which a repository at an ssh address needs: {source}; install it, or use https")]
+    SshProgram {
+        /// Why.
+        source: io::Error,
+    },
+    /// ssh failed.
+    #[error("'{}': ssh says: {said}", redact(remote))]
+    Ssh {
+        /// The repository.
+        remote: String,
+        /// Its words.
+        said: String,
     },
     /// A text that is no URL.
     #[error("'{}' is no URL of a repository", redact(remote))]

@@ -1,7 +1,8 @@
 //! The other side: its refs, and one commit of it as a pack.
 
 use super::pkt::{self, Pkt};
-use super::{GitError, Oid};
+use super::ssh::Session;
+use super::{GitError, Oid, Reach};
 use crate::http::{Body, HeaderValue, Http, HttpError, Method, Request, Url, header};
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -25,6 +26,7 @@ pub struct Ref {
 enum Link<'a> {
     Http { http: &'a Http, base: Url },
     Git(TcpStream),
+    Ssh(Session),
 }
 
 /// A repository on a server.
@@ -36,15 +38,16 @@ pub struct Remote<'a> {
 
 impl<'a> Remote<'a> {
     /// Connects to the repository at `remote`.
-    pub fn connect(http: &'a Http, remote: &str) -> Result<Remote<'a>, GitError> {
+    pub fn connect(reach: Reach<'a>, remote: &str) -> Result<Remote<'a>, GitError> {
         let scheme = match remote.split_once("://") {
             Some((scheme, _)) => scheme.to_lowercase(),
             None => "ssh".to_string(),
         };
         let url = || Url::parse(remote).map_err(|_| GitError::Url { remote: remote.to_string() });
         match scheme.as_str() {
-            "http" | "https" => Remote::over_http(http, url()?),
+            "http" | "https" => Remote::over_http(reach.http, url()?),
             "git" => Remote::over_tcp(&url()?, remote),
+            "ssh" => Remote::over_ssh(Session::start(reach.ssh, remote)?),
             _ => Err(GitError::Scheme { remote: remote.to_string(), scheme }),
         }
     }
@@ -78,6 +81,13 @@ impl<'a> Remote<'a> {
         stream.write_all(format!("{:04x}{greeting}", greeting.len() + 4).as_bytes())?;
         let refs = read_advertisement(&mut stream)?;
         Ok(Remote { link: Link::Git(stream), refs })
+    }
+
+    fn over_ssh(mut session: Session) -> Result<Remote<'a>, GitError> {
+        match read_advertisement(&mut session) {
+            Ok(refs) => Ok(Remote { link: Link::Ssh(session), refs }),
+            Err(error) => Err(session.explain(error)),
+        }
     }
 
     /// The refs whose names begin with one of `prefixes`; a server may give others too.
@@ -152,6 +162,10 @@ impl<'a> Remote<'a> {
             Link::Git(stream) => {
                 stream.write_all(&question)?;
                 Ok(Box::new(stream))
+            }
+            Link::Ssh(session) => {
+                session.write_all(&question)?;
+                Ok(Box::new(session))
             }
             Link::Http { http, base } => {
                 let mut url = base.clone();

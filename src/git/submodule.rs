@@ -25,7 +25,12 @@ pub fn resolve(parent: &str, url: &str) -> String {
     if !url.starts_with("./") && !url.starts_with("../") {
         return url.to_string();
     }
-    let (scheme, rest) = parent.split_once("://").unwrap_or(("", parent));
+    // `user@host:path` is ssh.
+    let whole = match parent.split_once(':') {
+        Some((host, path)) if !parent.contains("://") => format!("ssh://{host}/{}", path.trim_start_matches('/')),
+        _ => parent.to_string(),
+    };
+    let (scheme, rest) = whole.split_once("://").unwrap_or(("", &whole));
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
     let mut parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     for part in url.split('/') {

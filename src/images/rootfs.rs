@@ -7,7 +7,7 @@ use crate::oci::layer::{Kind, Metadata};
 use crate::rootfs::layer::TarWriter;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, XattrFlags};
 use rustix::io::Errno;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
@@ -98,20 +98,15 @@ fn walk(
     Ok(())
 }
 
-/// Writes the files of `tree` as one canonical tar, owners and all. Times after `epoch` (seconds since 1970) are set back
-/// to it. `to` cannot be a directory; [`save_local`] is for that.
-pub fn save_tar(tree: &dyn SourceTree, epoch: Option<i64>, to: Target) -> Result<(), SaveError> {
+/// Writes the files of trees as one canonical tar, owners and all, each tree in the directory that it comes with (in none
+/// where that is empty). Times after `epoch` (seconds since 1970) are set back to it. `to` cannot be a directory;
+/// [`save_local`] is for that.
+pub fn save_tar(trees: &[(String, &dyn SourceTree)], epoch: Option<i64>, to: Target) -> Result<(), SaveError> {
     let fill = |out: &mut dyn Write| {
         let mut tar = TarWriter::new(out, epoch);
-        walk(tree, |path, step| match step {
-            Step::Leave => Ok(()),
-            Step::Link(first) => Ok(tar.hardlink(path, first)?),
-            Step::Entry(meta) if matches!(meta.kind, Kind::File { .. }) => {
-                let mut data = open(tree, path)?;
-                Ok(tar.append(path, meta, Some(&mut data))?)
-            }
-            Step::Entry(meta) => Ok(tar.append(path, meta, None)?),
-        })?;
+        for (place, tree) in trees {
+            append_tree(&mut tar, place, *tree)?;
+        }
         tar.finish()?.flush().map_err(SaveError::from)
     };
     match to {
@@ -119,6 +114,24 @@ pub fn save_tar(tree: &dyn SourceTree, epoch: Option<i64>, to: Target) -> Result
         Target::Stream(out) => fill(out),
         Target::Directory(dir) => Err(at(dir, io::ErrorKind::IsADirectory.into()).into()),
     }
+}
+
+fn append_tree(tar: &mut TarWriter<&mut dyn Write>, place: &str, tree: &dyn SourceTree) -> Result<(), SaveError> {
+    let within = |path: &[u8]| if place.is_empty() { path.to_vec() } else { [place.as_bytes(), b"/", path].concat() };
+    if !place.is_empty() {
+        let mtime = tree.metadata(b"").ok().flatten().map_or(0, |root| root.mtime);
+        let dir = Metadata { kind: Kind::Dir, mode: 0o755, uid: 0, gid: 0, mtime, xattrs: BTreeMap::new() };
+        tar.append(place.as_bytes(), &dir, None)?;
+    }
+    walk(tree, |path, step| match step {
+        Step::Leave => Ok(()),
+        Step::Link(first) => Ok(tar.hardlink(&within(path), &within(first))?),
+        Step::Entry(meta) if matches!(meta.kind, Kind::File { .. }) => {
+            let mut data = open(tree, path)?;
+            Ok(tar.append(&within(path), meta, Some(&mut data))?)
+        }
+        Step::Entry(meta) => Ok(tar.append(&within(path), meta, None)?),
+    })
 }
 
 fn open(tree: &dyn SourceTree, path: &[u8]) -> Result<Box<dyn Read + Send>, SaveError> {

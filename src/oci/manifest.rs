@@ -50,6 +50,14 @@ impl ImageFormat {
         }
     }
 
+    /// Media type of an index.
+    pub fn index(self) -> &'static str {
+        match self {
+            ImageFormat::Oci => OCI_INDEX,
+            ImageFormat::Docker => DOCKER_INDEX,
+        }
+    }
+
     /// Media type of a config.
     pub fn config(self) -> &'static str {
         match self {

@@ -98,7 +98,7 @@ impl Fold<'_, '_> {
 }
 
 /// What kind of source it is. What could as well be a local path (`github.com/a/b`) is one.
-fn classify(source: String, add: Option<&AddOptions>) -> Result<CopySource, PlanErrorKind> {
+pub(super) fn classify(source: String, add: Option<&AddOptions>) -> Result<CopySource, PlanErrorKind> {
     let git = match git_ref::parse(&source) {
         Err(reason) if reason.is_git() => return Err(PlanErrorKind::Git { address: source, reason }),
         Ok(git) if !git.indistinguishable_from_local => Some(git),

@@ -66,9 +66,12 @@ pub enum PlanErrorKind {
         /// A variable of nearly that name.
         suggestion: Option<String>,
     },
-    /// `# check=` or `BUILDKIT_DOCKERFILE_CHECK` cannot be read.
+    /// `# check=` cannot be read.
     #[error(transparent)]
-    Check(#[from] OptionsError),
+    Check(OptionsError),
+    /// `BUILDKIT_DOCKERFILE_CHECK` cannot be read.
+    #[error("build argument BUILDKIT_DOCKERFILE_CHECK: {0}")]
+    CheckArgument(OptionsError),
     /// A word that cannot be expanded.
     #[error(transparent)]
     Expand(#[from] ExpandError),
@@ -118,9 +121,14 @@ pub enum PlanErrorKind {
         /// What it should not hold.
         instruction: String,
     },
-    /// `SOURCE_DATE_EPOCH` names a stage.
-    #[error("SOURCE_DATE_EPOCH={0}: taking the time from a stage is not supported; give seconds since 1970")]
-    SourceDateEpochStage(String),
+    /// `SOURCE_DATE_EPOCH` names a stage that holds no source, or more than one.
+    #[error("SOURCE_DATE_EPOCH={stage}: the stage must {must}")]
+    SourceDateEpochStage {
+        /// The stage.
+        stage: String,
+        /// What it does not do.
+        must: &'static str,
+    },
     /// `--mount=`
     #[error(transparent)]
     Mount(#[from] MountError),

@@ -2,12 +2,13 @@
 
 use super::env::Env;
 use super::error::{PlanError, PlanErrorKind};
-use super::model::SourceDateEpoch;
 use super::options::PlanOptions;
 use super::words::Words;
-use crate::dockerfile::instruction::{Dockerfile, Instruction, Stage};
+use crate::dockerfile::instruction::Dockerfile;
 use crate::oci::Platform;
 
+/// The argument that says which time stands for now.
+pub(super) const EPOCH: &str = "SOURCE_DATE_EPOCH";
 /// Predefined proxy variables; usable in RUN without an ARG, in either case.
 const PROXIES: &[&str] = &["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
 
@@ -82,37 +83,15 @@ impl Globals {
         out
     }
 
-    /// `SOURCE_DATE_EPOCH`, from a build argument or else a global ARG; empty is unset.
-    pub(super) fn source_date_epoch(
-        &self,
-        dockerfile: &Dockerfile,
-        options: &PlanOptions,
-    ) -> Result<Option<SourceDateEpoch>, PlanErrorKind> {
-        const NAME: &str = "SOURCE_DATE_EPOCH";
-        let Some(value) = self.build_args.value(NAME).or(self.env.value(NAME)).filter(|value| !value.is_empty()) else {
-            return Ok(None);
-        };
-        if let Ok(seconds) = value.parse() {
-            return Ok(Some(SourceDateEpoch::Seconds(seconds)));
+    /// Puts `seconds` in the place of a `SOURCE_DATE_EPOCH` that names where the time is to be had; where there is none to
+    /// be had, it is empty.
+    pub(super) fn settle_epoch(&mut self, seconds: Option<i64>) {
+        let number = seconds.map(|seconds| seconds.to_string()).unwrap_or_default();
+        for scope in [&mut self.build_args, &mut self.env] {
+            if scope.value(EPOCH).is_some_and(|value| value.parse::<i64>().is_err()) {
+                scope.set(EPOCH, number.clone());
+            }
         }
-        if value == "context" {
-            return Ok(Some(SourceDateEpoch::Context));
-        }
-        if options.named_contexts.contains_key(value) {
-            return Ok(Some(SourceDateEpoch::NamedContext(value.to_string())));
-        }
-        let named = |stage: &&Stage| stage.name.as_deref() == Some(&value.to_lowercase());
-        let Some(stage) = dockerfile.stages.iter().find(named) else {
-            return Err(PlanErrorKind::SourceDateEpoch(value.to_string()));
-        };
-        let source = |instruction: &Instruction| matches!(instruction, Instruction::Arg(_) | Instruction::Add(_));
-        Err(match stage.instructions.iter().find(|located| !source(&located.value)) {
-            Some(other) => PlanErrorKind::SourceDateEpochInstruction {
-                stage: value.to_string(),
-                instruction: other.original.split_whitespace().next().unwrap_or_default().to_ascii_uppercase(),
-            },
-            None => PlanErrorKind::SourceDateEpochStage(value.to_string()),
-        })
     }
 }
 

@@ -25,6 +25,16 @@ impl BuildPlan {
         warnings.extend(ignored.filter(|warning| !file.skips(warning.span.line, warning.rule)));
         warnings.retain(|warning| options.wants(warning.rule));
         warnings.sort_by_key(|warning| (warning.span.line, warning.span.column));
+        // What holds for every platform is said once.
+        if self.targets.len() > 1 {
+            let mut said: Vec<Warning> = Vec::new();
+            warnings.retain(|warning| {
+                !said.contains(warning) && {
+                    said.push(warning.clone());
+                    true
+                }
+            });
+        }
         warnings
     }
 
@@ -88,5 +98,11 @@ pub fn lint_options(file: &Dockerfile, build_args: &[(String, Option<String>)]) 
         (None, Some((text, span))) => (text.as_str(), Some(*span)),
         (None, None) => return Ok(Options::default()),
     };
-    Options::parse(text).map_err(|error| super::PlanError { span, kind: Box::new(error.into()) })
+    Options::parse(text).map_err(|reason| {
+        let kind = match span {
+            Some(_) => super::PlanErrorKind::Check(reason),
+            None => super::PlanErrorKind::CheckArgument(reason),
+        };
+        super::PlanError { span, kind: Box::new(kind) }
+    })
 }

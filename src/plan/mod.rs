@@ -9,10 +9,12 @@
 
 mod copy;
 mod env;
+mod epoch;
 mod error;
 mod fold;
 mod from;
 mod globals;
+mod join;
 mod lint;
 mod model;
 mod mount;
@@ -26,6 +28,7 @@ mod text;
 mod words;
 
 pub use crate::dockerfile::mount::Sharing;
+pub use epoch::{SourceDateEpoch, source_date_epoch};
 pub use error::{PlanError, PlanErrorKind};
 pub use lint::{check_front_end, lint_options};
 pub use model::*;

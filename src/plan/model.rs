@@ -10,32 +10,19 @@ use crate::oci::{Digest, History, ImageConfig, Platform, Reference};
 pub struct BuildPlan {
     /// The stages that the target needs, each after those it needs.
     pub stages: Vec<PlannedStage>,
-    /// The stage that becomes the image.
-    pub target: StageIndex,
+    /// The stages that become the image: one a platform, in the order in which the platforms were asked for.
+    pub targets: Vec<StageIndex>,
     /// The global ARGs and their values.
     pub global_args: Vec<(String, Option<String>)>,
     /// What the planner has to say; the parser's own warnings are in the `Dockerfile`.
     pub warnings: Vec<Warning>,
-    /// `SOURCE_DATE_EPOCH`, given as a build argument or as the default of a global ARG.
-    pub source_date_epoch: Option<SourceDateEpoch>,
 }
 
 impl BuildPlan {
-    /// The stage that becomes the image.
+    /// The stage that becomes the image; of several platforms the first one's.
     pub fn target_stage(&self) -> &PlannedStage {
-        &self.stages[self.target.0]
+        &self.stages[self.targets[0].0]
     }
-}
-
-/// Which time stands for now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SourceDateEpoch {
-    /// Seconds since 1970.
-    Seconds(i64),
-    /// `context`: the time of the build context's commit or archive; a directory has none, which leaves it unset.
-    Context,
-    /// The same, of a named context.
-    NamedContext(String),
 }
 
 /// Place of a stage in [`BuildPlan::stages`].

@@ -21,6 +21,9 @@ pub struct PlanOptions {
     pub platform_is_explicit: bool,
     /// The platform the build runs on.
     pub build_platform: Platform,
+    /// The time that a `SOURCE_DATE_EPOCH` which is no number stands for ([`super::source_date_epoch`]), in seconds since
+    /// 1970.
+    pub source_date_epoch: Option<i64>,
     /// `--build-context`: name, as given, to what it is.
     pub named_contexts: BTreeMap<String, NamedContext>,
 }

@@ -52,10 +52,11 @@ impl PlanErrorKind {
             | PlanErrorKind::TargetNotFound { .. }
             | PlanErrorKind::EmptyBase(_)
             | PlanErrorKind::Check(_)
+            | PlanErrorKind::CheckArgument(_)
             | PlanErrorKind::Trigger { .. }
             | PlanErrorKind::Unresolved(_)
             | PlanErrorKind::SourceDateEpoch(_)
-            | PlanErrorKind::SourceDateEpochStage(_)
+            | PlanErrorKind::SourceDateEpochStage { .. }
             | PlanErrorKind::SourceDateEpochInstruction { .. }
             | PlanErrorKind::EmptyVolume => Vec::new(),
         }

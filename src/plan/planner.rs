@@ -5,7 +5,7 @@ use super::error::{PlanError, PlanErrorKind};
 use super::fold;
 use super::from;
 use super::globals::Globals;
-use super::model::{BuildPlan, ImageSource, SourceDateEpoch};
+use super::model::{BuildPlan, ImageSource};
 use super::options::{BaseImage, ImageRequest, NamedContext, PlanOptions};
 use super::words::Words;
 use crate::dockerfile::instruction::{Dockerfile, Instruction, Located, Stage};
@@ -30,7 +30,6 @@ pub struct Planner<'a> {
     pub(super) target: usize,
     keep_all: bool,
     pub(super) warnings: Vec<Warning>,
-    epoch: Option<SourceDateEpoch>,
     images: Vec<Slot>,
     slots: HashMap<(ImageSource, Platform), usize>,
 }
@@ -119,9 +118,9 @@ impl<'a> Planner<'a> {
 
     fn with(dockerfile: &'a Dockerfile, options: &'a PlanOptions, keep_all: bool) -> Result<Self, PlanError> {
         let words = Words::new(dockerfile.directives.escape);
-        let globals = Globals::new(dockerfile, options, &words)?;
+        let mut globals = Globals::new(dockerfile, options, &words)?;
+        globals.settle_epoch(options.source_date_epoch);
         let no_span = |kind| PlanError { span: None, kind: Box::new(kind) };
-        let epoch = globals.source_date_epoch(dockerfile, options).map_err(no_span)?;
         let mut planner = Planner {
             dockerfile,
             options,
@@ -132,7 +131,6 @@ impl<'a> Planner<'a> {
             target: 0,
             keep_all,
             warnings: Vec::new(),
-            epoch,
             images: Vec::new(),
             slots: HashMap::new(),
         };
@@ -181,7 +179,7 @@ impl<'a> Planner<'a> {
         self.warnings.retain(|warning| !self.dockerfile.skips(warning.span.line, warning.rule));
         let names = self.dockerfile.global_args.iter().flat_map(|located| &located.value.args);
         let global_args = names.map(|arg| (arg.name.clone(), self.globals.env.get(&arg.name).cloned())).collect();
-        Ok(BuildPlan { stages, target, global_args, warnings: self.warnings, source_date_epoch: self.epoch })
+        Ok(BuildPlan { stages, targets: vec![target], global_args, warnings: self.warnings })
     }
 
     fn find_target(&self) -> Result<usize, PlanErrorKind> {

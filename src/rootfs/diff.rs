@@ -195,6 +195,9 @@ impl<W: Write> Differ<'_, W> {
 
     fn enter(&mut self, fd: OwnedFd, dir: Directory) -> Result<(), DiffError> {
         let mut names = list(&fd).map_err(|error| self.walk.error(error))?;
+        for name in self.owners.hidden_in(self.walk.path()) {
+            add_whiteout(&mut names, name.to_vec());
+        }
         if dir.below && dir.hidden {
             self.add_hidden(&mut names)?;
         }
@@ -208,9 +211,7 @@ impl<W: Write> Differ<'_, W> {
         let path = self.walk.path();
         let error = |source| DiffError::Parent { path: path.to_vec(), source };
         for name in self.parent.read_dir(path).map_err(error)? {
-            if let Err(at) = names.binary_search_by(|have| have.name.cmp(&name)) {
-                names.insert(at, Name { name, whiteout: true });
-            }
+            add_whiteout(names, name);
         }
         Ok(())
     }
@@ -299,6 +300,13 @@ impl<W: Write> Differ<'_, W> {
 
     fn parent_metadata(&self, path: &[u8]) -> Result<Option<Metadata>, DiffError> {
         self.parent.metadata(path).map_err(|source| DiffError::Parent { path: path.to_vec(), source })
+    }
+}
+
+/// Adds a whiteout of `name` to sorted names, unless they have it.
+fn add_whiteout(names: &mut Vec<Name>, name: Vec<u8>) {
+    if let Err(at) = names.binary_search_by(|have| have.name.cmp(&name)) {
+        names.insert(at, Name { name, whiteout: true });
     }
 }
 

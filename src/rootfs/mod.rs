@@ -3,7 +3,12 @@
 pub mod diff;
 mod diff_walk;
 pub mod gzip;
+mod index;
 pub mod layer;
+mod listing;
+mod node_copy;
+mod open_dirs;
+mod private_tree;
 pub mod snapshot;
 pub mod unpack;
 mod unpack_node;
@@ -15,7 +20,7 @@ pub mod xattrs;
 pub use diff::{DiffError, LeftOut, diff};
 pub use gzip::Compression;
 pub use layer::{LayerError, LayerOptions, LayerWriter};
-pub use snapshot::{ActiveSnapshot, Fetch, SnapshotError, Snapshotter};
+pub use snapshot::{ActiveSnapshot, Fetch, SnapshotError, Snapshotter, SnapshotterKind};
 pub use unpack::{UnpackError, unpack};
 pub use view::LayerView;
 

@@ -4,21 +4,30 @@
 //! before somebody asks for a tree, and blobs that are missing come in parallel while earlier ones unpack. An
 //! [`ActiveSnapshot`] is an empty upper directory over such a stack; committed, the upper directory itself becomes the new
 //! layer's unpacked form, so that what a step wrote is never unpacked again.
+//!
+//! Where overlays cannot be mounted ([`SnapshotterKind::Copy`]) an active snapshot is a tree of its own. Once committed it is
+//! the tree of the new stack, and is kept for the next step on top of that.
 
 use super::diff::{DiffError, LeftOut, diff};
 use super::layer::{LayerError, LayerOptions, LayerWriter};
+use super::listing::{LayerList, ListedTree};
+use super::private_tree::PrivateTree;
 use super::unpack::{UnpackError, unpack};
 use super::view::LayerView;
+use crate::context::SourceTree;
 use crate::oci::{ChainId, DiffId, Digest, Layer};
 use crate::sandbox::Root;
 use crate::store::{BlobWriter, StagedLayer, Store, StoreError, TempDir};
+use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 use std::error::Error;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
+/// Bucket of the store that holds the lists of layers' files, by DiffID.
+const LISTS: &str = "layer-files";
 /// Blobs fetched at once.
 const FETCHES: usize = 4;
 
@@ -53,23 +62,94 @@ pub enum SnapshotError {
     Io(#[from] io::Error),
 }
 
+/// How trees that are written to are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SnapshotterKind {
+    /// An overlay, which the sandbox mounts.
+    Overlay,
+    /// A copy of everything.
+    Copy,
+}
+
+/// Private trees that are kept for later steps; with more stages than that at work some are made anew.
+const KEPT_TREES: usize = 8;
+
+/// Trees at rest, each with the stack that it is the tree of.
+type KeptTrees = Mutex<Vec<(Option<ChainId>, PrivateTree)>>;
+
 /// Makes trees out of stacks of layers. Shared by all stages of a build.
 #[derive(Debug)]
 pub struct Snapshotter {
     store: Store,
+    kind: SnapshotterKind,
+    trees: Arc<KeptTrees>,
     /// One lock a blob and a chain, so that two stages with one base fetch and unpack it once.
     locks: Mutex<HashMap<Digest, Arc<Mutex<()>>>>,
 }
 
 impl Snapshotter {
     /// Keeps trees in `store`.
-    pub fn new(store: Store) -> Self {
-        Snapshotter { store, locks: Mutex::default() }
+    pub fn new(store: Store, kind: SnapshotterKind) -> Self {
+        Snapshotter { store, kind, trees: Arc::default(), locks: Mutex::default() }
+    }
+
+    /// How it makes trees that are written to.
+    pub fn kind(&self) -> SnapshotterKind {
+        self.kind
     }
 
     /// The tree of `stack` (bottom first), to be read. Fetches and unpacks what is missing.
     pub fn view(&self, stack: &[Layer], fetch: &Fetch) -> Result<LayerView, SnapshotError> {
         Ok(top_first(&self.unpacked(stack, fetch)?)?)
+    }
+
+    /// The tree of `stack`, to be looked at. Where its layers are unpacked they are read; else only the lists of their files
+    /// are made, and `unpack` gives the unpacked tree when somebody opens a file. Fetches a layer whose list is not known.
+    pub fn look<'a>(
+        &self,
+        stack: &[Layer],
+        fetch: &Fetch,
+        unpack: impl Fn() -> Result<LayerView, SnapshotError> + Send + Sync + 'a,
+    ) -> Result<Arc<dyn SourceTree + 'a>, SnapshotError> {
+        let unpacked: Option<Vec<PathBuf>> = chains(stack).iter().map(|chain| self.store.layer_dir(chain)).collect();
+        if let Some(dirs) = unpacked {
+            return Ok(Arc::new(top_first(&dirs)?));
+        }
+        let lists: Vec<Mutex<Option<Result<LayerList, SnapshotError>>>> =
+            stack.iter().map(|_| Mutex::new(None)).collect();
+        let next = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..FETCHES.min(stack.len()) {
+                scope.spawn(|| {
+                    while let Some(layer) = stack.get(next.fetch_add(1, Ordering::SeqCst)) {
+                        let at = stack.iter().position(|other| std::ptr::eq(other, layer)).unwrap_or_default();
+                        *lists[at].lock().unwrap_or_else(PoisonError::into_inner) = Some(self.list(layer, fetch));
+                    }
+                });
+            }
+        });
+        let mut tree = ListedTree::new(Box::new(unpack));
+        for (layer, list) in stack.iter().zip(lists) {
+            let Some(list) = list.into_inner().unwrap_or_else(PoisonError::into_inner) else { continue };
+            let broken = |source| SnapshotError::Unpack { layer: layer.diff_id.clone(), source };
+            tree.push(list?).map_err(broken)?;
+        }
+        Ok(Arc::new(tree))
+    }
+
+    /// The files of one layer.
+    fn list(&self, layer: &Layer, fetch: &Fetch) -> Result<LayerList, SnapshotError> {
+        let lock = self.lock(layer.diff_id.digest());
+        let _held = lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.store.record(LISTS, layer.diff_id.digest())?;
+        if let Some(list) = known.and_then(|bytes| LayerList::decode(&bytes)) {
+            return Ok(list);
+        }
+        self.ensure_blob(layer, fetch)?;
+        let list = LayerList::read(self.store.open_blob(&layer.digest)?, &layer.diff_id)
+            .map_err(|source| SnapshotError::Unpack { layer: layer.diff_id.clone(), source })?;
+        self.store.put_record(LISTS, layer.diff_id.digest(), &list.encode()?)?;
+        Ok(list)
     }
 
     /// Directories of the unpacked layers of `stack`, top first, to be mounted. Fetches and unpacks what is missing.
@@ -79,16 +159,42 @@ impl Snapshotter {
         Ok(dirs)
     }
 
-    /// An empty upper directory over the tree of `stack`. Fetches and unpacks what is missing.
+    /// The tree of `stack`, to be written to. Fetches and unpacks what is missing.
     pub fn prepare(&self, stack: &[Layer], fetch: &Fetch) -> Result<ActiveSnapshot, SnapshotError> {
         let lowers = self.unpacked(stack, fetch)?;
-        let work = self.store.temp_dir()?;
-        let empty = work.path().join("empty");
-        for dir in [&empty, &work.path().join("work")] {
-            fs_err::create_dir(dir)?;
-        }
         let chain = ChainId::of(stack.iter().map(|layer| &layer.diff_id));
-        Ok(ActiveSnapshot { lowers, chain, upper: self.store.stage_layer()?, work, empty, store: self.store.clone() })
+        let place = match self.kind {
+            SnapshotterKind::Overlay => {
+                let work = self.store.temp_dir()?;
+                let empty = work.path().join("empty");
+                for dir in [&empty, &work.path().join("work")] {
+                    fs_err::create_dir(dir)?;
+                }
+                Place::Overlay { work, empty }
+            }
+            SnapshotterKind::Copy => Place::Tree { tree: self.private_tree(stack, &lowers)?, kept: self.trees.clone() },
+        };
+        Ok(ActiveSnapshot { lowers, chain, upper: self.store.stage_layer()?, place })
+    }
+
+    /// A private tree of `stack`: one that is kept and has most of its layers, with the rest on top, else a new one.
+    fn private_tree(&self, stack: &[Layer], lowers: &[PathBuf]) -> Result<PrivateTree, SnapshotError> {
+        let chains = chains(stack);
+        let found = {
+            let mut kept = self.trees.lock().unwrap_or_else(PoisonError::into_inner);
+            let height = |chain: &Option<ChainId>| match chain {
+                Some(chain) => chains.iter().position(|known| known == chain).map(|at| at + 1),
+                None => Some(0),
+            };
+            let best = (0..kept.len()).filter_map(|at| Some((height(&kept[at].0)?, at))).max();
+            best.map(|(height, at)| (height, kept.remove(at).1))
+        };
+        let (height, mut tree) = match found {
+            Some(found) => found,
+            None => (0, PrivateTree::new(&self.store)?),
+        };
+        tree.apply(&lowers[height..])?;
+        Ok(tree)
     }
 
     /// Directories of the unpacked layers of `stack`, bottom first.
@@ -208,39 +314,76 @@ pub struct ActiveSnapshot {
     lowers: Vec<PathBuf>,
     chain: Option<ChainId>,
     upper: StagedLayer,
-    work: TempDir,
-    empty: PathBuf,
-    store: Store,
+    place: Place,
+}
+
+/// Where the command's root is.
+#[derive(Debug)]
+enum Place {
+    Overlay { work: TempDir, empty: PathBuf },
+    Tree { tree: PrivateTree, kept: Arc<KeptTrees> },
 }
 
 impl ActiveSnapshot {
-    /// What the sandbox mounts as the command's root.
+    /// What the sandbox makes the command's root.
     pub fn root(&self) -> Root {
+        let (work, empty) = match &self.place {
+            Place::Overlay { work, empty } => (work, empty),
+            Place::Tree { tree, .. } => return Root::Dir(tree.root().to_path_buf()),
+        };
         let mut lowers: Vec<PathBuf> = self.lowers.iter().rev().cloned().collect();
         if lowers.is_empty() {
             // overlayfs wants at least one lower directory.
-            lowers.push(self.empty.clone());
+            lowers.push(empty.clone());
         }
-        Root::Overlay { lowers, upper: self.upper.path().to_path_buf(), work: self.work.path().join("work") }
+        Root::Overlay { lowers, upper: self.upper.path().to_path_buf(), work: work.path().join("work") }
     }
 
-    /// The upper directory.
-    pub fn upper(&self) -> &Path {
-        self.upper.path()
-    }
-
-    /// Writes what changed as a layer into the store; the upper directory becomes its unpacked form. Also gives what no layer
+    /// Writes what changed as a layer into `blob`; the upper directory becomes its unpacked form. Also gives what no layer
     /// can hold.
-    pub fn commit(self, options: LayerOptions, exclude: &[&[u8]]) -> Result<(Layer, Vec<LeftOut>), SnapshotError> {
+    pub fn commit(
+        mut self,
+        blob: BlobWriter,
+        options: LayerOptions,
+        exclude: &[&[u8]],
+    ) -> Result<(Layer, Vec<LeftOut>), SnapshotError> {
+        if let Place::Tree { tree, .. } = &mut self.place {
+            tree.export(self.upper.path())?;
+        }
         let parent = top_first(&self.lowers)?;
-        let mut writer: LayerWriter<BlobWriter> = LayerWriter::new(self.store.blob_writer()?, options);
+        let mut writer = LayerWriter::new(blob, options);
         let left_out = diff(self.upper.path(), &parent, exclude, &mut writer)?;
         let layer = writer.finish()?;
         let chain = match &self.chain {
             Some(below) => below.push(&layer.diff_id),
             None => ChainId::bottom(&layer.diff_id),
         };
+        if let Place::Tree { mut tree, kept } = self.place {
+            tree.settle(self.upper.path())?;
+            keep(&kept, chain.clone(), tree);
+        }
         self.upper.commit(&chain)?;
         Ok((layer, left_out))
     }
+}
+
+impl ActiveSnapshot {
+    /// Gives up a snapshot that was only read: its tree may serve a later step.
+    pub fn release(self) {
+        if let (Place::Tree { tree, kept }, Some(chain)) = (self.place, self.chain)
+            && tree.is_unchanged()
+        {
+            keep(&kept, chain, tree);
+        }
+    }
+}
+
+/// Keeps a tree for the next step; the one that has waited longest makes room.
+fn keep(kept: &KeptTrees, chain: ChainId, tree: PrivateTree) {
+    let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+    kept.push((Some(chain), tree));
+    let oldest = (kept.len() > KEPT_TREES).then(|| kept.remove(0));
+    drop(kept);
+    // Removing it takes a while: not under the lock.
+    drop(oldest);
 }

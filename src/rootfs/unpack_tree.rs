@@ -11,8 +11,8 @@
 //!
 //! # What an entry becomes
 //!
-//! - A whiteout hides only what is below (layer.md): a character device 0:0, or, where this layer has a directory of that
-//!   name, that directory made opaque.
+//! - A whiteout hides only what is below (layer.md): a character device 0:0 (or a word in the side file where that cannot be
+//!   made), or, where this layer has a directory of that name, that directory made opaque.
 //! - A directory that takes the place of something else (a file or whiteout of this layer, a file below) is opaque.
 //! - Opacity of the root cannot be said to overlayfs, so each of its names below gets a whiteout.
 //! - Of two entries of one name the later wins.
@@ -20,6 +20,7 @@
 //!   then only recorded, since the file really belongs to somebody else.
 //! - Xattrs of overlayfs, of the machine (SELinux and integrity labels) and of dockless are not taken from a layer.
 
+use super::open_dirs::OpenDirs;
 use super::unpack::UnpackError;
 use super::unpack_tar::{Entry, EntryKind, TarReader};
 use super::view::{LayerView, join, last, parent, split};
@@ -27,8 +28,9 @@ use super::xattrs::{self, OPAQUE};
 use crate::context::SourceTree;
 use crate::oci::layer::{Kind, Metadata, OPAQUE_WHITEOUT, WHITEOUT_PREFIX};
 use crate::overrides::Owners;
+use crate::sys;
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{self, BufRead, Read, Write};
@@ -36,21 +38,18 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-/// Directories kept open, by number; the usual limit of a process is 1024 descriptors.
-const OPEN_DIRS: usize = 128;
 /// As many links as the kernel follows in one lookup (path_resolution(7)).
-const MAX_LINKS: u32 = 40;
+pub(super) const MAX_LINKS: u32 = 40;
 /// Longest path that a program can name (PATH_MAX), and so the deepest tree.
 const MAX_PATH: usize = 4096;
 /// Prefix of aufs's own bookkeeping, in images that ancient Dockers made.
-const AUFS_PREFIX: &[u8] = b".wh..wh.";
+pub(super) const AUFS_PREFIX: &[u8] = b".wh..wh.";
 
 /// The directory of a layer that is being unpacked.
 pub(super) struct Tree<'a> {
     below: &'a LayerView,
     path: PathBuf,
-    root: Rc<OwnedFd>,
-    open: HashMap<Vec<u8>, Rc<OwnedFd>>,
+    open: OpenDirs,
     /// Directories by the name that entries call them; forgotten when something is replaced.
     entered: HashMap<Vec<u8>, Vec<u8>>,
     /// Directories of this layer, which get their metadata at the end: filling them changes their times.
@@ -74,15 +73,13 @@ pub(super) type Result<T> = std::result::Result<T, UnpackError>;
 impl<'a> Tree<'a> {
     /// Starts a layer on top of `below` in the empty directory `path`.
     pub(super) fn new(below: &'a LayerView, path: &Path) -> Result<Self> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| failed(path, b"", "open", e))?;
+        let open = OpenDirs::new(path).map_err(|e| failed(path, b"", "open", e))?;
         let ids = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         let root_metadata = below.metadata(b"").map_err(UnpackError::Read)?.unwrap_or_else(plain_dir);
         Ok(Tree {
             below,
             path: path.to_path_buf(),
-            root: Rc::new(root),
-            open: HashMap::new(),
+            open,
             entered: HashMap::new(),
             dirs: [(Vec::new(), root_metadata)].into(),
             opaque: HashSet::new(),
@@ -222,6 +219,7 @@ impl<'a> Tree<'a> {
         if !matches!(own, Own::Dir) {
             let dir = self.fd(parent(path))?;
             rustix::fs::mkdirat(&*dir, last(path), Mode::RWXU).map_err(|e| self.failed(path, "make", e))?;
+            self.owners.show(path);
         }
         self.dirs.insert(path.to_vec(), metadata);
         if opaque { self.make_opaque(path) } else { Ok(()) }
@@ -240,6 +238,7 @@ impl<'a> Tree<'a> {
             self.remove(path)?;
             made = self.make_node(&dir, path, metadata);
         }
+        self.owners.show(path);
         if let Some(file) = made.map_err(|e| self.failed(path, "make", e))?
             && matches!(metadata.kind, Kind::File { .. })
         {
@@ -276,6 +275,7 @@ impl<'a> Tree<'a> {
             linked = link();
         }
         linked.map_err(|e| self.failed(path, "link", e))?;
+        self.owners.show(path);
         if let Some(told) = self.owners.get(&target).copied() {
             self.owners.insert(path.to_vec(), told);
         }
@@ -308,8 +308,14 @@ impl<'a> Tree<'a> {
             Own::Nothing => {
                 let parent = self.fd(dir)?;
                 self.entered.clear();
-                rustix::fs::mknodat(&*parent, name, FileType::CharacterDevice, Mode::empty(), 0)
-                    .map_err(|e| self.failed(&path, "make a whiteout at", e))
+                match rustix::fs::mknodat(&*parent, name, FileType::CharacterDevice, Mode::empty(), 0) {
+                    // An overlay refuses to hold another one's whiteouts (ovl_mknod).
+                    Err(Errno::PERM) => {
+                        self.owners.hide(&path);
+                        Ok(())
+                    }
+                    made => made.map_err(|e| self.failed(&path, "make a whiteout at", e)),
+                }
             }
         }
     }
@@ -327,7 +333,17 @@ impl<'a> Tree<'a> {
 
     fn make_opaque(&mut self, path: &[u8]) -> Result<()> {
         let dir = self.fd(parent(path))?;
-        xattrs::set(&*dir, last(path), OPAQUE.as_bytes(), b"y").map_err(|e| self.failed(path, "make opaque", e))?;
+        match xattrs::set(&*dir, last(path), OPAQUE.as_bytes(), b"y") {
+            // No such xattrs here: then each name by itself.
+            Err(Errno::NOTSUP | Errno::PERM) => {
+                if self.shown_below(path)?.is_some_and(|below| below.is_dir()) {
+                    for name in self.below.read_dir(path).map_err(UnpackError::Read)? {
+                        self.hide(path, &name)?;
+                    }
+                }
+            }
+            made => made.map_err(|e| self.failed(path, "make opaque", e))?,
+        }
         self.opaque.insert(path.to_vec());
         self.entered.clear();
         Ok(())
@@ -336,21 +352,26 @@ impl<'a> Tree<'a> {
     /// Takes what this layer has at `path` away, and all below it.
     fn remove(&mut self, path: &[u8]) -> Result<()> {
         self.entered.clear();
+        let told_only = self.owners.hides(path);
         self.owners.remove(path);
+        if told_only {
+            return Ok(());
+        }
         let inside = |other: &[u8]| other.starts_with(path) && matches!(other.get(path.len()), None | Some(b'/'));
         if self.dirs.contains_key(path) {
             self.dirs.retain(|dir, _| !inside(dir));
-            self.open.retain(|dir, _| !inside(dir));
+            self.open.forget(path);
             self.opaque.retain(|dir| !inside(dir));
         }
         let dir = self.fd(parent(path))?;
-        remove_below(&*dir, last(path)).map_err(|e| self.failed(path, "remove", e))
+        sys::remove_at(dir.as_fd(), last(path)).map_err(|e| self.failed(path, "remove", e))
     }
 
     fn own(&mut self, path: &[u8]) -> Result<Own> {
         let dir = self.fd(parent(path))?;
         let stat = match rustix::fs::statat(&*dir, last(path), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
+            Err(Errno::NOENT) if self.owners.hides(path) => return Ok(Own::Whiteout),
             Err(Errno::NOENT) => return Ok(Own::Nothing),
             Err(errno) => return Err(self.failed(path, "stat", errno)),
         };
@@ -367,21 +388,7 @@ impl<'a> Tree<'a> {
 
     /// Opens the directory `path` of this layer, step by step and following nothing.
     fn fd(&mut self, path: &[u8]) -> Result<Rc<OwnedFd>> {
-        if path.is_empty() {
-            return Ok(Rc::clone(&self.root));
-        }
-        if let Some(dir) = self.open.get(path) {
-            return Ok(Rc::clone(dir));
-        }
-        let above = self.fd(parent(path))?;
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let dir = rustix::fs::openat(&*above, last(path), flags, Mode::empty());
-        let dir = Rc::new(dir.map_err(|e| self.failed(path, "open", e))?);
-        if self.open.len() >= OPEN_DIRS {
-            self.open.clear();
-        }
-        self.open.insert(path.to_vec(), Rc::clone(&dir));
-        Ok(dir)
+        self.open.get(path).map_err(|(at, errno)| self.failed(&path[..at], "open", errno))
     }
 
     pub(super) fn failed(&self, path: &[u8], action: &str, errno: Errno) -> UnpackError {
@@ -406,12 +413,12 @@ fn copy_entry<R: BufRead>(
 }
 
 /// What a directory is that only an entry below it speaks of.
-fn plain_dir() -> Metadata {
+pub(super) fn plain_dir() -> Metadata {
     Metadata { kind: Kind::Dir, mode: 0o755, uid: 0, gid: 0, mtime: 0, xattrs: BTreeMap::new() }
 }
 
 /// The components of a name without `.` and `..`.
-fn clean(name: &[u8]) -> std::result::Result<Vec<u8>, &'static str> {
+pub(super) fn clean(name: &[u8]) -> std::result::Result<Vec<u8>, &'static str> {
     if name.contains(&0) {
         return Err("has a NUL in its name");
     }
@@ -426,28 +433,11 @@ fn clean(name: &[u8]) -> std::result::Result<Vec<u8>, &'static str> {
     if clean.len() < MAX_PATH { Ok(clean) } else { Err("is longer than Linux lets a path be") }
 }
 
-/// Removes `name` and all below it, following nothing.
-fn remove_below(dir: impl AsFd, name: &[u8]) -> std::result::Result<(), Errno> {
-    match rustix::fs::unlinkat(&dir, name, AtFlags::empty()) {
-        Err(Errno::ISDIR | Errno::PERM) => {}
-        done => return done,
-    }
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let inner = rustix::fs::openat(&dir, name, flags, Mode::empty())?;
-    for entry in rustix::fs::Dir::read_from(&inner)? {
-        let entry = entry?;
-        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-            remove_below(&inner, entry.file_name().to_bytes())?;
-        }
-    }
-    rustix::fs::unlinkat(&dir, name, AtFlags::REMOVEDIR)
-}
-
-fn refuse(path: &[u8], why: &'static str) -> UnpackError {
+pub(super) fn refuse(path: &[u8], why: &'static str) -> UnpackError {
     UnpackError::Path { path: show(path), why }
 }
 
-fn show(path: &[u8]) -> String {
+pub(super) fn show(path: &[u8]) -> String {
     String::from_utf8_lossy(path).into_owned()
 }
 

@@ -155,7 +155,7 @@ impl LayerView {
         let mut at = known.len();
         for name in split(&path[known.len()..]) {
             at = if at == 0 { name.len() } else { at + 1 + name.len() };
-            match self.open_dir(&dir, name).map_err(|e| at_path(Path::new("/"), &path[..at], e))? {
+            match self.open_dir(&dir, name, &path[..at]).map_err(|e| at_path(Path::new("/"), &path[..at], e))? {
                 Some(child) => dir = Arc::new(child),
                 None => return Ok(None),
             }
@@ -164,12 +164,14 @@ impl LayerView {
         Ok(Some(dir))
     }
 
-    fn open_dir(&self, parent: &MergedDir, name: &[u8]) -> io::Result<Option<MergedDir>> {
+    /// The directory `name` of `parent`, whose own path is `path`.
+    fn open_dir(&self, parent: &MergedDir, name: &[u8], path: &[u8]) -> io::Result<Option<MergedDir>> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut parts = Vec::new();
         for part in &parent.parts {
             match rustix::fs::openat(&part.dir, name, flags, Mode::empty()) {
                 Ok(dir) => parts.push(Part { layer: part.layer, dir }),
+                Err(Errno::NOENT) if self.layers[part.layer].owners.hides(path) => break,
                 Err(Errno::NOENT) => continue,
                 // Something else, a whiteout included (ELOOP for a symbolic link): what is below is hidden.
                 Err(Errno::NOTDIR | Errno::LOOP) => break,
@@ -190,6 +192,7 @@ impl LayerView {
             match rustix::fs::statat(&part.dir, last(path), AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) if is_whiteout(&stat) => return Ok(None),
                 Ok(stat) => return Ok(Some(Hit { parent, part: index, stat })),
+                Err(Errno::NOENT) if self.layers[part.layer].owners.hides(path) => return Ok(None),
                 Err(Errno::NOENT) => continue,
                 Err(Errno::NAMETOOLONG) => return Ok(None),
                 Err(errno) => return Err(at_path(&self.layers[part.layer].path, path, errno.into())),
@@ -300,6 +303,9 @@ impl SourceTree for LayerView {
                     _ => false,
                 };
                 names.insert(name.to_vec(), !whiteout);
+            }
+            for name in self.layers[part.layer].owners.hidden_in(path) {
+                names.entry(name.to_vec()).or_insert(false);
             }
         }
         Ok(names.into_iter().filter(|(_, shown)| *shown).map(|(name, _)| name).collect())

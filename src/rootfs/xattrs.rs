@@ -74,6 +74,34 @@ pub fn read(dir: impl AsFd, name: &[u8]) -> io::Result<Xattrs> {
     Ok(found)
 }
 
+/// Gives `to` in its directory the xattrs of `from` in its, the image's and ours, as they are. Whatever else it has it loses.
+pub fn copy(from: (impl AsFd, &[u8]), to: (impl AsFd, &[u8])) -> Result<(), Errno> {
+    let (source, target) = (proc_path(from.0, from.1), proc_path(to.0, to.1));
+    let (wanted, had) = (kept(&source)?, kept(&target)?);
+    for key in had.iter().filter(|key| !wanted.contains(key)) {
+        rustix::fs::lremovexattr(&target[..], &key[..])?;
+    }
+    for key in &wanted {
+        match with_buffer(|buffer| rustix::fs::lgetxattr(&source[..], &key[..], buffer)) {
+            Ok(value) => rustix::fs::lsetxattr(&target[..], &key[..], &value, XattrFlags::empty())?,
+            // As in `read`.
+            Err(Errno::NODATA | Errno::PERM | Errno::ACCESS) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+/// Names of the xattrs of `path` that are the image's or ours.
+fn kept(path: &[u8]) -> Result<Vec<Vec<u8>>, Errno> {
+    let list = match with_buffer(|buffer| rustix::fs::llistxattr(path, buffer)) {
+        Err(Errno::NOTSUP) => Vec::new(),
+        list => list?,
+    };
+    let kept = |key: &&[u8]| !key.is_empty() && (is_images(key) || key.starts_with(PRIVATE.as_bytes()));
+    Ok(list.split(|b| *b == 0).filter(kept).map(<[u8]>::to_vec).collect())
+}
+
 /// Whether the directory `name` in `dir` is opaque.
 pub fn is_opaque(dir: impl AsFd, name: &[u8]) -> io::Result<bool> {
     let mut value = [0; 1];

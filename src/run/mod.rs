@@ -7,7 +7,7 @@
 use crate::oci::{ContainerConfig, Layer, Platform, Reference};
 use crate::progress::Progress;
 use crate::registry::{RegistryClient, RegistryError};
-use crate::rootfs::{SnapshotError, Snapshotter};
+use crate::rootfs::{SnapshotError, Snapshotter, SnapshotterKind};
 use crate::sandbox::{Exit, Network, RunSpec, Sandbox, SandboxError, Stdio};
 use crate::store::{Image, ImageError, Store, StoreError};
 use serde::{Deserialize, Serialize};
@@ -73,13 +73,14 @@ pub fn run(
     store: &Store,
     registry: &RegistryClient,
     sandbox: &Sandbox,
+    snapshots: SnapshotterKind,
     progress: &dyn Progress,
 ) -> Result<Exit, RunError> {
     let image = find(options, store, registry, progress)?;
     let config = &image.config.config;
     let args = command_line(options, config)?;
     let fetch = |layer: &Layer| Ok(registry.ensure_known(store, &layer.digest, progress)?);
-    let snapshot = Snapshotter::new(store.clone()).prepare(&image.layers, &fetch)?;
+    let snapshot = Snapshotter::new(store.clone(), snapshots).prepare(&image.layers, &fetch)?;
     let mut spec = RunSpec::new(snapshot.root(), args.into_iter().map(OsString::from_vec));
     spec.env = environment(options, config);
     spec.cwd = options.workdir.clone().map_or_else(|| PathBuf::from(&config.working_dir), path);

@@ -5,18 +5,13 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
 use std::process::{Child, ExitStatus};
-use std::time::Duration;
 
-use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, kill_process, pidfd_open, set_child_subreaper,
-};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, set_child_subreaper};
 
 use super::enter::pid_of;
-use super::error::{During, Failure, Step};
 use super::{Exit, Role, SandboxError};
-use crate::sys::{self, SignalSet};
+use crate::sys::SignalSet;
 
 /// The signals that are passed on.
 const FORWARDED: [Signal; 4] = [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT];
@@ -118,49 +113,6 @@ fn is_orphan_of(own: Pid, pid: Pid) -> bool {
     let line = read("cmdline");
     let word = line.split(|b| *b == 0).nth(1);
     line.is_empty() || word.is_some_and(|word| Role::from_argument(OsStr::from_bytes(word)).is_some())
-}
-
-/// Reads a file below the real /proc.
-pub(super) type ReadProc<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
-
-/// Reaps one child of the calling thread that has ended, if there is one; `ECHILD` where there is no child. What a worker
-/// of a supervisor traces, and its stops, are that worker's to wait for.
-pub(super) fn reap(read: ReadProc<'_>) -> Result<Option<(Pid, WaitStatus)>, Failure> {
-    let ended = match sys::look_at_child(None).during(Step::Wait)? {
-        sys::Child::None => return Err(rustix::io::Errno::CHILD).during(Step::Wait),
-        sys::Child::Runs => None,
-        sys::Child::Ended(pid) => Some(pid),
-        // Any number of others may have ended behind that one.
-        sys::Child::Stopped => children(read)?
-            .into_iter()
-            .find(|pid| sys::look_at_child(Some(*pid)).is_ok_and(|child| child == sys::Child::Ended(*pid))),
-    };
-    match ended.and_then(Pid::from_raw) {
-        Some(pid) => rustix::process::waitpid(Some(pid), WaitOptions::NOHANG).during(Step::Wait),
-        None => Ok(None),
-    }
-}
-
-/// The children of the calling thread.
-fn children(read: ReadProc<'_>) -> Result<Vec<i32>, Failure> {
-    let path = Path::new("thread-self/children");
-    let children = read(path).during_at(Step::Wait, path)?;
-    Ok(String::from_utf8_lossy(&children).split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect())
-}
-
-/// Kills what descends from this subreaper until nothing is left; to be called by the thread that forked.
-pub(super) fn kill_descendants(read: ReadProc<'_>) -> Result<(), Failure> {
-    while sys::look_at_child(None).during(Step::Wait)? != sys::Child::None {
-        for child in children(read)?.into_iter().filter_map(Pid::from_raw) {
-            let _ = kill_process(child, Signal::KILL); // it may have ended just now
-        }
-        // Children of killed processes become ours, so look again after each that is reaped.
-        if reap(read)?.is_none() {
-            // Not waiting in the kernel: the end of one that a worker traces would wake the worker alone.
-            std::thread::sleep(Duration::from_micros(500));
-        }
-    }
-    Ok(())
 }
 
 impl Drop for Guard {

@@ -16,11 +16,12 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal, kill_process, set_child_subreaper};
 
-use super::child::{block_forwarded, forwarded, kill_descendants, reap};
+use super::child::{block_forwarded, forwarded};
 use super::chroot_tree::PreparedTree;
 use super::error::{During, Failure, Step};
 use super::exec::{Ids, Prepared, SUPERVISED_CAPABILITIES};
 use super::init::{FromInit, Job, exit_of};
+use super::reaper::Reaper;
 use super::spec::{Network, Root, RunSpec, Stdio};
 use super::supervisor::credentials::Credentials;
 use super::supervisor::filter::{Features, Ownership};
@@ -154,12 +155,18 @@ impl ChrootStep<'_> {
     }
 
     fn change_root(&self, stdin: &OwnedFd) -> Result<(), Failure> {
-        if self.spec.stdio == Stdio::Capture {
+        let captured = self.spec.stdio == Stdio::Capture;
+        if captured {
             // A session, and a process group, that nobody outside is in. A terminal's program stays in the terminal's.
             rustix::process::setsid().during(Step::Fork)?;
         }
-        rustix::stdio::dup2_stdin(stdin).during(Step::Start)?;
-        enter_tree(self.root)
+        enter_tree(self.root)?;
+        // The tree's own device, where it has one: through a descriptor root could change the mode and owner of the machine's.
+        let own = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
+        match own {
+            Ok(own) if captured => rustix::stdio::dup2_stdin(&own).during(Step::Start),
+            _ => rustix::stdio::dup2_stdin(stdin).during(Step::Start),
+        }
     }
 
     /// In the role: serves the command's calls until it ends and nothing is left of it.
@@ -172,8 +179,10 @@ impl ChrootStep<'_> {
             // It failed before that, and has told.
             None => None,
         };
-        let ended = self.wait(first);
-        kill_descendants(&|path| self.read_proc(path))?;
+        let read = |path: &Path| Ok(self.outside.read_proc(path)?);
+        let reaper = Reaper { read: &read };
+        let ended = self.wait(first, &reaper);
+        reaper.kill_descendants()?;
         if let Some(supervisor) = supervisor {
             supervisor.settle();
         }
@@ -196,18 +205,12 @@ impl ChrootStep<'_> {
         Supervisor::start(setup).during(Step::Supervise)
     }
 
-    fn read_proc(&self, path: &Path) -> std::io::Result<Vec<u8>> {
-        Ok(self.outside.read_proc(path)?)
-    }
-
     /// Waits for the first process, reaping every other child on the way and passing signals on; `None` once the builder
     /// has gone away.
-    fn wait(&self, first: Pid) -> Result<Option<Exit>, Failure> {
+    fn wait(&self, first: Pid, reaper: &Reaper<'_>) -> Result<Option<Exit>, Failure> {
         loop {
-            while let Some((pid, status)) = reap(&|path| self.read_proc(path))? {
-                if pid == first {
-                    return Ok(Some(exit_of(status)));
-                }
+            if let Some(status) = reaper.reap(first)? {
+                return Ok(Some(exit_of(status)));
             }
             let Some(caught) = self.signals.wait(Some(self.control.as_fd())).during(Step::Wait)? else {
                 return Ok(None);

@@ -12,13 +12,14 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use rustix::mount::{MountPropagationFlags, mount_change};
+use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
 use rustix::process::{Pid, Signal, getegid, geteuid, set_parent_process_death_signal};
 use rustix::thread::{CapabilitySet, Gid, Uid, UnshareFlags};
 use serde::{Deserialize, Serialize};
 
 use super::error::{Attempt, AttemptFailure, During, Failure, Namespaces, SandboxError, Step};
 use super::idmap::{self, IdMap, IdMapKind};
+use super::mounts::{mount_tmpfs_at, place};
 use super::wire::Control;
 use super::{Exit, Isolation, Role, Tier, Way, child};
 use crate::sys;
@@ -49,6 +50,8 @@ pub struct Ended {
     pub exit: Exit,
     /// What it reported, if it did.
     pub report: Option<Vec<u8>>,
+    /// Better ways that did not work.
+    pub attempts: Vec<Attempt>,
 }
 
 /// Runs `exe` in `role` in the best tier that `isolation` and this machine allow, as id 0 there, and waits for it: in a new
@@ -85,7 +88,10 @@ fn enter_blocked(
             continue;
         }
         match start(exe, role, payload, tier, &map)? {
-            Ok((mut child, control)) => return finish(role, &mut child, &control, signals),
+            Ok((mut child, control)) => {
+                let (exit, report) = finish(role, &mut child, &control, signals)?;
+                return Ok(Ended { exit, report, attempts });
+            }
             Err(why) => attempts.push(Attempt { how, why }),
         }
     }
@@ -142,7 +148,7 @@ fn finish(
     child: &mut child::Guard,
     control: &Control,
     signals: &sys::SignalSet,
-) -> Result<Ended, SandboxError> {
+) -> Result<(Exit, Option<Vec<u8>>), SandboxError> {
     let lost = |source| SandboxError::Control { role: role.name(), source };
     let exit = child.wait_forwarding(signals).map_err(lost)?;
     if matches!(exit, Exit::Signal(_)) {
@@ -157,7 +163,7 @@ fn finish(
             FromInside::Unshared | FromInside::Ready => return Err(lost(io::ErrorKind::InvalidData.into())),
         }
     }
-    Ok(Ended { exit, report })
+    Ok((exit, report))
 }
 
 /// What to try, best first, each with the reason where it need not be tried.
@@ -311,7 +317,11 @@ fn enter_namespaces(map: &IdMap) -> Result<(), Failure> {
         rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).during(Step::SetIds)?;
     }
     sys::unshare(UnshareFlags::NEWNS).during(Step::Unshare(Namespaces::Mount))?;
-    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).during(Step::MakePrivate)
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).during(Step::MakePrivate)?;
+    // AppArmor may grant the namespace and deny mounts in it.
+    let anywhere = Path::new("/proc");
+    mount_tmpfs_at(&place(anywhere)?, anywhere)?;
+    unmount(anywhere, UnmountFlags::DETACH).during_at(Step::Unmount, anywhere)
 }
 
 /// Has this process killed when its parent ends; it ends here where that has happened already.

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::Tier;
+use super::advice::remedies;
 use super::idmap::IdMapKind;
 use super::users::UserError;
 
@@ -62,6 +64,13 @@ impl SandboxError {
             SandboxError::Setup(Failure::Exec { .. }) => 126,
             _ => 125,
         }
+    }
+
+    /// Whether the program is there, but the kernel found no way to start it: it is for another machine, and an emulator
+    /// is not registered, or registered so that it would have to be in the tree (ENOENT; binfmt_misc without its flag F).
+    pub fn is_foreign_program(&self) -> bool {
+        let foreign = [rustix::io::Errno::NOEXEC, rustix::io::Errno::NOENT].map(rustix::io::Errno::raw_os_error);
+        matches!(self, SandboxError::Setup(Failure::Exec { errno, .. }) if foreign.contains(errno))
     }
 }
 
@@ -328,20 +337,13 @@ fn explain(attempts: &[Attempt]) -> String {
     for Attempt { how, why } in attempts {
         out.push_str(&format!("\n  {how}: {why}"));
     }
-    let errnos = attempts.iter().filter_map(|attempt| match &attempt.why {
-        AttemptFailure::Setup(Failure::Step { errno, .. }) => Some(*errno),
-        _ => None,
-    });
-    out.push_str("\nany one of these helps:");
-    if errnos.into_iter().any(|errno| errno == rustix::io::Errno::NOSPC.raw_os_error()) {
-        out.push_str("\n  raise the kernel setting user.max_user_namespaces, which is 0 or used up");
+    for tier in [Tier::Namespaces, Tier::Chroot] {
+        let remedies = remedies(tier, attempts);
+        if !remedies.is_empty() {
+            out.push_str(&format!("\nwhat would enable {tier}, any one of:"));
+            remedies.iter().for_each(|remedy| out.push_str(&format!("\n  {remedy}")));
+        }
     }
-    out.push_str(
-        "\n  start the container with an unconfined seccomp profile (docker: --security-opt seccomp=unconfined; \
-         Kubernetes: seccompProfile.type Unconfined), and an unconfined AppArmor profile where mount is what fails\
-         \n  outside a container: set kernel.unprivileged_userns_clone=1 or kernel.apparmor_restrict_unprivileged_userns=0 \
-         where the kernel has them; inside a chroot, leave it\
-         \n  a Dockerfile without RUN needs none of this",
-    );
+    out.push_str("\na Dockerfile without RUN needs none of this; `dockless doctor` prints every probe");
     out
 }

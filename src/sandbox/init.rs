@@ -4,7 +4,8 @@
 //! namespace and removes the mount points when all is over. The second is pid 1: it mounts the rest, changes the root,
 //! starts the command as its child, reaps what is orphaned, and ends when the command ends, which kills everything that
 //! the command left running. Where a new /proc cannot be mounted there is no pid namespace; then the second process is
-//! the subreaper of all that descend from it and kills them at the end.
+//! the subreaper of all that descend from it and kills them at the end. With one id it also supervises the command
+//! (`one_id`), and kills what is left before it writes down whose files are whose.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -12,17 +13,19 @@ use std::process::ExitCode;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
-use rustix::process::{Pid, Signal, WaitStatus, kill_process, pivot_root, set_child_subreaper};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, pivot_root, set_child_subreaper};
 use rustix::thread::UnshareFlags;
 use serde::{Deserialize, Serialize};
 
 use super::Exit;
-use super::child::{block_forwarded, forwarded, kill_descendants, reap};
+use super::child::{block_forwarded, forwarded};
+use super::device_nodes;
 use super::enter::die_with_parent;
 use super::error::{During, Failure, Namespaces, Step};
 use super::exec::{Ids, Prepared};
 use super::mounts::{self, MountedRoot, Targets};
 use super::one_id::OneId;
+use super::reaper::Reaper;
 use super::sources::Sources;
 use super::spec::{Network, RunSpec, Stdio};
 use super::target::Stubs;
@@ -116,7 +119,7 @@ fn run_inner(
     match sys::fork().during(Step::Fork)? {
         Fork::Parent(pid) => {
             drop(alive);
-            let status = wait_for(pid, signals)?;
+            let status = wait_for(pid, signals, reap_any)?;
             drop(ours);
             // Killed from outside (out of memory): nobody has told yet.
             match exit_of(status) {
@@ -163,16 +166,24 @@ fn pid_one(
         return run_supervised(control, job, one_id, &prepared, &stdin, &signals);
     }
     prepared.make_cwd()?;
+    let (ours, theirs) = Control::pair().during(Step::Fork)?;
     match sys::fork().during(Step::Fork)? {
         Fork::Parent(pid) => {
-            drop(stdin);
-            let exit = exit_of(wait_for(pid, &signals)?);
+            drop((stdin, theirs));
+            device_nodes::serve(&ours)?;
+            let exit = exit_of(wait_for(pid, &signals, reap_any)?);
             if !job.own_pids {
-                kill_descendants(&read_proc)?;
+                Reaper { read: &read_proc }.kill_descendants()?;
             }
             Ok(exit)
         }
-        Fork::Child => first_process(control, &stdin, || prepared.exec()),
+        Fork::Child => {
+            drop(ours);
+            first_process(control, &stdin, || match device_nodes::hand_over(&Control::of(theirs)) {
+                Ok(()) => prepared.exec(),
+                Err(failure) => failure,
+            })
+        }
     }
 }
 
@@ -190,8 +201,8 @@ fn run_supervised(
         Fork::Parent(pid) => {
             drop(theirs);
             let supervisor = one_id.supervise(&ours)?;
-            let exit = exit_of(wait_for(pid, signals)?);
-            kill_descendants(&read_proc)?;
+            let exit = exit_of(wait_for(pid, signals, |first| Reaper { read: &read_proc }.reap(first))?);
+            Reaper { read: &read_proc }.kill_descendants()?;
             if let Some(supervisor) = supervisor {
                 supervisor.settle();
             }
@@ -226,12 +237,14 @@ fn change_root(root: &MountedRoot) -> Result<(), Failure> {
 }
 
 /// Waits for `main`, reaping every other child on the way and passing signals on.
-fn wait_for(main: Pid, signals: &SignalSet) -> Result<WaitStatus, Failure> {
+fn wait_for(
+    main: Pid,
+    signals: &SignalSet,
+    reap: impl Fn(Pid) -> Result<Option<WaitStatus>, Failure>,
+) -> Result<WaitStatus, Failure> {
     loop {
-        while let Some((pid, status)) = reap(&read_proc)? {
-            if pid == main {
-                return Ok(status);
-            }
+        if let Some(status) = reap(main)? {
+            return Ok(status);
         }
         let caught = signals.wait(None).during(Step::Wait)?;
         let signal = caught.filter(|caught| caught.from_process).and_then(|caught| forwarded(caught.signal));
@@ -241,6 +254,17 @@ fn wait_for(main: Pid, signals: &SignalSet) -> Result<WaitStatus, Failure> {
     }
 }
 
+/// Reaps all children that have ended, where none is traced; how `first` did, if it has.
+fn reap_any(first: Pid) -> Result<Option<WaitStatus>, Failure> {
+    while let Some((pid, status)) = rustix::process::wait(WaitOptions::NOHANG).during(Step::Wait)? {
+        if pid == first {
+            return Ok(Some(status));
+        }
+    }
+    Ok(None)
+}
+
+/// Reads a file below /proc.
 fn read_proc(path: &Path) -> std::io::Result<Vec<u8>> {
     fs_err::read(Path::new("/proc").join(path))
 }

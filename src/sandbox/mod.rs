@@ -14,9 +14,11 @@
 //! outside has masked parts (in most containers) there is no pid namespace either: the command sees the processes of the
 //! container, cannot read or trace those of the build, but can end them.
 
+mod advice;
 mod child;
 mod chroot;
 mod chroot_tree;
+mod device_nodes;
 mod enter;
 mod error;
 mod exec;
@@ -26,6 +28,7 @@ mod limits;
 mod mounts;
 mod one_id;
 mod probe;
+mod reaper;
 mod run;
 mod sources;
 mod spec;
@@ -36,13 +39,14 @@ mod trial;
 pub mod users;
 mod wire;
 
+pub use advice::remedies;
 pub use chroot::chroot_role;
 pub use enter::{Ended, Entered, enter, entered};
 pub use error::{Attempt, AttemptFailure, Failure, Namespaces, SandboxError, Step, Way};
 pub use idmap::{IdMap, IdMapKind, IdRange, has_one_id};
 pub use init::init;
 pub use limits::{Limit, Resource};
-pub use probe::{OverlayProbe, Probe, probe, probe_role};
+pub use probe::{OverlayProbe, Probe, probe, probe_overlay, probe_role};
 pub use run::Sandbox;
 pub use spec::{Mount, MountSource, Network, Root, RunSpec, Stdio, Writes};
 pub use trial::{TrialResult, trial, trial_in, trial_role};

@@ -19,7 +19,7 @@ use rustix::mount::{
 use super::error::{During, Failure, Step};
 use super::idmap;
 use super::sources::Sources;
-use super::spec::{Mount, MountSource, Root, RunSpec};
+use super::spec::{Mount, MountSource, Network, Root, RunSpec};
 use super::target::{Kind, Stubs, open_place};
 use crate::sys;
 
@@ -318,7 +318,7 @@ pub(super) fn mount_all(
         None => copy_of(CWD, Path::new("/proc")).during_at(Step::MountProc, Path::new("/proc"))?,
     };
     tree.attach(&proc, &targets.proc, Kind::Directory, Step::MountProc)?;
-    let sys = copy_of(CWD, Path::new("/sys")).during_at(Step::MountProc, Path::new("/sys"))?;
+    let sys = sys_mount(spec.network).during_at(Step::MountProc, Path::new("/sys"))?;
     sys::make_mount_readonly(sys.as_fd(), true).during_at(Step::ReadOnly, Path::new("/sys"))?;
     tree.attach(&sys, &targets.sys, Kind::Directory, Step::MountProc)?;
     mount_dev(&mut tree, &targets.dev, spec)?;
@@ -331,6 +331,18 @@ pub(super) fn mount_all(
         mount_further(&mut tree, sources, number, &spec.mounts[number], target)?;
     }
     protect(&mut tree)
+}
+
+/// The host's /sys; a new one, which shows the interfaces of this network namespace, where the host's network is not shared.
+/// The kernel refuses that where parts of the host's /sys are masked (`mount_too_revealing`, fs/namespace.c): in containers.
+fn sys_mount(network: Network) -> Result<OwnedFd, Errno> {
+    if network == Network::None {
+        match new_mount("sysfs", &[], NO_DEVICES | MountAttrFlags::MOUNT_ATTR_NOEXEC) {
+            Err(Errno::PERM) => {}
+            made => return made,
+        }
+    }
+    copy_of(CWD, Path::new("/sys"))
 }
 
 fn mount_dev(tree: &mut Tree<'_>, target: &Path, spec: &RunSpec) -> Result<(), Failure> {

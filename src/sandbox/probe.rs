@@ -5,22 +5,29 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
 
+use rustix::thread::UnshareFlags;
 use serde::{Deserialize, Serialize};
 
 use super::enter::{enter, entered};
-use super::error::{Attempt, AttemptFailure, During, Failure, SandboxError, Step, Way};
-use super::idmap::{IdMap, IdMapKind};
-use super::mounts::{mount_overlay, mount_tmpfs_at, place};
-use super::{Isolation, Role};
-use crate::sys;
+use super::error::{Attempt, During, Failure, Namespaces, SandboxError, Step};
+use super::idmap::IdMap;
+use super::mounts::{mount_overlay, new_proc, place};
+use super::{Isolation, Role, Tier};
+use crate::sys::{self, Fork};
 
 /// What was found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
+    /// What commands run in.
+    pub tier: Tier,
     /// The ids that commands will have.
     pub id_map: IdMap,
-    /// The overlay, where a directory to try it in was given.
+    /// The overlay, where a directory to try it in was given and anything can be mounted.
     pub overlay: Option<OverlayProbe>,
+    /// Why commands see the processes around: a new /proc cannot be mounted.
+    pub masked_proc: Option<Failure>,
+    /// Better ways that do not work.
+    pub attempts: Vec<Attempt>,
 }
 
 /// Whether overlays can be had with their upper directory in a certain place.
@@ -32,32 +39,38 @@ pub enum OverlayProbe {
     Fails(Failure),
 }
 
-/// Tries whether commands can be run here: a user and mount namespace and a tmpfs mounted in it, and, with `overlay_in`,
-/// an overlay whose upper directory lies in that directory, which must exist. `exe` is this program, see
-/// [`super::Sandbox::new`].
-pub fn probe(exe: &Path, overlay_in: Option<&Path>) -> Result<Probe, SandboxError> {
+/// What the inner side finds.
+#[derive(Debug, Serialize, Deserialize)]
+struct Found {
+    tier: Tier,
+    id_map: IdMap,
+    overlay: Option<OverlayProbe>,
+    masked_proc: Option<Failure>,
+}
+
+/// Tries which tier of those that `isolation` allows works here, and, with `overlay_in`, whether overlays do whose upper
+/// directory lies in that directory, which must exist. `exe` is this program, see [`super::Sandbox::new`].
+pub fn probe(exe: &Path, overlay_in: Option<&Path>, isolation: Isolation) -> Result<Probe, SandboxError> {
     let dir = overlay_in.map(|dir| dir.as_os_str().as_bytes()).unwrap_or_default();
-    let ended = enter(exe, Role::Probe, dir, Isolation::Namespaces)?;
+    let ended = enter(exe, Role::Probe, dir, isolation)?;
     let report = ended.report.ok_or(SandboxError::Lost { role: "probe", exit: ended.exit })?;
-    let found: Result<Probe, (IdMapKind, Failure)> = serde_json::from_slice(&report)
+    let found: Found = serde_json::from_slice(&report)
         .map_err(|error| SandboxError::Control { role: "probe", source: error.into() })?;
-    // Namespaces without the right to mount in them (AppArmor) are of no use.
-    found.map_err(|(how, failure)| SandboxError::NoIsolation {
-        attempts: vec![Attempt { how: Way::Namespaces(how), why: AttemptFailure::Setup(failure) }],
-    })
+    let Found { tier, id_map, overlay, masked_proc } = found;
+    Ok(Probe { tier, id_map, overlay, masked_proc, attempts: ended.attempts })
 }
 
 /// The role: to be called in a process that [`probe`] started, before any thread.
 pub fn probe_role() -> ExitCode {
     let Some(entered) = entered() else { return ExitCode::from(125) };
     let overlay_in = Some(Path::new(OsStr::from_bytes(&entered.payload))).filter(|dir| !dir.as_os_str().is_empty());
-    let found = try_tmpfs().map_err(|failure| (entered.id_map.kind, failure)).map(|()| Probe {
+    let mounts = entered.tier == Tier::Namespaces;
+    let found = Found {
+        tier: entered.tier,
         id_map: entered.id_map.clone(),
-        overlay: overlay_in.map(|dir| match try_overlay(dir) {
-            Ok(()) => OverlayProbe::Works,
-            Err(failure) => OverlayProbe::Fails(failure),
-        }),
-    });
+        overlay: overlay_in.filter(|_| mounts).map(probe_overlay),
+        masked_proc: if mounts { try_proc().err() } else { None },
+    };
     let report = serde_json::to_vec(&found).map_err(std::io::Error::from);
     match report.and_then(|report| entered.report(&report)) {
         Ok(()) => ExitCode::SUCCESS,
@@ -65,9 +78,28 @@ pub fn probe_role() -> ExitCode {
     }
 }
 
-fn try_tmpfs() -> Result<(), Failure> {
-    let root = Path::new("/");
-    mount_tmpfs_at(&place(root)?, root)
+/// Whether overlays work whose upper directory lies in `dir`. To be called where [`enter`] led to namespaces.
+pub fn probe_overlay(dir: &Path) -> OverlayProbe {
+    match try_overlay(dir) {
+        Ok(()) => OverlayProbe::Works,
+        Err(failure) => OverlayProbe::Fails(failure),
+    }
+}
+
+/// Mounts a /proc for a pid namespace of its own, in a process that is gone afterwards.
+fn try_proc() -> Result<(), Failure> {
+    sys::unshare(UnshareFlags::NEWPID).during(Step::Unshare(Namespaces::Step))?;
+    match sys::fork().during(Step::Fork)? {
+        Fork::Child => sys::exit_now(u8::from(new_proc().is_err())),
+        Fork::Parent(pid) => {
+            let status =
+                rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty()).during(Step::Wait)?;
+            match status.and_then(|(_, status)| status.exit_status()) {
+                Some(0) => Ok(()),
+                _ => Err(Failure::MaskedProc),
+            }
+        }
+    }
 }
 
 fn try_overlay(dir: &Path) -> Result<(), Failure> {

@@ -11,17 +11,15 @@ mod seccomp;
 mod signals;
 mod stat;
 mod trace;
-mod wait;
 
 pub use files::{Replaced, find, may_access, name_to_handle, stat_object, statfs_bytes, statx_object, truncate, watch};
 pub use identity::{set_file_gid, set_file_uid, set_thread_groups};
 pub use memory::{read_memory, write_memory};
-pub use remove::remove_tree;
+pub use remove::{empty_at, remove_at, remove_tree};
 pub use seccomp::{Instruction, Listener, Notification, install_filter};
 pub use signals::{Caught, SignalSet, reset_signals, send_signal, unblock_all};
 pub use stat::{STAT_SIZE, STATX_SIZE, stat_bytes, statx_bytes};
 pub use trace::{Registers, Stop, Traced};
-pub use wait::{Child, look_at_child};
 
 use std::ffi::CStr;
 use std::io;

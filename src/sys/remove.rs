@@ -30,6 +30,23 @@ pub fn remove_tree(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Removes `name` in `dir` and, where it is a directory, everything in it, as [`remove_tree`] does; nothing there is fine.
+pub fn remove_at(dir: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+    match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
+        Err(Errno::ISDIR | Errno::PERM) => {}
+        Err(Errno::NOENT) => return Ok(()),
+        done => return done,
+    }
+    empty_at(dir, name)?;
+    rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR)
+}
+
+/// Removes everything in the directory `name` in `dir`.
+pub fn empty_at(dir: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+    let inner = open_dir(dir, name)?;
+    clear(inner.as_fd(), inner.as_fd(), 0, &mut 0)
+}
+
 /// Empties `dir`, `depth` levels below `top`.
 fn clear(top: BorrowedFd<'_>, dir: BorrowedFd<'_>, depth: usize, moved: &mut u64) -> Result<(), Errno> {
     // Names that a deep directory was moved to appear in `top` while it is being read; so read until nothing is left.

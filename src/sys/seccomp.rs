@@ -174,9 +174,17 @@ impl Listener {
             newfd: number.unwrap_or_default() as u32,
             newfd_flags: if close_on_exec { libc::O_CLOEXEC as u32 } else { 0 },
         };
-        // SAFETY: the ioctl reads one seccomp_notif_addfd, which lives through the call.
-        let number = unsafe { libc::ioctl(self.0.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ADDFD, &raw const request) };
-        if number >= 0 { Ok(number) } else { Err(io::Error::last_os_error()) }
+        loop {
+            // SAFETY: the ioctl reads one seccomp_notif_addfd, which lives through the call.
+            let number =
+                unsafe { libc::ioctl(self.0.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ADDFD, &raw const request) };
+            match io::Error::last_os_error() {
+                _ if number >= 0 => return Ok(number),
+                // It waits for the caller to take the descriptor; a signal ends that before the caller did.
+                error if error.raw_os_error() == Some(libc::EINTR) => {}
+                error => return Err(error),
+            }
+        }
     }
 }
 

@@ -7,8 +7,7 @@ use std::mem::MaybeUninit;
 #[derive(Debug)]
 pub struct Traced {
     thread: i32,
-    /// It is a child of this process: its end is another thread's to wait for.
-    is_child: bool,
+    own_child: bool,
 }
 
 /// Why a traced thread stopped.
@@ -41,11 +40,11 @@ fn request(request: libc::c_uint, thread: i32, data: usize) -> io::Result<()> {
 }
 
 impl Traced {
-    /// Begins to trace `thread`, without stopping it. `EPERM` where somebody traces it already. Where it `is_child` of this
-    /// process, its end is left for the thread that waits for children.
-    pub fn seize(thread: i32, is_child: bool) -> io::Result<Traced> {
+    /// Begins to trace `thread`, without stopping it. `EPERM` where somebody traces it already. With `own_child` it is a
+    /// child process of this one: then how it ends is left for another thread to be told.
+    pub fn seize(thread: i32, own_child: bool) -> io::Result<Traced> {
         request(libc::PTRACE_SEIZE, thread, libc::PTRACE_O_TRACESYSGOOD as usize)?;
-        Ok(Traced { thread, is_child })
+        Ok(Traced { thread, own_child })
     }
 
     /// Stops it, which ends the system call that it waits in.
@@ -56,7 +55,7 @@ impl Traced {
     /// Waits until it stops.
     pub fn wait(&self) -> io::Result<Stop> {
         let mut status = 0;
-        if self.is_child && self.has_ended()? {
+        if self.own_child && self.has_ended()? {
             return Ok(Stop::Gone);
         }
         loop {
@@ -82,24 +81,23 @@ impl Traced {
         })
     }
 
-    /// Waits until it stops or ends, and takes neither: whether it has ended.
+    /// Waits until it stops or ends, and tells which without taking note of it.
     fn has_ended(&self) -> io::Result<bool> {
-        let flags = libc::WEXITED | libc::WSTOPPED | libc::WNOWAIT | libc::__WALL | libc::__WNOTHREAD;
+        let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+        let options = libc::WEXITED | libc::WSTOPPED | libc::WNOWAIT | libc::__WALL | libc::__WNOTHREAD;
         loop {
-            let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
             // SAFETY: the kernel writes one siginfo_t, which lives through the call.
-            let done = unsafe { libc::waitid(libc::P_PID, self.thread as libc::id_t, info.as_mut_ptr(), flags) };
-            if done == 0 {
-                // SAFETY: zeros before, and filled in by the kernel now.
-                let code = unsafe { info.assume_init() }.si_code;
-                return Ok([libc::CLD_EXITED, libc::CLD_KILLED, libc::CLD_DUMPED].contains(&code));
-            }
+            let done = unsafe { libc::waitid(libc::P_PID, self.thread as libc::id_t, info.as_mut_ptr(), options) };
             match io::Error::last_os_error() {
+                _ if done == 0 => break,
                 error if error.raw_os_error() == Some(libc::EINTR) => {}
                 error if error.raw_os_error() == Some(libc::ECHILD) => return Ok(true),
                 error => return Err(error),
             }
         }
+        // SAFETY: integers, all zero before and written by the kernel now.
+        let code = unsafe { info.assume_init() }.si_code;
+        Ok(matches!(code, libc::CLD_EXITED | libc::CLD_KILLED | libc::CLD_DUMPED))
     }
 
     /// Lets it run to the next beginning or end of a system call, delivering `signal` if it is not 0.

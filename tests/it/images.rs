@@ -255,7 +255,7 @@ fn memory() -> Memory {
 fn a_tree_as_tar() {
     let dir = tempfile::tempdir().unwrap();
     let archive = dir.path().join("tree.tar");
-    save_tar(&memory(), Some(7), Target::File(&archive)).unwrap();
+    save_tar(&[(String::new(), &memory())], Some(7), Target::File(&archive)).unwrap();
     let listing = run("tar", &["--numeric-owner", "--utc", "-tvf", text(&archive)]);
     let lines: Vec<String> =
         listing.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();

@@ -16,6 +16,7 @@ mod plan;
 mod registry;
 mod remote;
 mod sandbox;
+mod snapshots;
 mod store;
 mod supervisor;
 mod support;

@@ -6,7 +6,7 @@ use dockless::dockerfile::{self, Dockerfile};
 use dockless::oci::{Digest, ImageConfig, Platform};
 use dockless::plan::{
     Base, BaseImage, BuildPlan, CopySource, MountKind, NamedContext, PlanOptions, Planner, StepKind, TreeSource,
-    lint_options,
+    lint_options, source_date_epoch,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -48,6 +48,7 @@ fn options() -> PlanOptions {
         platform: platform.clone(),
         platform_is_explicit: false,
         build_platform: platform,
+        source_date_epoch: None,
         named_contexts: BTreeMap::new(),
     }
 }
@@ -55,6 +56,7 @@ fn options() -> PlanOptions {
 /// Plans, answering every request with the stand-in.
 fn plan_with(text: &str, options: &PlanOptions, base: impl Fn(&Platform) -> BaseImage) -> Result<BuildPlan, String> {
     let file = dockerfile::parse(text).map_err(|error| error.to_string())?;
+    source_date_epoch(&file, options).map_err(|error| error.to_string())?;
     finish(Planner::new(&file, options).map_err(|error| error.to_string())?, base)
 }
 

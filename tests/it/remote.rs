@@ -169,6 +169,28 @@ fn a_download_is_cached_by_its_content() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("CACHED"));
 }
 
+/// A server that says that nothing changed sends nothing, until a step needs the bytes.
+#[test]
+fn an_unchanged_download_is_not_sent_again() {
+    let tagged = Page { headers: vec!["ETag: \"v1\"".into()], ..page("x") };
+    let web = Web::pages([("/f", tagged)]);
+    let (place, url) = (Place::new(), format!("http://{}/f", web.address()));
+    let asked = |from: usize| -> Vec<bool> {
+        web.seen()[from..].iter().map(|head| head.contains_key("if-none-match")).collect()
+    };
+    let text = format!("FROM scratch\nADD {url} /x\n");
+    assert_eq!(contents(&place.files(&["-"], text.as_bytes())), [("x", "x")]);
+    assert_eq!(asked(0), [false]);
+    assert_eq!(contents(&place.files(&["-"], text.as_bytes())), [("x", "x")]);
+    assert_eq!(asked(1), [true]);
+    let other = format!("FROM scratch\nADD {url} /y\n");
+    assert_eq!(contents(&place.files(&["-"], other.as_bytes())), [("y", "x")]);
+    assert_eq!(asked(2), [true, false], "the step is new and reads the bytes");
+    // Of another checksum the server's word is not enough.
+    let wrong = format!("FROM scratch\nADD --checksum=sha256:{} {url} /x\n", "0".repeat(64));
+    place.fails(&["-"], wrong.as_bytes(), "digest mismatch");
+}
+
 #[test]
 fn contexts_on_standard_input() {
     let place = Place::new();
@@ -396,7 +418,6 @@ fn git_sources_of_add() {
     place.fails(&["-"], add("", "#nothing").as_bytes(), "has no branch, tag or ref 'nothing'");
     place.fails(&["-"], add("", &format!("#{}", &first[..8])).as_bytes(), "all of its 40 digits");
     place.fails(&["-"], add("", "#v1:none").as_bytes(), "has no directory 'none'");
-    place.fails(&["-"], b"FROM scratch\nADD git@host.invalid:a/b.git /\n", "git over ssh is not supported");
     let text = add("--keep-git-dir=true", "#v1");
     place.write("ctx/Dockerfile", &text);
     let output = place.run(&["-o", "type=local,dest=out", "ctx"], b"");
@@ -411,4 +432,101 @@ fn git_sources_of_add() {
     assert_eq!(git(&["rev-parse", "v1^{commit}"]).trim(), first);
     assert_eq!(git(&["status", "--porcelain"]), "");
     assert_eq!(git(&["fsck", "--strict"]), "");
+}
+
+/// `SOURCE_DATE_EPOCH` may name a source; then it has that one's time, in ARG too.
+#[test]
+fn the_time_of_a_source() {
+    let dated = Page { headers: vec!["Last-Modified: Wed, 02 Jan 2019 03:04:05 GMT".into()], ..page("remote") };
+    let root = tempfile::tempdir().unwrap();
+    repositories(root.path());
+    let git = Web::git(root.path(), false);
+    let context =
+        tarball(&[("Dockerfile", "FROM scratch\nARG SOURCE_DATE_EPOCH\nCOPY <<E /e\n$SOURCE_DATE_EPOCH\nE\n")]);
+    let web = Web::pages([
+        ("/f", dated.clone()),
+        ("/t.tar", page(tarball(&[("d/x", "hi")]))),
+        ("/plain", page("plain")),
+        ("/c.tar", page(context.clone())),
+        ("/dated.tar", Page { body: context, ..dated }),
+    ]);
+    let (place, url) = (Place::new(), format!("http://{}", web.address()));
+    let text = |add: &str| {
+        format!(
+            "ARG SOURCE_DATE_EPOCH=src\nFROM scratch AS src\nARG AT={url}\n{add}\n\
+             FROM scratch\nARG SOURCE_DATE_EPOCH\nCOPY <<E /e\n$SOURCE_DATE_EPOCH\nE\n"
+        )
+    };
+    let epoch = |files: &BTreeMap<String, Found>| (files["e"].1, files["e"].2.trim().to_string());
+    for (add, seconds) in [
+        ("ADD $AT/f /".to_string(), 1_546_398_245),
+        ("ADD $AT/t.tar /".to_string(), 1_500_000_000),
+        (format!("ADD http://{}/main.git#v1 /", git.address()), 1_700_000_000),
+    ] {
+        let files = place.files(&["-"], text(&add).as_bytes());
+        assert_eq!(epoch(&files), (seconds, seconds.to_string()), "{add}");
+    }
+    let files = place.files(&["-"], text("ADD $AT/plain /").as_bytes());
+    assert!(files["e"].1 > 1_700_000_000 && files["e"].2.trim().is_empty(), "{files:?}");
+    for (add, message) in [
+        ("ADD f /", "contain exactly one remote ADD, of one source"),
+        ("ADD $AT/f $AT/plain /", "contain exactly one remote ADD, of one source"),
+        ("ADD $AT/f /\nADD $AT/plain /", "contain exactly one remote ADD, of one source"),
+        ("RUN x", "unsupported RUN instruction"),
+    ] {
+        place.fails(&["-"], text(add).as_bytes(), message);
+    }
+    for (path, seconds) in [("c.tar", 1_500_000_000), ("dated.tar", 1_546_398_245)] {
+        let files = place.files(&["--build-arg=SOURCE_DATE_EPOCH=context", &format!("{url}/{path}")], b"");
+        assert_eq!(epoch(&files), (seconds, seconds.to_string()), "{path}");
+    }
+}
+
+/// ssh by a stand-in that runs the command here, as sshd would there.
+#[test]
+fn git_over_ssh() {
+    let root = tempfile::tempdir().unwrap();
+    repositories(root.path());
+    let place = Place::new();
+    let script = "#!/bin/sh\nprintf '%s\\n' \"$SSH_AUTH_SOCK\" \"$@\" > \"$HOME/said\"\n\
+                  for last; do :; done\nexec sh -c \"$last\"\n";
+    place.write("bin/ssh", script).write("home/.ssh/config", "").write("home/said", "");
+    std::fs::set_permissions(place.path().join("bin/ssh"), PermissionsExt::from_mode(0o755)).unwrap();
+    let socket = place.path().join("agent");
+    let _agent = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let run = |arguments: &[&str], path: &str, agent: bool| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dockless"));
+        command.env_clear().env("DOCKLESS_HOME", place.path().join("store")).current_dir(place.path());
+        command.env("PATH", path).env("HOME", place.path().join("home"));
+        if agent {
+            command.env("SSH_AUTH_SOCK", &socket);
+        }
+        let output = command.args(["build", "-o", "type=tar,dest=-"]).args(arguments).output().expect("starts");
+        (output.status.success(), output.stdout, String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let path = format!("{}:/usr/bin:/bin", place.path().join("bin").display());
+    let url = format!("ssh://git@host.invalid:2222{}/main.git", root.path().display());
+    let (ok, tar, stderr) = run(&[&url], &path, true);
+    assert!(ok, "{stderr}");
+    assert!(String::from_utf8_lossy(&tar).contains("lib/sub/s"), "with its submodule");
+    let said = std::fs::read_to_string(place.path().join("home/said")).unwrap();
+    let said: Vec<&str> = said.lines().collect();
+    // The last call was the submodule's.
+    assert_eq!(said[0], socket.to_str().unwrap());
+    assert!(said.windows(2).any(|two| two == ["-p", "2222"]), "{said:?}");
+    let command = format!("git-upload-pack '{}/sub.git'", root.path().display());
+    assert_eq!(said[said.len() - 3..], ["--", "git@host.invalid", &command]);
+    // ADD has an agent only where it is given one.
+    let text = format!("FROM scratch\nADD git@host.invalid:{}/main.git#v1 /r\n", root.path().display());
+    place.write("ctx/Dockerfile", &text);
+    assert!(run(&["ctx"], &path, true).0);
+    assert!(std::fs::read_to_string(place.path().join("home/said")).unwrap().starts_with('\n'), "no agent");
+    assert!(run(&["--ssh", "default", "--no-cache", "ctx"], &path, true).0);
+    assert!(std::fs::read_to_string(place.path().join("home/said")).unwrap().starts_with(socket.to_str().unwrap()));
+    // Failures say whose they are.
+    place.write("bin/ssh", "#!/bin/sh\necho 'Permission denied (publickey).' >&2\nexit 255\n");
+    let (ok, _, stderr) = run(&[&url], &path, true);
+    assert!(!ok && stderr.contains("ssh says: Permission denied (publickey)."), "{stderr}");
+    let (ok, _, stderr) = run(&[&url], "/nowhere", true);
+    assert!(!ok && stderr.contains("cannot start ssh"), "{stderr}");
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use dockless::sandbox::{
-    Exit, IdMapKind, Mount, MountSource, Network, OverlayProbe, Root, RunSpec, TrialResult, probe, trial,
+    Exit, IdMapKind, Isolation, Mount, MountSource, Network, OverlayProbe, Root, RunSpec, TrialResult, probe, trial,
 };
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -325,6 +325,10 @@ fn has_no_network_when_told_so() {
     spec.network = Network::None;
     let out = stdout(spec);
     assert!(out.contains("lo:") && out.contains("up") && !out.contains("eth") && !out.contains("ens"), "{out}");
+    let mut spec = tree.sh("b", "ls /sys/class/net; ls -d /sys/kernel; echo x > /sys/kernel/mm/x || echo ro");
+    spec.network = Network::None;
+    let result = run(spec);
+    assert_eq!(result.stdout, "lo\n/sys/kernel\nro\n", "{result:?}");
 }
 
 #[test]
@@ -455,14 +459,35 @@ fn runs_for_an_ordinary_user_with_one_id() {
     assert_eq!(std::str::from_utf8(&record[..length]), Ok("1000:33:644:f"));
 }
 
+/// Every supervised call with garbage, by root and by a user: the supervisor answers, and the command ends.
+#[test]
+fn with_one_id_survives_garbage() {
+    let tree = Tree::new();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/supervisor/fuzz.c");
+    let mut cc = Command::new("cc");
+    let compiled =
+        cc.args(["-O1", "-static", "-pthread", "-w", "-o"]).arg(tree.path("base/bin/fuzz")).arg(source).status();
+    assert!(compiled.unwrap().success(), "this test needs a C compiler");
+    let specs = ["", "app"].map(|user| {
+        let mut spec = RunSpec::new(tree.overlay(&format!("as{user}")), ["/bin/fuzz", "2", "1"]);
+        spec.user = user.into();
+        spec
+    });
+    for result in run_as_user(&tree, &specs, "").unwrap() {
+        assert_eq!((&result.exit, result.stdout.as_str()), (&Ok(Exit::Code(0)), "alive\n"), "{result:?}");
+    }
+}
+
 #[test]
 fn probes_what_the_machine_allows() {
     let tree = Tree::new();
-    let found = probe(Path::new(EXE), Some(tree.dir.path())).unwrap();
+    let found = probe(Path::new(EXE), Some(tree.dir.path()), Isolation::Namespaces).unwrap();
     assert_eq!((found.id_map.kind, found.overlay), (IdMapKind::Ranges, Some(OverlayProbe::Works)));
-    assert_eq!(probe(Path::new(EXE), None).unwrap().overlay, None);
+    assert_eq!(probe(Path::new(EXE), None, Isolation::Namespaces).unwrap().overlay, None);
     // An overlay on /proc fails, and says so.
-    let Some(OverlayProbe::Fails(failure)) = probe(Path::new(EXE), Some(Path::new("/proc"))).unwrap().overlay else {
+    let Some(OverlayProbe::Fails(failure)) =
+        probe(Path::new(EXE), Some(Path::new("/proc")), Isolation::Namespaces).unwrap().overlay
+    else {
         panic!("an overlay on /proc")
     };
     assert!(failure.to_string().contains("/proc"), "{failure}");

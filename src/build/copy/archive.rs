@@ -42,6 +42,21 @@ pub fn is_archive(tree: &dyn SourceTree, path: &[u8]) -> io::Result<bool> {
     Ok(archive.entries().is_ok_and(|mut members| members.next().is_some_and(|member| member.is_ok())))
 }
 
+/// The newest time of a file in the tar at `path`, compressed or not; `None` where it is no tar, or one that ends badly.
+pub fn newest_member(tree: &dyn SourceTree, path: &[u8]) -> io::Result<Option<i64>> {
+    let Ok(stream) = decompressed(tree.open(path)?) else { return Ok(None) };
+    let mut archive = tar::Archive::new(stream);
+    let Ok(members) = archive.entries() else { return Ok(None) };
+    let mut newest = None;
+    for member in members {
+        let Ok(member) = member else { return Ok(None) };
+        if member.header().entry_type().is_file() {
+            newest = newest.max(member.header().mtime().ok().and_then(|time| i64::try_from(time).ok()));
+        }
+    }
+    Ok(newest)
+}
+
 /// A member's own words, from its header and its PAX records.
 struct Member {
     path: Vec<u8>,

@@ -2,7 +2,7 @@
 //!
 //! | mount | what is shown | writes | in the key |
 //! |---|---|---|---|
-//! | bind of a stage or image | its layers, by an overlay | thrown away | the tree's id, or what is selected below it |
+//! | bind of a stage or image | its layers, by an overlay or as a copy | thrown away | the tree's id, or what is selected below it |
 //! | bind of a context | a copy of what the ignore file leaves, owned by 0:0 | thrown away | what is selected |
 //! | cache | a directory of the store | kept | owner, mode and seed; no id, no content |
 //! | tmpfs | memory | thrown away | its size |
@@ -12,6 +12,7 @@
 //! Mounts are made in the order of their targets, so one may lie inside another.
 
 mod agent;
+mod bind;
 mod tree;
 
 use super::Build;
@@ -25,14 +26,13 @@ use crate::oci::layer::{Kind, Metadata};
 use crate::oci::{ChainId, Digest};
 use crate::plan::{Mount, MountKind, RunStep, Sharing, TreeSource};
 use crate::progress::{Event, StepId};
-use crate::sandbox::{self, MountSource, Writes};
+use crate::sandbox::{self, MountSource};
 use crate::secret::SecretBytes;
 use crate::store::{CacheDir, CacheUse, TempDir};
 use agent::Agent;
+use bind::Lent;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -102,6 +102,7 @@ enum Held {
     Copy(Arc<TempDir>),
     Cache(Arc<CacheDir>),
     Agent(Agent),
+    Tree(Box<Lent>),
 }
 
 /// A part of a context: the context's name, empty for the main one, and a path.
@@ -255,64 +256,6 @@ impl Build<'_> {
             }
         }
         Ok(out)
-    }
-
-    fn bind(
-        &self,
-        from: &TreeSource,
-        source: &str,
-        writable: bool,
-        results: &Results<StageResult>,
-        held: &mut Vec<Held>,
-    ) -> Result<MountSource, StepError> {
-        let fetch = |layer: &_| self.fetch(layer);
-        let mut path = PathBuf::from(source);
-        let lowers = match from {
-            TreeSource::Scratch => Vec::new(),
-            TreeSource::Image(image) => self.snapshots.lowers(&self.image(image).layers, &fetch)?,
-            TreeSource::Stage(stage) => self.snapshots.lowers(&self.stage_result(*stage, results)?.layers, &fetch)?,
-            TreeSource::Context | TreeSource::NamedContext(_) => {
-                let (copy, copied) = self.context_copy(from, source, results)?;
-                let lowers = vec![copy.path().to_path_buf()];
-                held.push(Held::Copy(copy));
-                path = copied;
-                lowers
-            }
-        };
-        let mut writes = None;
-        if writable {
-            let temp = self.services.store.temp_dir()?;
-            let of = |name| temp.path().join(name);
-            let made = Writes { upper: of("upper"), work: of("work") };
-            for dir in [&made.upper, &made.work] {
-                fs_err::create_dir(dir)?;
-                fs_err::set_permissions(dir, std::fs::Permissions::from_mode(0o755))?;
-            }
-            writes = Some(made);
-            held.push(Held::Directory(temp));
-        }
-        Ok(MountSource::Overlay { lowers, writes, path })
-    }
-
-    /// A copy of what `source` selects in a context, and the path of that in the copy.
-    fn context_copy(
-        &self,
-        from: &TreeSource,
-        source: &str,
-        results: &Results<StageResult>,
-    ) -> Result<(Arc<TempDir>, PathBuf), StepError> {
-        let tree = self.tree(from, results)?;
-        let (path, _) = select(&*tree, source)?;
-        let name = (context_name(from).unwrap_or_default(), path.clone());
-        let shown = PathBuf::from(std::ffi::OsString::from_vec(path.clone()));
-        let mut copies = self.parts.copies.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(copy) = copies.get(&name) {
-            return Ok((copy.clone(), shown));
-        }
-        let temp = Arc::new(self.services.store.temp_dir()?);
-        tree::copy_tree(&*tree, &path, temp.path())?;
-        copies.insert(name, temp.clone());
-        Ok((temp, shown))
     }
 
     /// The step's cache directories, each held once and taken in the order of their keys: so two steps that lock the same

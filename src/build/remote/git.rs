@@ -4,7 +4,7 @@ use super::RemoteError;
 use crate::build::Lookup;
 use crate::context::{ContextDir, SourceTree};
 use crate::dockerfile::git_ref::{self, GitRef, Mtime};
-use crate::git::{self, Wanted};
+use crate::git::{self, Reach, Wanted};
 use crate::oci::layer::Metadata;
 use crate::plan::AddOptions;
 use crate::store::TempDir;
@@ -46,7 +46,8 @@ pub fn checkout(
         submodules: from.submodules.unwrap_or(true),
         commit_time: from.mtime == Some(Mtime::Commit),
     };
-    let found = git::checkout(lookup.registry.http(), &wanted, into.path(), spool.path())?;
+    let reach = Reach { http: lookup.registry.http(), ssh: lookup.ssh };
+    let found = git::checkout(reach, &wanted, into.path(), spool.path())?;
     Ok((into, found.time))
 }
 

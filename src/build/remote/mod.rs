@@ -9,13 +9,21 @@ mod git;
 mod import;
 mod unpack;
 
-pub use download::{Download, download, file_name};
+pub use download::{Download, download, file_name, file_tree};
 pub use file::FileTree;
 pub use git::{checkout, git_tree};
 pub use import::import_layout;
 pub use unpack::unpack;
 
-use super::copy::CopyError;
+/// When a download was made: what its server says, else the newest file of the archive that it is, else nothing.
+pub fn time_of(found: &Download, file: &FileTree) -> Result<Option<i64>, RemoteError> {
+    match found.modified {
+        Some(time) => Ok(Some(time)),
+        None => Ok(copy::newest_member(file, file.name.as_bytes())?),
+    }
+}
+
+use super::copy::{self, CopyError};
 use crate::dockerfile::git_ref::GitRefError;
 use crate::dockerfile::redact::redact;
 use crate::git::GitError;

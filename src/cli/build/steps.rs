@@ -32,6 +32,9 @@ pub(super) struct StepArgs {
     /// Allow what RUN may not do by itself: network.host
     #[arg(long, value_name = "ENTITLEMENT")]
     allow: Vec<String>,
+    /// Show RUN steps the certificates of authorities that dockless itself trusts
+    #[arg(long)]
+    inject_ca: bool,
     /// Size of /dev/shm in RUN steps, such as 128m [default: 64m]
     #[arg(long, value_name = "BYTES")]
     shm_size: Option<String>,
@@ -69,7 +72,8 @@ impl StepArgs {
             limits.push(limit);
         }
         let shm_size = self.shm_size.as_deref().map(shm_size).transpose()?.filter(|bytes| *bytes > 0);
-        Ok((StepOptions { shm_size, limits, allowed, secrets, ssh }, warnings))
+        let authorities = if self.inject_ca { Some(environment.variables().authorities()?) } else { None };
+        Ok((StepOptions { shm_size, limits, allowed, secrets, authorities, ssh }, warnings))
     }
 }
 
@@ -235,26 +239,6 @@ pub(super) fn proxies(environment: &Environment, given: &[(String, Option<String
     out
 }
 
-/// `[manifest:]NAME=VALUE`: what `--annotation` puts on the manifest.
-pub(super) fn annotation(text: &str) -> Outcome<(String, String)> {
-    let wrong = |why: &str| usage(format!("--annotation '{text}': {why}"));
-    let (name, value) = text.split_once('=').ok_or_else(|| wrong("expected NAME=VALUE"))?;
-    let places = ["manifest", "manifest-descriptor", "index", "index-descriptor"];
-    let (place, name) = match name.split_once(':') {
-        Some((place, rest)) if place.split(',').all(|one| places.contains(&one.split('[').next().unwrap_or(one))) => {
-            (place, rest)
-        }
-        _ => ("manifest", name),
-    };
-    if place != "manifest" {
-        return Err(wrong("only manifest annotations are written: an image of one platform has no index"));
-    }
-    if name.is_empty() {
-        return Err(wrong("expected NAME=VALUE"));
-    }
-    Ok((name.to_string(), value.to_string()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -347,17 +331,5 @@ mod tests {
         assert_eq!(proxies(&environment, &[]), expected);
         assert_eq!(proxies(&environment, &[("http_proxy".into(), None)]), expected[1..]);
         assert_eq!(proxies(&Environment::of(&[], Path::new("/")), &[]), []);
-    }
-
-    #[test]
-    fn annotations_are_the_manifests() {
-        let pair = |name: &str, value: &str| (name.to_string(), value.to_string());
-        assert_eq!(annotation("a.b=c=d").unwrap(), pair("a.b", "c=d"));
-        assert_eq!(annotation("manifest:a=b").unwrap(), pair("a", "b"));
-        assert_eq!(annotation("http://x=b").unwrap(), pair("http://x", "b"));
-        let expected =
-            "--annotation 'index:a=b': only manifest annotations are written: an image of one platform has no index";
-        assert_eq!(message(annotation("index:a=b")), expected);
-        assert_eq!(message(annotation("a")), "--annotation 'a': expected NAME=VALUE");
     }
 }

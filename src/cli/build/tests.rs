@@ -1,4 +1,5 @@
 use super::*;
+use crate::build::{ContextSource, DockerfileSource, NamedSource, RemoteUrl};
 use clap::Parser;
 
 #[derive(Parser, Debug)]
@@ -30,7 +31,7 @@ fn flags_become_options() {
     assert_eq!(options.build_args, args);
     assert_eq!(options.labels, [("x".to_string(), "y".to_string()), ("bare".to_string(), String::new())]);
     assert_eq!(options.target.as_deref(), Some("stage"));
-    assert_eq!(options.platform.unwrap().to_string(), "linux/arm64");
+    assert_eq!(options.platforms.iter().map(Platform::to_string).collect::<Vec<_>>(), ["linux/arm64"]);
     assert_eq!(options.network.as_deref(), Some("none"));
     let hosts = [("db".to_string(), "10.0.0.1".to_string()), ("six".to_string(), "::1".to_string())];
     assert_eq!(options.add_hosts, hosts);
@@ -66,9 +67,14 @@ fn wrong_values_say_what_was_expected() {
             "--annotation needs --format=oci: Docker's manifests have no annotations",
         ),
         (
-            "--platform linux/a,linux/b CTX",
-            "--platform=linux/a,linux/b: several platforms in one build are not supported yet",
+            "--platform linux//b CTX",
+            "--platform=linux//b: 'linux//b' is not a platform (expected os/architecture[/variant], such as linux/amd64)",
         ),
+        (
+            "--platform linux/a,linux/b -o type=docker,dest=x CTX",
+            "--output type=docker holds one platform: type=oci holds several",
+        ),
+        ("--annotation index:a=b CTX", "--annotation a: an image of one platform has no index"),
         ("--network bridge CTX", "--network=bridge is not supported: expected default, none or host"),
         ("--add-host db CTX", "--add-host 'db': expected NAME:IP"),
         ("--add-host db:ten CTX", "--add-host 'db:ten': expected NAME:IP"),
@@ -81,7 +87,6 @@ fn wrong_values_say_what_was_expected() {
             "--build-context a=docker-image://A CTX",
             "--build-context a=docker-image://A: 'A' is not an image reference: a repository name is lower-case",
         ),
-        ("--rewrite-timestamp CTX", "--rewrite-timestamp needs SOURCE_DATE_EPOCH in the environment"),
         ("-o - -o type=oci,dest=- CTX", "only one --output can write to standard output"),
         ("-f missing CTX", "the Dockerfile 'missing' does not exist"),
         ("-f . CTX", "the Dockerfile '.' is not a file"),
@@ -126,7 +131,7 @@ fn what_steps_are_given() {
     assert_eq!((steps.shm_size, steps.limits.len(), steps.limits[0].hard), (Some(1 << 20), 1, Some(7)));
     assert_eq!(steps.allowed, [crate::build::Entitlement::NetworkHost]);
     assert_eq!(job.options.no_cache_stages, ["one", "two", "three"]);
-    assert_eq!(job.options.annotations, [("x".to_string(), "y".to_string())]);
+    assert_eq!((job.options.annotations[0].name.as_str(), job.options.annotations[0].value.as_str()), ("x", "y"));
     assert!(!format!("{job:?}").contains("hush-hush"), "Debug shows the secret");
 }
 

@@ -318,6 +318,29 @@ const EQUAL: u32 = libc::BPF_JEQ;
 const AT_LEAST: u32 = libc::BPF_JGE;
 const ANY_BIT: u32 = libc::BPF_JSET;
 
+/// A filter that hands over mknod(2) of devices and nothing else. Other architectures' calls stay what they are.
+pub(crate) fn device_nodes() -> Vec<Instruction> {
+    let mut out = vec![load(ARCHITECTURE), jump(EQUAL, AUDIT_ARCH, 1, 0), give(libc::SECCOMP_RET_ALLOW), load(NUMBER)];
+    for (number, mode) in [(nr::MKNOD, 1), (nr::MKNODAT, 2)] {
+        out.extend([
+            jump(EQUAL, number as u32, 0, 6),
+            load(low(mode)),
+            Instruction { code: (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16, jt: 0, jf: 0, k: libc::S_IFMT },
+            jump(EQUAL, libc::S_IFCHR, 1, 0),
+            jump(EQUAL, libc::S_IFBLK, 0, 1),
+            verdict(Verdict::HandOver),
+            give(libc::SECCOMP_RET_ALLOW),
+        ]);
+    }
+    out.push(give(libc::SECCOMP_RET_ALLOW));
+    out
+}
+
+/// Whether `number` is mknodat and not mknod.
+pub(crate) fn is_mknodat(number: i64) -> bool {
+    number == nr::MKNODAT
+}
+
 fn load(offset: u32) -> Instruction {
     Instruction { code: (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16, jt: 0, jf: 0, k: offset }
 }

@@ -29,8 +29,16 @@ impl Memory {
         Memory { outside, by_file: AtomicBool::new(false) }
     }
 
+    /// Opened as who this process really is: the kernel looks at the file system ids of the thread (`mm_access` with
+    /// `PTRACE_MODE_ATTACH_FSCREDS`), and those may be a caller's.
     fn open(&self, thread: i32, flags: OFlags) -> Result<std::fs::File, Errno> {
-        self.outside.open_proc(format!("{thread}/mem"), flags).map(Into::into).map_err(|_| Errno::FAULT)
+        let (uid, gid) = (sys::set_file_uid(0), sys::set_file_gid(0));
+        let opened = self.outside.open_proc(format!("{thread}/mem"), flags);
+        if (uid, gid) != (0, 0) {
+            sys::set_file_gid(gid);
+            sys::set_file_uid(uid);
+        }
+        opened.map(Into::into).map_err(|_| Errno::FAULT)
     }
 
     /// Fills `into` from `address` of the process of `thread`.

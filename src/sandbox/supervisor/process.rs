@@ -16,6 +16,8 @@ use super::outside::Outside;
 pub(crate) struct Process {
     /// Its id.
     pub pid: i32,
+    /// It was a child of the supervisor's when it was first seen.
+    pub is_child: bool,
     /// Threads of it that have made a trapped call.
     threads: Mutex<Vec<i32>>,
     state: Mutex<State>,
@@ -61,6 +63,11 @@ impl Process {
     /// Whether the kernel makes the calls of `thread` as they are.
     pub(crate) fn is_native(&self, thread: i32) -> bool {
         self.native.load(Ordering::Acquire) == thread
+    }
+
+    /// Whether the supervisor is told how `thread` ends: it is a child of its own, and no mere thread of one.
+    pub(crate) fn is_own_child(&self, thread: i32) -> bool {
+        self.is_child && self.pid == thread
     }
 
     /// A copy of its credentials.
@@ -148,6 +155,7 @@ impl Table {
                 self.make_room();
                 Arc::new(Process {
                     pid: relations.group,
+                    is_child: relations.parent == self.root,
                     threads: Mutex::default(),
                     state: Mutex::new(state),
                     native: AtomicI32::new(0),

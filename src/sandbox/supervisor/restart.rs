@@ -1,23 +1,13 @@
 //! Making a caller make another call than it asked for: its thread is traced for a moment, its registers are set to the
 //! other call, and it is let go. Notifications themselves cannot change a call.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::process::relations;
 use super::{Arguments, Caller, Program, Restart, numbers as nr};
 use crate::sys::{Registers, Stop, Traced};
-
-/// Begins to trace the caller's thread.
-fn seize(caller: &Caller<'_>) -> std::io::Result<Traced> {
-    let own = rustix::process::getpid().as_raw_nonzero().get();
-    // A thread that is not its process's first is nobody's child: its end is for its tracer alone.
-    let of = relations(caller.outside, caller.thread);
-    let is_child = of.is_ok_and(|of| of.parent == own && of.group == caller.thread);
-    Traced::seize(caller.thread, is_child)
-}
 
 /// Has the caller make `what`. With an error the call still waits for its answer.
 pub(super) fn restart(caller: &Caller<'_>, what: &Restart) -> Result<(), Errno> {
@@ -29,31 +19,37 @@ pub(super) fn restart(caller: &Caller<'_>, what: &Restart) -> Result<(), Errno> 
         Restart::Execute { program, arguments, .. } => Block::of(caller, program, arguments)?,
         Restart::ChangeDirectory(_) | Restart::Name { .. } | Restart::ControllingTerminal { .. } => None,
     };
-    // Traced by somebody already (a debugger in the step): then it cannot be done.
-    let traced = seize(caller).map_err(|_| Errno::ACCESS)?;
-    // From here on an error is given here: a thread that waits for its answer cannot be stopped, nor be let go.
-    let failed = |errno: Errno| {
-        let _ = listener.refuse(id, errno.raw_os_error());
-        Ok(())
-    };
-    if !listener.is_waiting(id) {
-        return failed(Errno::SRCH);
-    }
     let (file, close_on_exec) = match what {
         Restart::ChangeDirectory(directory) | Restart::Name { directory, .. } => (Some(directory), true),
         Restart::Execute { program: Program::File(file, _), .. } => (Some(file), true),
         Restart::Execute { .. } => (None, true),
         Restart::ControllingTerminal { terminal, close_on_exec } => (Some(terminal), *close_on_exec),
     };
-    let number = match file.map(|file| listener.add_descriptor(id, file.as_fd(), close_on_exec)) {
-        Some(Err(error)) => return failed(errno(error)),
-        Some(Ok(number)) => number,
+    let opened = file.map(|file| opened(caller, file)).transpose()?.flatten();
+    let file = opened.as_ref().or(file);
+    // Traced by somebody already (a debugger in the step): then it cannot be done.
+    let traced = Traced::seize(notification.thread, caller.process.is_own_child(notification.thread))
+        .map_err(|_| Errno::ACCESS)?;
+    if !listener.is_waiting(id) {
+        return Err(Errno::SRCH);
+    }
+    // Letting go of the thread waits for it to stop, which it does not while it waits for an answer: so that comes first.
+    let failed = |traced: Traced, error: std::io::Error| {
+        let _ = listener.refuse(id, errno(error).raw_os_error());
+        drop(traced);
+        Ok(())
+    };
+    let number = match file {
+        Some(file) => match listener.add_descriptor(id, file.as_fd(), close_on_exec) {
+            Ok(number) => number,
+            Err(error) => return failed(traced, error),
+        },
         None => -1,
     };
-    // What the caller gets as an answer does not matter, for it is stopped before it sees that. Where the interruption
-    // ended the call before the answer came, there is none to be given.
+    // From here on the call is answered. What the caller gets for it does not matter, for it is stopped before it sees
+    // that. Where the interruption ended the call before the answer came, there is none to be given.
     if let Err(error) = traced.interrupt() {
-        return failed(errno(error));
+        return failed(traced, error);
     }
     let _ = listener.refuse(id, libc::EINTR);
     let mut thread = Thread { traced, signals: Vec::new(), instruction: notification.instruction };
@@ -76,6 +72,16 @@ pub(super) fn restart(caller: &Caller<'_>, what: &Restart) -> Result<(), Errno> 
     Ok(())
 }
 
+/// `file` opened for reading, where it is open as a place only: no such descriptor can be given (seccomp_unotify(2): `EBADF`).
+/// To be called as who the worker began as: the caller need not be allowed to read what it may go to.
+fn opened(caller: &Caller<'_>, file: &OwnedFd) -> Result<Option<OwnedFd>, Errno> {
+    if !rustix::fs::fcntl_getfl(file)?.contains(OFlags::PATH) {
+        return Ok(None);
+    }
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+    caller.outside.open_proc(format!("thread-self/fd/{}", file.as_raw_fd()), flags).map(Some)
+}
+
 /// What becomes of a call that the kernel has made, see [`look_after`].
 pub(super) enum After {
     /// The caller gets this result.
@@ -91,14 +97,18 @@ const RESTARTS: std::ops::RangeInclusive<i64> = -516..=-512;
 /// Lets the kernel make the call as it is and stops the caller before it sees the result: `then` is called with that.
 /// With an error the call still waits for its answer.
 pub(super) fn look_after(caller: &Caller<'_>, mut then: impl FnMut(i64) -> After) -> Result<(), Errno> {
+    let errno = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
     let notification = &caller.notification;
-    let traced = seize(caller).map_err(|_| Errno::ACCESS)?;
-    let stopping = traced.interrupt();
-    // Where the interruption came first, the call is made anew below. A thread that still waits could not be let go.
-    let _ = caller.listener.proceed(notification.id);
-    if stopping.is_err() {
+    let traced = Traced::seize(notification.thread, caller.process.is_own_child(notification.thread))
+        .map_err(|_| Errno::ACCESS)?;
+    if !caller.is_waiting() {
+        return Err(Errno::SRCH);
+    }
+    if let Err(error) = traced.interrupt() {
+        let _ = caller.listener.refuse(notification.id, errno(error).raw_os_error());
         return Ok(());
     }
+    let _ = caller.listener.proceed(notification.id); // where the interruption came first, the call is made anew below
     let mut thread = Thread { traced, signals: Vec::new(), instruction: notification.instruction };
     let mut stopped = thread.stopped();
     while let Some(registers) = stopped {

@@ -6,5 +6,7 @@ mod interrupted;
 mod outputs;
 mod owners;
 mod place;
+mod platforms;
+mod push;
 mod surroundings;
 mod tree;

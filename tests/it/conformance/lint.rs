@@ -31,6 +31,7 @@ fn warnings(case: &Case) -> Result<(), String> {
         platform: platform.clone(),
         platform_is_explicit: false,
         build_platform: platform,
+        source_date_epoch: None,
         named_contexts: BTreeMap::new(),
     };
     for (name, value) in case.input["opts"].as_object().into_iter().flatten() {

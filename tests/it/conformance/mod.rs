@@ -88,19 +88,18 @@ static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| {
     cases
 });
 
-/// Cases that a file of the repository's data gives a reason for: its lines that start with "- `kind id`". `EXCEPTIONS.md` names
-/// those held to be wrong, which are not run; `PENDING.md` those that wait for a feature, which are run and may fail.
-fn listed(file: &str) -> Vec<String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/conformance").join(file);
+/// Cases held to be wrong, which are not run: the lines of the repository's `EXCEPTIONS.md` that start with "- `kind id`".
+fn exceptions() -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/conformance/EXCEPTIONS.md");
     let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let id = |line: &str| line.strip_prefix("- `")?.split_once('`').map(|(id, _)| id.to_string());
     text.lines().filter_map(id).collect()
 }
 
-/// Checks every case of these kinds, in parallel; panics if one fails that is not pending, or if the repository's data has no such case.
+/// Checks every case of these kinds, in parallel; panics if one fails, or if the repository's data has no such case.
 pub fn run<C: Fn(&Case) -> Result<(), String> + Sync>(kinds: &[(&str, C)]) {
     let (_, own) = directory();
-    let (exceptions, pending) = (listed("EXCEPTIONS.md"), listed("PENDING.md"));
+    let exceptions = exceptions();
     let wanted: Vec<(&Case, &C)> = CASES
         .iter()
         .filter(|case| !exceptions.contains(&case.name()))
@@ -131,20 +130,14 @@ pub fn run<C: Fn(&Case) -> Result<(), String> + Sync>(kinds: &[(&str, C)]) {
     let mut out = std::io::stdout().lock();
     for (case, difference) in &failures {
         counts.entry(&case.kind).or_default().1 += 1;
-        let mark = if pending.contains(&case.name()) { "pending, " } else { "" };
-        writeln!(out, "{}: {mark}{difference}", case.id).expect("stdout");
-    }
-    let failed = |id: &String| failures.iter().any(|(case, _)| case.id == *id);
-    for (case, _) in wanted.iter().filter(|(case, _)| pending.contains(&case.name()) && !failed(&case.id)) {
-        writeln!(out, "{}: passes, take it out of PENDING.md", case.id).expect("stdout");
+        writeln!(out, "{}: {difference}", case.id).expect("stdout");
     }
     for (kind, (all, failed)) in &counts {
         writeln!(out, "{kind}: {} passed, {failed} failed", all - failed).expect("stdout");
         assert!(!own || *all > 0, "no case of kind {kind}");
     }
     drop(out);
-    failures.retain(|(case, _)| !pending.contains(&case.name()));
-    assert!(failures.is_empty(), "{} of {} cases failed and are not pending", failures.len(), wanted.len());
+    assert!(failures.is_empty(), "{} of {} cases failed", failures.len(), wanted.len());
 }
 
 /// The first place where `actual` is not what was expected.
@@ -167,10 +160,10 @@ pub fn difference(expected: &Value, actual: &Value, at: &str) -> Result<(), Stri
 
 #[test]
 fn exceptions_are_few_and_real() {
-    let exceptions = listed("EXCEPTIONS.md");
+    let exceptions = exceptions();
     assert!(exceptions.len() <= MAX_EXCEPTIONS, "{} exceptions", exceptions.len());
     let (_, own) = directory();
-    for id in exceptions.iter().chain(&listed("PENDING.md")).filter(|_| own) {
+    for id in exceptions.iter().filter(|_| own) {
         assert!(CASES.iter().any(|case| case.name() == *id), "no case {id}");
     }
 }

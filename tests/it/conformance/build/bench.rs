@@ -76,21 +76,29 @@ impl Bench {
         command.arg("-f").arg(&dockerfile).args(flags(case, dir.path(), &tree)).arg(tree("context"));
         let output = command.output().expect("the binary starts");
         let (error, warnings) = events(&output.stderr);
-        let image = match output.status.success() {
-            true => Some(layers::read(&self.store, &fs::read(&metadata).expect("metadata"))?),
+        let images = match output.status.success() {
+            true => layers::read(&self.store, &fs::read(&metadata).expect("metadata"))?,
             false if error.is_none() => return Err(format!("ended without an error event: {output:?}")),
-            false => None,
+            false => Vec::new(),
         };
-        Ok(Outcome { error, warnings, image, http })
+        Ok(Outcome { error, warnings, images, http })
     }
 
-    /// Tags the stand-in with every name that the planner asks for.
+    /// Tags the stand-in with every name that the planner asks for, for each platform.
     fn tag_references(&self, case: &Case, dockerfile: &Path) {
-        let Ok(text) = fs::read_to_string(dockerfile) else { return };
+        let Ok(content) = fs::read_to_string(dockerfile) else { return };
         // Where any of this fails the build says so.
-        let Ok(parsed) = dockerfile::parse(&text) else { return };
-        let options = plan_options(case);
-        let Ok(mut planner) = Planner::new(&parsed, &options) else { return };
+        let Ok(parsed) = dockerfile::parse(&content) else { return };
+        let platforms = text(&case.input["opts"]["platform"]);
+        for platform in platforms.split(',') {
+            let options = plan_options(case, platform.parse().ok());
+            if let Ok(planner) = Planner::new(&parsed, &options) {
+                self.tag_wanted(planner);
+            }
+        }
+    }
+
+    fn tag_wanted(&self, mut planner: Planner<'_>) {
         loop {
             let wanted = planner.wanted();
             if wanted.is_empty() {
@@ -116,12 +124,11 @@ impl Bench {
 }
 
 /// The recorded front-end options as the planner takes them.
-fn plan_options(case: &Case) -> PlanOptions {
+fn plan_options(case: &Case, platform: Option<Platform>) -> PlanOptions {
     let opts = case.input["opts"].as_object().expect("options");
     let named = |prefix: &str| -> Vec<(String, String)> {
         opts.iter().filter_map(|(key, value)| Some((key.strip_prefix(prefix)?.to_string(), text(value)))).collect()
     };
-    let platform = opts.get("platform").and_then(|value| text(value).parse().ok());
     PlanOptions {
         target: opts.get("target").map(text),
         build_args: named("build-arg:").into_iter().map(|(name, value)| (name, Some(value))).collect(),
@@ -129,6 +136,7 @@ fn plan_options(case: &Case) -> PlanOptions {
         platform_is_explicit: platform.is_some(),
         platform: platform.unwrap_or_else(Platform::host),
         build_platform: Platform::host(),
+        source_date_epoch: None,
         named_contexts: named("context:").into_iter().map(|(name, place)| (name, named_context(&place))).collect(),
     }
 }

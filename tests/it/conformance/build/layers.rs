@@ -32,19 +32,39 @@ pub struct Node {
     pub link: Option<String>,
 }
 
-/// Reads the image that `--metadata-file` describes.
-pub fn read(store: &Store, metadata: &[u8]) -> Result<Image, String> {
-    let failed = |error: &dyn std::fmt::Display| format!("the image cannot be read: {error}");
+/// Reads the images, one a platform, that `--metadata-file` describes.
+pub fn read(store: &Store, metadata: &[u8]) -> Result<Vec<Image>, String> {
     let metadata: Value = serde_json::from_slice(metadata).map_err(|error| failed(&error))?;
-    let manifest: Descriptor =
+    let target: Descriptor =
         serde_json::from_value(metadata["containerimage.descriptor"].clone()).map_err(|error| failed(&error))?;
-    let document = |digest: &str| -> Result<Value, String> {
-        let digest = digest.parse().map_err(|error| failed(&error))?;
-        let bytes = store.read_blob(&digest, DOCUMENT_MAX).map_err(|error| failed(&error))?;
-        serde_json::from_slice(&bytes).map_err(|error| failed(&error))
-    };
-    let manifest = document(manifest.digest().as_ref())?;
-    let config = document(manifest["config"]["digest"].as_str().unwrap_or_default())?;
+    let target = document(store, target.digest().as_ref())?;
+    match target["manifests"].as_array() {
+        Some(entries) => entries
+            .iter()
+            .map(|entry| {
+                let image = image(store, &document(store, entry["digest"].as_str().unwrap_or_default())?)?;
+                for part in ["os", "architecture", "variant"] {
+                    super::super::difference(&entry["platform"][part], &image.config[part], part)?;
+                }
+                Ok(image)
+            })
+            .collect(),
+        None => Ok(vec![image(store, &target)?]),
+    }
+}
+
+fn failed(error: &dyn std::fmt::Display) -> String {
+    format!("the image cannot be read: {error}")
+}
+
+fn document(store: &Store, digest: &str) -> Result<Value, String> {
+    let digest = digest.parse().map_err(|error| failed(&error))?;
+    let bytes = store.read_blob(&digest, DOCUMENT_MAX).map_err(|error| failed(&error))?;
+    serde_json::from_slice(&bytes).map_err(|error| failed(&error))
+}
+
+fn image(store: &Store, manifest: &Value) -> Result<Image, String> {
+    let config = document(store, manifest["config"]["digest"].as_str().unwrap_or_default())?;
     let mut layers = Vec::new();
     for layer in manifest["layers"].as_array().into_iter().flatten() {
         let digest = layer["digest"].as_str().unwrap_or_default().parse().map_err(|error| failed(&error))?;

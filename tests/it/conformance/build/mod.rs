@@ -22,8 +22,8 @@ struct Outcome {
     error: Option<Value>,
     /// Texts of the warnings.
     warnings: Vec<String>,
-    /// The image, of a build that did not.
-    image: Option<layers::Image>,
+    /// The images, one a platform, of a build that did not.
+    images: Vec<layers::Image>,
     /// `HOST:PORT` that stood for `@HTTP@`.
     http: String,
 }
