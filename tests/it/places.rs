@@ -70,7 +70,7 @@ fn expect(spec: impl Fn(&str) -> RunSpec, cases: &[(&str, &str)]) {
     for (script, wanted) in cases {
         let result = run(spec(script));
         let got = result.stdout.trim_end();
-        assert_eq!((got, result.stderr.as_str()), (*wanted, ""), "{script}");
+        assert_eq!((got, result.stderr.as_str()), (*wanted, ""), "{script}: {:?}", result.exit);
     }
 }
 
@@ -380,19 +380,4 @@ fn gives_terminals() {
             ("ls -l /dev/ptmx | grep -o 'ptmx -> .*'", "ptmx -> pts/ptmx"),
         ],
     );
-}
-
-#[test]
-#[ignore]
-fn attempt() {
-    let root = PathBuf::from(std::env::var("TRY_ROOT").unwrap_or_default());
-    let tree = Tree::new();
-    let mut spec = tree.bound(false, &std::env::var("TRY").unwrap());
-    if root.is_dir() {
-        spec.root = Root::Dir(root);
-    }
-    spec.user = std::env::var("TRY_USER").unwrap_or_default();
-    let result = run(spec);
-    std::fs::write("/tmp/try.out", format!("{:?}\n{}\n--- stderr\n{}", result.exit, result.stdout, result.stderr))
-        .unwrap();
 }
