@@ -9,6 +9,7 @@ use super::remote::{self, FileTree, RemoteError};
 use crate::dockerfile::{Dockerfile, git_ref};
 use crate::plan::{AddOptions, CopySource, SourceDateEpoch, source_date_epoch};
 use crate::store::StoreError;
+use std::sync::Mutex;
 
 /// The time in seconds since 1970: the build argument or the Dockerfile's own, else the environment's.
 pub(super) fn find<'s>(
@@ -43,7 +44,8 @@ fn time_of(source: &CopySource, add: &AddOptions, lookup: &Lookup<'_>) -> Result
             let temp = lookup.store.temp_dir()?;
             let path = temp.path().join("download");
             let found = remote::download(lookup.registry.http(), url, add.checksum.as_deref(), &path)?;
-            let file = FileTree { path, name: "download".into(), size: found.size, mtime: 0, keep: Some(temp) };
+            let (name, size) = ("download".to_string(), found.size);
+            let file = FileTree { path, name, size, mtime: 0, digest: None, fetch: Mutex::default(), keep: Some(temp) };
             remote::time_of(&found, &file)
         }
         CopySource::Git(url) => {

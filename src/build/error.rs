@@ -7,7 +7,7 @@ use crate::context::ignore::IgnoreError;
 use crate::dockerfile::ParseError;
 use crate::dockerfile::lint::Warning;
 use crate::dockerfile::span::Span;
-use crate::oci::Platform;
+use crate::oci::{Platform, Reference};
 use crate::plan::PlanError;
 use crate::registry::RegistryError;
 use crate::rootfs::{LayerError, SnapshotError};
@@ -113,6 +113,8 @@ impl BuildError {
         match self {
             BuildError::Parse(error) => Some(error.span),
             BuildError::Plan(error) => error.place(text),
+            // It is not about the step that would have come next.
+            BuildError::Step { source: StepError::Preflight { .. }, .. } => None,
             BuildError::Base { span, .. } | BuildError::NoSandbox { span } | BuildError::Step { span, .. } => {
                 Some(*span)
             }
@@ -193,6 +195,14 @@ pub enum StepError {
     NamedContext {
         /// Its name.
         name: String,
+    },
+    /// The image could not be pushed, so it is not built.
+    #[error("cannot push {to}")]
+    Preflight {
+        /// Where it should go.
+        to: Box<Reference>,
+        /// Why not.
+        source: Box<RegistryError>,
     },
     /// A command, and no sandbox to run it in: `build` looks for that before the first step.
     #[error("this machine gives RUN steps no namespaces")]

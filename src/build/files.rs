@@ -4,15 +4,17 @@ use super::Build;
 use super::copy::{self, Changes, CopyRequest, Heredoc, WithRemotes, remote_path};
 use super::error::{BuildError, StepError};
 use super::inputs::NamedTree;
+use super::known;
 use super::record::StepRecord;
-use super::remote::{self, FileTree};
+use super::remote;
 use super::schedule::{Results, Stopped};
 use super::stage::{StageResult, StageState};
 use crate::context::{EmptyTree, SourceTree};
 use crate::oci::Layer;
 use crate::plan::{CopySource, CopyStep, Mount, StageIndex, StepKind, TreeSource, WorkdirStep};
-use crate::progress::Outcome;
-use crate::rootfs::LayerWriter;
+use crate::progress::{Event, Outcome};
+use crate::rootfs::{Compression, LayerOptions, LayerWriter};
+use std::io;
 use std::sync::Arc;
 
 impl Build<'_> {
@@ -75,10 +77,10 @@ impl Build<'_> {
         key.field("flags", [step.parents, step.link].map(u8::from));
         key.list("unpack", request.unpack.map(|unpack| [u8::from(unpack)]));
         self.cached_or(state, &key.finish(), || {
-            let dest = self.snapshots.view(&state.layers, &|layer| self.fetch(layer))?;
+            let dest = self.look(&state.layers)?;
             let spool = self.services.store.temp_dir()?;
-            let changes = copy::copy(&request, &*source, &dest, spool.path())?;
-            self.write(&changes, &*source, &dest)
+            let changes = copy::copy(&request, &*source, &*dest, spool.path())?;
+            self.write(state, &changes, &*source, &*dest)
         })
     }
 
@@ -88,35 +90,56 @@ impl Build<'_> {
         key.field("path", &step.path);
         key.field("user", &step.user);
         self.cached_or(state, &key.finish(), || {
-            let dest = self.snapshots.view(&state.layers, &|layer| self.fetch(layer))?;
-            let changes = copy::make_directory(&step.path, &step.user, &dest, self.now_seconds())?;
-            self.write(&changes, &EmptyTree, &dest)
+            let dest = self.look(&state.layers)?;
+            let changes = copy::make_directory(&step.path, &step.user, &*dest, self.now_seconds())?;
+            self.write(state, &changes, &EmptyTree, &*dest)
         })
     }
 
-    /// Writes changes as a layer into the store.
-    fn write(&self, changes: &Changes, source: &dyn SourceTree, dest: &dyn SourceTree) -> Result<Layer, StepError> {
-        let mut writer = LayerWriter::new(self.services.store.blob_writer()?, self.layer_options());
-        for (path, change) in changes.iter() {
-            match change {
-                copy::Change::Entry { meta, data } => {
-                    let mut data = changes.open(data, source, dest)?;
-                    writer.append(path, meta, Some(&mut *data))?;
-                }
-                copy::Change::Hardlink { to } => writer.hardlink(path, to)?,
-                copy::Change::Whiteout => writer.whiteout(path)?,
-                copy::Change::Opaque => writer.opaque(path)?,
+    /// Writes changes as a layer into the store; one that was written before is not compressed again.
+    fn write(
+        &self,
+        state: &StageState,
+        changes: &Changes,
+        source: &dyn SourceTree,
+        dest: &dyn SourceTree,
+    ) -> Result<Layer, StepError> {
+        let (store, options) = (&self.services.store, self.layer_options());
+        let shape = known::shape(changes, options);
+        let before = shape.as_ref().map(|shape| known::find(store, shape)).transpose()?.flatten();
+        if let Some(before) = before {
+            let hashed = LayerOptions { compression: Compression::none(), ..options };
+            let mut writer = LayerWriter::new(io::sink(), hashed);
+            append(&mut writer, changes, source, dest)?;
+            let (_, diff_id, _) = writer.finish_into()?;
+            if diff_id == before.diff_id {
+                let text = format!("layer {} was written before: it is not compressed again", before.diff_id);
+                self.services.progress.emit(Event::Note { id: None, text });
+                return Ok(before);
             }
         }
-        Ok(writer.finish()?)
+        let mut writer = LayerWriter::new(self.layer_blob(state)?, options);
+        append(&mut writer, changes, source, dest)?;
+        let layer = writer.finish()?;
+        if let Some(shape) = shape {
+            known::remember(store, &shape, &layer)?;
+        }
+        Ok(layer)
+    }
+
+    /// The tree of these layers, unpacked only if it is already or somebody reads the bytes of its files.
+    fn look<'s>(&'s self, layers: &[Layer]) -> Result<Arc<dyn SourceTree + 's>, StepError> {
+        let stack = layers.to_vec();
+        let unpack = move || self.snapshots.view(&stack, &|layer| self.fetch(layer));
+        Ok(self.snapshots.look(layers, &|layer| self.fetch(layer), unpack)?)
     }
 
     /// The tree that a COPY or a mount reads.
-    pub(super) fn tree(
-        &self,
+    pub(super) fn tree<'s>(
+        &'s self,
         from: &TreeSource,
         results: &Results<StageResult>,
-    ) -> Result<Arc<dyn SourceTree>, StepError> {
+    ) -> Result<Arc<dyn SourceTree + 's>, StepError> {
         let layers = match from {
             TreeSource::Context => return Ok(self.inputs.context.clone()),
             TreeSource::Scratch => return Ok(Arc::new(EmptyTree)),
@@ -126,7 +149,7 @@ impl Build<'_> {
             TreeSource::Image(image) => self.image(image).layers.clone(),
             TreeSource::Stage(stage) => self.stage_result(*stage, results)?.layers.clone(),
         };
-        Ok(Arc::new(self.snapshots.view(&layers, &|layer| self.fetch(layer))?))
+        self.look(&layers)
     }
 
     /// A stage that [`Build::await_sources`] has waited for.
@@ -166,7 +189,7 @@ impl Build<'_> {
         self.cached_or(state, &key.finish(), || {
             let spool = self.services.store.temp_dir()?;
             let changes = copy::copy(&request, &*tree, &EmptyTree, spool.path())?;
-            self.write(&changes, &*tree, &EmptyTree)
+            self.write(state, &changes, &*tree, &EmptyTree)
         })
     }
 
@@ -178,13 +201,10 @@ impl Build<'_> {
             match source {
                 CopySource::Path(path) => paths.push(path.clone()),
                 CopySource::Url(url) => {
-                    let temp = self.services.store.temp_dir()?;
-                    let (path, name) = (temp.path().join("download"), remote::file_name(url));
-                    let http = self.services.registry.http();
-                    let found = remote::download(http, url, add.checksum.as_deref(), &path)?;
-                    paths.push(remote_path(remotes.len(), &name));
-                    let (size, mtime) = (found.size, found.mtime());
-                    remotes.push(Arc::new(FileTree { path, name, size, mtime, keep: Some(temp) }));
+                    let (store, http) = (&self.services.store, self.services.registry.http());
+                    let tree = remote::file_tree(store, http, url, add.checksum.as_deref())?;
+                    paths.push(remote_path(remotes.len(), &tree.name));
+                    remotes.push(Arc::new(tree));
                 }
                 CopySource::Git(url) => {
                     paths.push(remote_path(remotes.len(), ""));
@@ -197,3 +217,24 @@ impl Build<'_> {
 }
 
 type Sources = (Vec<String>, Vec<Arc<dyn SourceTree>>);
+
+/// Puts `changes` into a layer.
+fn append<W: io::Write>(
+    writer: &mut LayerWriter<W>,
+    changes: &Changes,
+    source: &dyn SourceTree,
+    dest: &dyn SourceTree,
+) -> Result<(), StepError> {
+    for (path, change) in changes.iter() {
+        match change {
+            copy::Change::Entry { meta, data } => {
+                let mut data = changes.open(data, source, dest)?;
+                writer.append(path, meta, Some(&mut *data))?;
+            }
+            copy::Change::Hardlink { to } => writer.hardlink(path, to)?,
+            copy::Change::Whiteout => writer.whiteout(path)?,
+            copy::Change::Opaque => writer.opaque(path)?,
+        }
+    }
+    Ok(())
+}

@@ -15,7 +15,7 @@ use fs_err as fs;
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 /// Names of a Dockerfile that nobody named, in a context that was fetched.
@@ -190,7 +190,15 @@ impl Opener<'_, '_> {
         let path = temp.path().join("input");
         let mut file = fs::File::create(&path)?;
         let size = io::copy(&mut io::stdin().lock(), &mut file)?;
-        let input = FileTree { path, name: "context".into(), size, mtime: 0, keep: Some(temp) };
+        let input = FileTree {
+            path,
+            name: "context".into(),
+            size,
+            mtime: 0,
+            digest: None,
+            fetch: Mutex::default(),
+            keep: Some(temp),
+        };
         let (dir, is_archive) = self.unpack(lookup, &input, "standard input")?;
         let dockerfile = if is_archive { None } else { Some(fs::read(&input.path)?) };
         Ok(Place { dir, foreign: true, dockerfile })
@@ -201,7 +209,15 @@ impl Opener<'_, '_> {
         let path = temp.path().join("download");
         let found = remote::download(lookup.registry.http(), url.expose(), None, &path)?;
         let (size, mtime) = (found.size, found.mtime());
-        let input = FileTree { path, name: DOWNLOADED.into(), size, mtime, keep: Some(temp) };
+        let input = FileTree {
+            path,
+            name: DOWNLOADED.into(),
+            size,
+            mtime,
+            digest: None,
+            fetch: Mutex::default(),
+            keep: Some(temp),
+        };
         if let Some(time) = remote::time_of(&found, &input)? {
             self.times.insert(name.to_string(), time);
         }

@@ -13,7 +13,7 @@
 //! | mounts (type, target, options), network, host name, limits | yes | – | – | – |
 //! | what is selected: path, type, mode, owner, bytes, link target, xattrs | by bind mounts | yes | – | – |
 //!
-//! Knowingly left out: modification times, host paths, proxy variables, the values of secrets, agents, what caches hold and
+//! Knowingly left out: modification times, host paths, proxy variables, injected authorities, the values of secrets, agents, what caches hold and
 //! how they are shared, entries of `--add-host`,
 //! the tier that ran the step, progress settings, and what a RUN step reads from the network.
 

@@ -13,6 +13,7 @@ mod flights;
 pub mod image;
 pub mod inputs;
 pub mod key;
+mod known;
 mod mounts;
 pub mod options;
 mod planning;
@@ -33,15 +34,16 @@ pub use options::{
 
 use crate::dockerfile::{self, lint::Warning};
 use crate::git::Ssh;
-use crate::oci::Layer;
+use crate::oci::{Layer, Reference};
 use crate::plan::{BuildPlan, PlannedImage, Step, StepKind, check_front_end, lint_options};
 use crate::progress::{Event, Outcome, Progress, StepId};
 use crate::registry::RegistryClient;
 use crate::rootfs::{Snapshotter, SnapshotterKind};
 use crate::sandbox::{Sandbox, SandboxError};
-use crate::store::{Image, Store};
+use crate::store::{Follower, Image, Store};
 use planning::Images;
 use stage::StageResult;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -61,6 +63,10 @@ pub struct Services<'a> {
     pub progress: &'a dyn Progress,
     /// Threads for hashing and compressing.
     pub threads: usize,
+    /// Shown the layers that the image will have, while they are written.
+    pub watch: Option<&'a (dyn Fn(Follower) + Sync)>,
+    /// Where the image will be pushed to: proved to be possible before the first command runs.
+    pub destinations: &'a [Reference],
 }
 
 impl Services<'_> {
@@ -116,6 +122,8 @@ struct Build<'a> {
     next_id: AtomicU64,
     /// `SOURCE_DATE_EPOCH`: what stands for now.
     epoch: Option<i64>,
+    /// Whether pushing is known to be possible.
+    proved: Mutex<bool>,
     /// Later times in layers are set back to this.
     clamp: Option<i64>,
 }
@@ -141,6 +149,7 @@ pub fn build(options: &BuildOptions, inputs: &Inputs, services: &Services) -> Re
         parts: mounts::ContextParts::default(),
         flights: flights::Flights::default(),
         next_id: AtomicU64::new(inputs.ids),
+        proved: Mutex::new(services.destinations.is_empty()),
         options,
         services,
     };

@@ -114,6 +114,8 @@ pub struct StepOptions {
     pub allowed: Vec<Entitlement>,
     /// `--secret`: by id.
     pub secrets: BTreeMap<String, SecretBytes>,
+    /// `--inject-ca`: certificates of authorities, PEM; steps see them as a file, and variables name it.
+    pub authorities: Option<Vec<u8>>,
     /// `--ssh`: sockets of agents, absolute, by id.
     pub ssh: BTreeMap<String, PathBuf>,
 }

@@ -32,6 +32,8 @@ pub(super) struct StageState<'a> {
     pub layers: Vec<Layer>,
     /// The tree so far, by content.
     pub tree: ParentId,
+    /// The image will have the layers of this stage.
+    pub shipped: bool,
     /// Nothing is looked up for this stage (what it makes is still recorded).
     pub no_cache: bool,
     /// When each step's result was made, RFC 3339.
@@ -62,7 +64,7 @@ impl Build<'_> {
         results: &Results<StageResult>,
     ) -> Result<StageResult, Stopped<BuildError>> {
         let stage = &self.plan.stages[index.0];
-        let mut state = self.start(stage, results)?;
+        let mut state = self.start(stage, self.ships(index), results)?;
         for step in &stage.steps {
             if results.is_cancelled() {
                 return Err(Stopped::Cancelled);
@@ -72,14 +74,30 @@ impl Build<'_> {
         Ok(self.finish(state))
     }
 
+    /// Whether a target is built on this stage, or is it.
+    fn ships(&self, index: StageIndex) -> bool {
+        self.plan.targets.iter().any(|target| {
+            let mut next = Some(*target);
+            while let Some(stage) = next.filter(|stage| *stage != index) {
+                next = match self.plan.stages[stage.0].base {
+                    Base::Stage(below) => Some(below),
+                    _ => None,
+                };
+            }
+            next.is_some()
+        })
+    }
+
     fn start<'a>(
         &self,
         stage: &'a PlannedStage,
+        shipped: bool,
         results: &Results<StageResult>,
     ) -> Result<StageState<'a>, Stopped<BuildError>> {
         let named = |name: &String| self.options.no_cache_stages.iter().any(|stage| stage.eq_ignore_ascii_case(name));
         let mut state = StageState {
             stage,
+            shipped,
             no_cache: self.options.no_cache || stage.name.as_ref().is_some_and(named),
             layers: Vec::new(),
             tree: ParentId::base(None),

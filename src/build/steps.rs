@@ -12,9 +12,10 @@ use crate::plan::{Network, RunStep};
 use crate::progress::{Event, Outcome, StepId};
 use crate::rootfs::{Compression, LayerOptions};
 use crate::sandbox::{self, Exit, Mount, MountSource, RunSpec, Stdio};
-use crate::store::TempDir;
+use crate::store::{BlobWriter, TempDir};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::sync::PoisonError;
 
 /// Where a record of the local store says that it was found.
 const LOCAL: &str = "local";
@@ -26,6 +27,19 @@ const HOSTNAME: &str = "buildkitsandbox";
 
 /// The build argument that says another one.
 const HOSTNAME_ARG: &str = "BUILDKIT_SANDBOX_HOSTNAME";
+
+/// Where a step sees the certificates of `--inject-ca`.
+const AUTHORITIES: &str = "/run/dockless/ca-certificates.crt";
+/// Variables by which programs are told of them: OpenSSL and Go, curl, Python's requests and pip, Node, git, Cargo.
+const AUTHORITIES_VARIABLES: &[&str] = &[
+    "SSL_CERT_FILE",
+    "CURL_CA_BUNDLE",
+    "REQUESTS_CA_BUNDLE",
+    "PIP_CERT",
+    "NODE_EXTRA_CA_CERTS",
+    "GIT_SSL_CAINFO",
+    "CARGO_HTTP_CAINFO",
+];
 
 impl Build<'_> {
     /// The remembered result of `key`, or `make`'s layer, which is remembered then.
@@ -54,6 +68,26 @@ impl Build<'_> {
         LayerOptions { compression: Compression::default(), threads: self.services.threads, epoch: self.clamp }
     }
 
+    /// A blob for a layer. Those that will be pushed are shown to whoever uploads them while they are written.
+    pub(super) fn layer_blob(&self, state: &StageState) -> Result<BlobWriter, StepError> {
+        let mut blob = self.services.store.blob_writer()?;
+        if let Some(watch) = self.services.watch.filter(|_| state.shipped) {
+            watch(blob.follow()?);
+        }
+        Ok(blob)
+    }
+
+    /// Proves, before the first command, that what is built can be pushed.
+    fn prove_destinations(&self) -> Result<(), StepError> {
+        let mut proved = self.proved.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*proved {
+            let refused = |(to, source)| StepError::Preflight { to, source: Box::new(source) };
+            self.services.registry.preflight(self.services.destinations).map_err(refused)?;
+            *proved = true;
+        }
+        Ok(())
+    }
+
     /// RUN.
     pub(super) fn run(
         &self,
@@ -69,6 +103,7 @@ impl Build<'_> {
             if host.os != wanted.os {
                 return Err(StepError::Platform { host, wanted });
             }
+            self.prove_destinations()?;
             let foreign = host.architecture != wanted.architecture;
             // Only the kernel knows what it can start: files about emulators are not to be seen in most containers.
             self.execute(state, step, results, id).map_err(|error| match error {
@@ -130,6 +165,12 @@ impl Build<'_> {
         spec.secret_env.append(&mut prepared.secret_env);
         spec.stdio = Stdio::Capture;
         spec.mounts.extend(script_mount(step, &temp)?);
+        if let Some(authorities) = &self.options.steps.authorities {
+            spec.mounts.push(authorities_mount(authorities, &temp)?);
+            let own = |name: &str| spec.env.iter().any(|(known, _)| known == name);
+            let named: Vec<_> = AUTHORITIES_VARIABLES.iter().filter(|name| !own(name)).collect();
+            spec.env.extend(named.into_iter().map(|name| (name.into(), AUTHORITIES.into())));
+        }
         spec.mounts.append(&mut prepared.mounts);
         let mut output = |stream, data: &[u8]| {
             self.services.progress.emit(Event::Output { id, stream, data: data.to_vec() });
@@ -141,7 +182,7 @@ impl Build<'_> {
             Exit::Code(code) => return Err(StepError::Exit { code, command }),
             Exit::Signal(signal) => return Err(StepError::Signal { signal, command }),
         }
-        let (layer, left_out) = snapshot.commit(self.layer_options(), &[])?;
+        let (layer, left_out) = snapshot.commit(self.layer_blob(state)?, self.layer_options(), &[])?;
         for path in left_out {
             self.services.progress.emit(Event::Note { id: Some(id), text: path.to_string() });
         }
@@ -192,6 +233,14 @@ fn network_name(network: sandbox::Network) -> &'static str {
 fn encode_script(key: &mut Encoder, step: &RunStep) {
     let script = step.script.iter().flat_map(|script| [&script.path, &script.content]);
     key.list("script", script);
+}
+
+/// Certificates of authorities, shown to the command as a file.
+fn authorities_mount(authorities: &[u8], temp: &TempDir) -> Result<Mount, StepError> {
+    let file = temp.path().join("authorities");
+    fs_err::write(&file, authorities)?;
+    fs_err::set_permissions(&file, std::fs::Permissions::from_mode(0o644))?;
+    Ok(Mount { source: MountSource::Bind(file), target: PathBuf::from(AUTHORITIES), readonly: true })
 }
 
 /// A heredoc that is a program of its own, shown to the command as a file.

@@ -8,6 +8,7 @@ use super::check::{Form, Question};
 use super::environment::Environment;
 use super::foreign::{Foreign, OfBuild};
 use super::isolation::isolation;
+use super::network::NetworkArgs;
 use super::output::{self, Destination, Output, OutputKind};
 use super::{Outcome, usage};
 use crate::build::{AnnotatedPlace, Annotation, BuildOptions, ExportEpoch};
@@ -45,6 +46,9 @@ pub struct BuildArgs {
     /// Push the image under all of its names; prints its digest
     #[arg(long)]
     push: bool,
+    /// Do not prove before the first command that the push will be let in
+    #[arg(long)]
+    no_preflight: bool,
     /// Keep the image in the local store, which is always done
     #[arg(long)]
     load: bool,
@@ -102,6 +106,8 @@ pub struct BuildArgs {
     #[arg(long, value_name = "[PLACE:]NAME=VALUE")]
     annotation: Vec<String>,
     #[command(flatten)]
+    pub network_args: NetworkArgs,
+    #[command(flatten)]
     steps: StepArgs,
     #[command(flatten)]
     foreign: Foreign<OfBuild>,
@@ -126,6 +132,8 @@ pub struct BuildJob {
     pub options: BuildOptions,
     /// Push under every name.
     pub push: bool,
+    /// Prove before the first command that the push will be let in.
+    pub preflight: bool,
     /// Print the image's ID.
     pub quiet: bool,
     /// Written when the image is in the store.
@@ -242,7 +250,8 @@ impl BuildArgs {
         };
         let iidfile = self.iidfile.map(|path| environment.absolute(path));
         let metadata_file = self.metadata_file.map(|path| environment.absolute(path));
-        Ok((BuildJob { options, push, quiet: self.quiet, outputs, iidfile, metadata_file }, warnings))
+        let preflight = !self.no_preflight;
+        Ok((BuildJob { options, push, preflight, quiet: self.quiet, outputs, iidfile, metadata_file }, warnings))
     }
 }
 
@@ -288,7 +297,7 @@ fn epoch_arg(args: &[(String, Option<String>)]) -> Option<&str> {
 }
 
 /// `--platform`, each a comma-separated list, else `DOCKER_DEFAULT_PLATFORM`; no platform twice.
-fn platforms(texts: &[String], environment: &Environment) -> Outcome<Vec<Platform>> {
+pub(super) fn platforms(texts: &[String], environment: &Environment) -> Outcome<Vec<Platform>> {
     let default = environment.text("DOCKER_DEFAULT_PLATFORM").filter(|_| texts.is_empty());
     let words = texts.iter().map(String::as_str).chain(default).flat_map(|text| text.split(','));
     let mut platforms: Vec<Platform> = Vec::new();

@@ -1,7 +1,7 @@
 //! `dockless build --check` and `--call=check|outline|targets`: what a Dockerfile says, with nothing built. No namespace
 //! is entered.
 
-use super::environment::Environment;
+use super::network::Network;
 use super::{Outcome, print, usage};
 use crate::build::check::{self, Checked};
 use crate::build::{self, BuildError, BuildOptions, Lookup, Source};
@@ -104,10 +104,10 @@ pub fn answer(
     question: Question,
     options: &BuildOptions,
     state: &Path,
-    environment: &Environment,
+    network: &Network,
     look: Look,
 ) -> Outcome<ExitCode> {
-    let registry = environment.variables().client();
+    let registry = network.client()?;
     let screen = Screen::stderr(Look { mode: Mode::Quiet, ..look });
     let store = OnceCell::new();
     let lookup = || {

@@ -1,6 +1,7 @@
 //! `dockless info` and `dockless doctor`: what was found, by trial.
 
-use super::network::Variables;
+use super::environment::Environment;
+use super::network::Network;
 use super::{Outcome, isolation};
 use crate::registry::RegistryError;
 use crate::sandbox::{self, Isolation, OverlayProbe, Probe, SandboxError, Tier};
@@ -23,12 +24,12 @@ pub struct DoctorArgs {}
 
 impl InfoArgs {
     /// What to print.
-    pub fn text(&self, version: &str, state: &Path, environment: &super::Environment) -> Outcome<String> {
+    pub fn text(&self, version: &str, state: &Path, environment: &Environment) -> Outcome<String> {
         let mut text = machine(version, state, isolation::isolation(None, environment)?);
         if let Some(name) = &self.registry {
-            let variables: Variables = environment.variables();
+            let network = Network::plain(environment, state);
             let (registry, repository) = name.split_once('/').unwrap_or((name, ""));
-            let found = variables.client().keychain().lookup(registry, repository).map_err(RegistryError::from)?;
+            let found = network.client()?.lookup(registry, repository).map_err(RegistryError::from)?;
             let _ = writeln!(text, "Credentials:     {}", found.describe());
         }
         Ok(text)

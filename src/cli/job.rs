@@ -5,8 +5,7 @@
 
 use super::Outcome;
 use super::build::BuildJob;
-use super::environment::Environment;
-use super::network::Variables;
+use super::network::Network;
 use super::work;
 use crate::run::RunOptions;
 use crate::sandbox::{self, Exit, Isolation, Role, SandboxError};
@@ -18,15 +17,15 @@ use std::process::ExitCode;
 /// This program, to be started again.
 pub const SELF: &str = "/proc/self/exe";
 
-/// Everything that the inner process needs to know. Not `Debug`: variables hold credentials.
+/// Everything that the inner process needs to know. Not `Debug`: the network's settings hold credentials.
 #[derive(Serialize, Deserialize)]
 pub struct Job {
     /// How to draw.
     pub look: Look,
     /// The state directory.
     pub state: PathBuf,
-    /// The variables of the outer process, for registries: never those of a command in a step.
-    pub variables: Variables,
+    /// How registries are talked to: nothing of it is seen by a command in a step.
+    pub network: Network,
     /// Which tiers may be taken.
     pub isolation: Isolation,
     /// What to do.
@@ -43,9 +42,9 @@ pub enum Task {
 }
 
 impl Job {
-    /// A job with what the environment has to say.
-    pub fn new(look: Look, state: PathBuf, environment: &Environment, isolation: Isolation, task: Task) -> Job {
-        Job { look, state, variables: environment.variables(), isolation, task }
+    /// A job.
+    pub fn new(look: Look, state: PathBuf, network: Network, isolation: Isolation, task: Task) -> Job {
+        Job { look, state, network, isolation, task }
     }
 }
 
@@ -83,7 +82,7 @@ pub fn inside() -> ExitCode {
 }
 
 /// Closes the screen over what came of the job.
-fn draw(screen: &Screen, result: Outcome<u8>) -> ExitCode {
+pub fn draw(screen: &Screen, result: Outcome<u8>) -> ExitCode {
     match result {
         Ok(code) => {
             screen.succeed();

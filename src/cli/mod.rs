@@ -10,22 +10,28 @@ mod environment;
 mod foreign;
 mod images;
 mod info;
+mod inspect;
 mod isolation;
 mod job;
+mod login;
+mod manifest;
 mod network;
 mod output;
 mod run;
 mod state;
+mod transfer;
 mod work;
 
 pub use job::inside;
 
-use crate::ui::{self, Diagnostic, Kind, Look};
+use crate::oci::{Platform, Reference};
+use crate::ui::{self, Diagnostic, Kind, Look, Screen};
 use clap::builder::BoolishValueParser;
 use clap::error::ErrorKind;
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 use environment::Environment;
 use job::{Job, Task};
+use network::Network;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -51,7 +57,17 @@ struct Cli {
 enum Verb {
     Build(Box<build::BuildArgs>),
     Run(run::RunArgs),
+    Pull(transfer::PullArgs),
+    Push(transfer::PushArgs),
+    Tag(transfer::TagArgs),
+    Copy(transfer::CopyArgs),
+    Login(login::LoginArgs),
+    Logout(login::LogoutArgs),
     Images(images::ImagesArgs),
+    Inspect(inspect::InspectArgs),
+    #[command(visible_alias = "index")]
+    Manifest(manifest::ManifestArgs),
+    Registry(inspect::RegistryArgs),
     Info(info::InfoArgs),
     Doctor(info::DoctorArgs),
     /// Print the version
@@ -93,15 +109,26 @@ fn perform(arguments: Vec<OsString>, environment: &Environment, look: &mut Look)
             warn(*look, warnings);
             print(&text)
         }
+        Verb::Pull(args) => args.run(environment, &state, *look),
+        Verb::Push(args) => args.run(environment, &state, *look),
+        Verb::Tag(args) => args.run(&state),
+        Verb::Copy(args) => args.run(environment, &state, *look),
+        Verb::Login(args) => args.run(environment, &state, *look),
+        Verb::Logout(args) => args.run(environment, &state, *look),
+        Verb::Inspect(args) => args.run(environment, &state, *look),
+        Verb::Manifest(args) => args.run(environment, &state, *look),
+        Verb::Registry(args) => args.run(environment, &state, *look),
         Verb::Build(args) => {
             *look = Look::choose(args.progress(environment)?, &environment.terminal());
-            let question = args.question()?;
+            let (question, flags) = (args.question()?, args.network_args.clone());
             let isolation = args.isolation(environment)?;
             let (job, warnings) = args.job(environment)?;
+            let named: Vec<_> = job.options.tags.iter().collect();
+            let network = Network::new(environment, &state, &flags, &named, &job.options.add_hosts)?;
             warn(*look, warnings);
             match question {
-                Some(question) => check::answer(question, &job.options, &state, environment, *look),
-                None => job::enter(Job::new(*look, state, environment, isolation, Task::Build(Box::new(job)))),
+                Some(question) => check::answer(question, &job.options, &state, &network, *look),
+                None => job::enter(Job::new(*look, state, network, isolation, Task::Build(Box::new(job)))),
             }
         }
         Verb::Run(args) => {
@@ -112,8 +139,30 @@ fn perform(arguments: Vec<OsString>, environment: &Environment, look: &mut Look)
             let (options, warnings) = args.options(environment)?;
             warn(*look, warnings);
             *look = Look { mode: ui::Mode::Quiet, ..*look };
-            job::enter(Job::new(*look, state, environment, isolation, Task::Run(Box::new(options))))
+            let network = Network::plain(environment, &state);
+            job::enter(Job::new(*look, state, network, isolation, Task::Run(Box::new(options))))
         }
+    }
+}
+
+/// Does `work` with a screen, and closes that over what came of it.
+fn go(screen: &Screen, work: impl FnOnce(&Screen) -> Outcome<()>) -> Outcome<ExitCode> {
+    let result = work(screen);
+    Ok(job::draw(screen, result.map(|()| 0)))
+}
+
+/// An image's name.
+fn reference(text: &str) -> Outcome<Reference> {
+    text.parse().map_err(|error: crate::oci::reference::ReferenceError| usage(error.to_string()))
+}
+
+/// The platform of a flag, else of `$DOCKER_DEFAULT_PLATFORM`.
+fn platform(text: Option<&str>, environment: &Environment) -> Outcome<Option<Platform>> {
+    let texts: Vec<String> = text.map(str::to_string).into_iter().collect();
+    let mut platforms = build::platforms(&texts, environment)?;
+    match platforms.len() {
+        0 | 1 => Ok(platforms.pop()),
+        _ => Err(usage("one platform is expected here, not several")),
     }
 }
 
@@ -135,7 +184,7 @@ fn parse(arguments: Vec<OsString>) -> Result<Cli, clap::Error> {
 /// Lets every flag be written `--flag=true` or `--flag=false` too, as scripts written for Go's flags do.
 fn go_booleans(command: clap::Command) -> clap::Command {
     command.mut_subcommands(|verb| {
-        verb.mut_args(|arg| match arg.get_action() {
+        go_booleans(verb).mut_args(|arg| match arg.get_action() {
             ArgAction::SetTrue => arg
                 .action(ArgAction::Set)
                 .value_parser(BoolishValueParser::new())

@@ -4,7 +4,7 @@ use super::Outcome;
 use super::build::BuildJob;
 use super::job::{Job, SELF, Task};
 use super::output::{Destination, Output, OutputKind};
-use crate::build::{self, BuildError, Built, BuiltImage, Services};
+use crate::build::{self, BuildError, Built, BuiltImage, Lookup, Services};
 use crate::context::SourceTree;
 use crate::dockerfile::lint::Warning;
 use crate::images::{self, Target};
@@ -15,7 +15,7 @@ use crate::registry::RegistryClient;
 use crate::rootfs::{Snapshotter, SnapshotterKind};
 use crate::run::{self, RunOptions};
 use crate::sandbox::{self, OverlayProbe, Sandbox, SandboxError, Tier};
-use crate::store::{Image, Store};
+use crate::store::{Follower, Image, Store};
 use crate::ui::{self, Diagnostic, Kind, Screen};
 use serde_json::json;
 use std::io;
@@ -24,7 +24,7 @@ use std::path::Path;
 /// Does the job, with commands in `tier`; the exit code of the process comes back.
 pub fn perform(job: Job, tier: Tier, screen: &Screen) -> Outcome<u8> {
     let store = Store::open(&job.state)?;
-    let registry = job.variables.client();
+    let registry = job.network.client()?;
     let sandbox = Sandbox::new(SELF, tier)?;
     let snapshots = snapshotter(&store, tier)?;
     match &job.task {
@@ -51,7 +51,7 @@ fn snapshotter(store: &Store, tier: Tier) -> Outcome<SnapshotterKind> {
 /// Does a job in this process, where there are no namespaces, as `why` says: a build without RUN steps needs none.
 pub fn perform_outside(job: Job, why: SandboxError, screen: &Screen) -> Outcome<u8> {
     let Task::Build(task) = &job.task else { return Err(why.into()) };
-    build(task, &Store::open(&job.state)?, &job.variables.client(), Err(why), SnapshotterKind::Copy, screen).map(|()| 0)
+    build(task, &Store::open(&job.state)?, &job.network.client()?, Err(why), SnapshotterKind::Copy, screen).map(|()| 0)
 }
 
 fn start(
@@ -75,16 +75,8 @@ fn build(
 ) -> Outcome<()> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let found = sandbox.as_ref().ok().copied();
-    let services = Services {
-        ssh: &job.options.ssh,
-        store: store.clone(),
-        registry,
-        sandbox: found,
-        snapshots,
-        progress: screen,
-        threads,
-    };
-    let inputs = build::open(&job.options, || Ok(services.lookup()))?;
+    let lookup = Lookup { store, registry, progress: screen, ssh: &job.options.ssh };
+    let inputs = build::open(&job.options, || Ok(lookup))?;
     let source = &inputs.dockerfile;
     let warn = |warnings: &[Warning]| {
         for warning in warnings {
@@ -92,7 +84,28 @@ fn build(
             screen.emit(Event::Warning { text });
         }
     };
-    let built = build::build(&job.options, &inputs, &services).map_err(|error| {
+    let destinations = if job.push && job.preflight { &job.options.tags[..] } else { &[] };
+    let run = |watch: Option<&(dyn Fn(Follower) + Sync)>| {
+        let store = store.clone();
+        let services = Services {
+            ssh: &job.options.ssh,
+            store,
+            registry,
+            sandbox: found,
+            snapshots,
+            progress: screen,
+            threads,
+            watch,
+            destinations,
+        };
+        build::build(&job.options, &inputs, &services)
+    };
+    // Layers go out to the first name while they are made; the other names mount them.
+    let built = match job.options.tags.first().filter(|_| job.push) {
+        Some(to) => registry.upload_early(to, screen, Result::is_ok, |watch| run(Some(watch))),
+        None => run(None),
+    };
+    let built = built.map_err(|error| {
         if let BuildError::Lint { warnings, .. } = &error {
             warn(warnings);
         }

@@ -8,7 +8,7 @@ use super::{Exclusion, SourceTree};
 use crate::oci::layer::{Kind, Metadata};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
@@ -29,10 +29,24 @@ pub struct ContextDir {
 /// What a walk asks for again and again.
 #[derive(Debug, Default)]
 struct Cache {
-    /// Handles of the directories on the way to the one used last, from the root's entry down.
-    chain: Vec<(Vec<u8>, Arc<OwnedFd>)>,
+    /// The directories on the way to the one used last, from the root's entry down.
+    chain: Vec<Level>,
+    /// What is in the tree of the root's entries, once they were listed.
+    root_listed: Option<Listed>,
     /// Verdicts on directories.
     verdicts: HashMap<Vec<u8>, Arc<Verdict>>,
+}
+
+/// The names in a directory that are in the tree.
+type Listed = Arc<HashSet<Vec<u8>>>;
+
+/// A directory on the way.
+#[derive(Debug)]
+struct Level {
+    name: Vec<u8>,
+    fd: Arc<OwnedFd>,
+    /// Once it was listed: a walk lists a directory and then asks for each of its entries, some of them several times.
+    listed: Option<Listed>,
 }
 
 impl ContextDir {
@@ -54,23 +68,27 @@ impl ContextDir {
 
     /// The handle of the directory `path`, or `None` where there is no such directory (a symbolic link is none).
     fn directory(&self, path: &[u8]) -> io::Result<Option<Arc<OwnedFd>>> {
-        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        self.walk_to(&mut self.cache.lock().unwrap_or_else(PoisonError::into_inner), path)
+    }
+
+    /// Makes `path` the last of the chain, as far as it is a directory.
+    fn walk_to(&self, cache: &mut Cache, path: &[u8]) -> io::Result<Option<Arc<OwnedFd>>> {
         let names = path.split(|b| *b == b'/').filter(|name| !name.is_empty());
-        let known = names.clone().zip(&cache.chain).take_while(|(name, (known, _))| name == known).count();
+        let known = names.clone().zip(&cache.chain).take_while(|(name, level)| *name == level.name).count();
         cache.chain.truncate(known);
         for name in names.skip(known) {
             if name == b".." {
                 return Ok(None);
             }
-            let parent = cache.chain.last().map_or(&self.root, |(_, fd)| fd);
+            let parent = cache.chain.last().map_or(&self.root, |level| &level.fd);
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             match rustix::fs::openat(parent, name, flags, Mode::empty()) {
-                Ok(fd) => cache.chain.push((name.to_vec(), Arc::new(fd))),
+                Ok(fd) => cache.chain.push(Level { name: name.to_vec(), fd: Arc::new(fd), listed: None }),
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
                 Err(e) => return Err(self.error(path, e)),
             }
         }
-        Ok(Some(cache.chain.last().map_or(&self.root, |(_, fd)| fd).clone()))
+        Ok(Some(cache.chain.last().map_or(&self.root, |level| &level.fd).clone()))
     }
 
     /// The handle of the directory that holds `path`, and the name in it (`.` for the root itself).
@@ -158,9 +176,39 @@ impl ContextDir {
         Ok(out)
     }
 
+    /// Which names of the directory `path` are in the tree, if it was listed on the way to where the walk is.
+    fn listed(&self, path: &[u8]) -> Option<Listed> {
+        let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut listed = cache.root_listed.as_ref();
+        let mut levels = cache.chain.iter();
+        for name in path.split(|b| *b == b'/').filter(|name| !name.is_empty()) {
+            listed = levels.next().filter(|level| level.name == name)?.listed.as_ref();
+        }
+        listed.cloned()
+    }
+
+    /// Remembers which names of the directory `path` are in the tree.
+    fn remember(&self, path: &[u8], names: &[Vec<u8>]) -> io::Result<()> {
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        // What is below it may have been looked at meanwhile, or something else.
+        let is_there = self.walk_to(&mut cache, path)?.is_some();
+        let listed = Some(Arc::new(names.iter().cloned().collect()));
+        match cache.chain.last_mut() {
+            Some(level) if is_there => level.listed = listed,
+            None => cache.root_listed = listed,
+            Some(_) => {}
+        }
+        Ok(())
+    }
+
     fn present(&self, path: &[u8]) -> io::Result<Option<(Arc<OwnedFd>, Stat)>> {
         let Some((parent, stat)) = self.stat(path)? else { return Ok(None) };
-        Ok(self.visible(path, FileType::from_raw_mode(stat.st_mode))?.then_some((parent, stat)))
+        let (dir, name) = split(path);
+        let visible = match self.patterns().and_then(|_| self.listed(dir)) {
+            Some(listed) if !name.is_empty() => listed.contains(name),
+            _ => self.visible(path, FileType::from_raw_mode(stat.st_mode))?,
+        };
+        Ok(visible.then_some((parent, stat)))
     }
 }
 
@@ -195,6 +243,9 @@ impl SourceTree for ContextDir {
             }
         }
         out.sort_unstable();
+        if self.patterns().is_some() {
+            self.remember(path, &out)?;
+        }
         Ok(out)
     }
 

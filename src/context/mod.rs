@@ -9,6 +9,7 @@ pub mod pattern;
 
 pub use dir::ContextDir;
 
+use crate::oci::Digest;
 use crate::oci::layer::{Kind, Metadata};
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -27,6 +28,11 @@ pub trait SourceTree: Send + Sync {
 
     /// Content of the regular file `path`.
     fn open(&self, path: &[u8]) -> io::Result<Box<dyn Read + Send>>;
+
+    /// SHA-256 of the content of the regular file `path`, where the tree knows it without reading.
+    fn content_digest(&self, _path: &[u8]) -> io::Result<Option<Digest>> {
+        Ok(None)
+    }
 
     /// Two paths with the same identity are hard links of one file; `None` where the file has one name only.
     fn link_identity(&self, path: &[u8]) -> io::Result<Option<(u64, u64)>>;

@@ -28,6 +28,7 @@ mod tls;
 pub use crate::secret::Secret;
 pub use address::{Address, authority, is_loopback};
 pub use body::{Body, BodyReader, Open};
+pub(crate) use client::follow;
 pub use client::{Http, Proxies, Request, Response, Settings, Timeouts};
 pub use error::{Fault, HttpError};
 pub use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};

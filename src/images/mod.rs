@@ -1,16 +1,24 @@
 //! Images as wholes: pull, push, tag, save, list, remove.
 
 mod archive;
+pub mod index;
+mod inspect;
+mod local;
 mod rootfs;
 mod sink;
+mod transfer;
 
 pub use archive::{save_docker, save_oci};
+pub use inspect::{inspect, inspect_remote};
+pub use local::{Found, find, tag};
 pub use rootfs::{LeftOut, save_local, save_tar};
 pub use sink::Target;
+pub use transfer::{Pulled, pull, push, tags_of};
 
 use crate::oci::digest::DigestError;
 use crate::oci::manifest::digest_of;
 use crate::oci::{Descriptor, Digest, Platform, Reference};
+use crate::registry::RegistryError;
 use crate::rootfs::layer::LayerError;
 use crate::store::image::DOCUMENT_MAX;
 use crate::store::{Image, ImageError, Store, StoreError};
@@ -53,6 +61,54 @@ pub enum SaveError {
         /// What happened.
         source: io::Error,
     },
+}
+
+/// Why something could not be done with an image.
+#[derive(Debug, thiserror::Error)]
+pub enum ImagesError {
+    /// No such name or ID.
+    #[error("no such image: {0}")]
+    NotFound(String),
+    /// The beginning of several IDs.
+    #[error("'{0}' is the beginning of several images' IDs")]
+    Ambiguous(String),
+    /// An index of that name is there.
+    #[error("{0} is there already; --amend adds to it")]
+    Exists(String),
+    /// The name stands for a single image.
+    #[error("{0} is an image, not an index")]
+    NotAnIndex(String),
+    /// An image that an index does not have.
+    #[error("{member} is not in {list}")]
+    NoMember {
+        /// The index.
+        list: String,
+        /// The image.
+        member: String,
+    },
+    /// An entry of an index that cannot be written.
+    #[error("the entry {digest} cannot be written")]
+    Entry {
+        /// Its digest.
+        digest: String,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// A document in the store.
+    #[error(transparent)]
+    Document(#[from] SaveError),
+    /// The image cannot be read from the store.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// A descriptor with a digest that cannot be read.
+    #[error(transparent)]
+    Digest(#[from] DigestError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The registry failed.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
 }
 
 /// One line of `dockless images`.

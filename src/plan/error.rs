@@ -66,9 +66,12 @@ pub enum PlanErrorKind {
         /// A variable of nearly that name.
         suggestion: Option<String>,
     },
-    /// `# check=` or `BUILDKIT_DOCKERFILE_CHECK` cannot be read.
+    /// `# check=` cannot be read.
     #[error(transparent)]
-    Check(#[from] OptionsError),
+    Check(OptionsError),
+    /// `BUILDKIT_DOCKERFILE_CHECK` cannot be read.
+    #[error("build argument BUILDKIT_DOCKERFILE_CHECK: {0}")]
+    CheckArgument(OptionsError),
     /// A word that cannot be expanded.
     #[error(transparent)]
     Expand(#[from] ExpandError),

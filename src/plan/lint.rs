@@ -98,5 +98,11 @@ pub fn lint_options(file: &Dockerfile, build_args: &[(String, Option<String>)]) 
         (None, Some((text, span))) => (text.as_str(), Some(*span)),
         (None, None) => return Ok(Options::default()),
     };
-    Options::parse(text).map_err(|error| super::PlanError { span, kind: Box::new(error.into()) })
+    Options::parse(text).map_err(|reason| {
+        let kind = match span {
+            Some(_) => super::PlanErrorKind::Check(reason),
+            None => super::PlanErrorKind::CheckArgument(reason),
+        };
+        super::PlanError { span, kind: Box::new(kind) }
+    })
 }

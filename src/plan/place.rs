@@ -52,6 +52,7 @@ impl PlanErrorKind {
             | PlanErrorKind::TargetNotFound { .. }
             | PlanErrorKind::EmptyBase(_)
             | PlanErrorKind::Check(_)
+            | PlanErrorKind::CheckArgument(_)
             | PlanErrorKind::Trigger { .. }
             | PlanErrorKind::Unresolved(_)
             | PlanErrorKind::SourceDateEpoch(_)

@@ -4,10 +4,11 @@
 //! scopes, and a token that allows more serves for less.
 
 use super::challenge::Challenge;
+use super::cloud::form;
 use super::scopes::Scopes;
 use super::session::Session;
 use super::{Credential, Denial, Identity, RegistryError};
-use crate::http::{Body, HeaderValue, HttpError, Method, Request, Secret, Url, header};
+use crate::http::{HeaderValue, HttpError, Method, Request, Secret, Url};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::time::{Duration, Instant};
@@ -110,27 +111,19 @@ fn refused(session: &Session<'_>, error: HttpError) -> RegistryError {
 }
 
 /// GET with a password or nothing; POST with an identity token.
-fn token_request<'a>(
+fn token_request(
     mut url: Url,
     credential: Option<&Credential>,
     service: Option<&str>,
     scopes: &Scopes,
-) -> Request<'a> {
+) -> Request<'static> {
     if let Some(Credential { identity: Identity::RefreshToken(token), .. }) = credential {
-        let mut form = Url::parse("form:?").expect("a constant URL");
-        let mut pairs = form.query_pairs_mut();
-        pairs.append_pair("grant_type", "refresh_token").append_pair("client_id", "dockless");
-        pairs.append_pair("refresh_token", token.expose());
-        if let Some(service) = service {
-            pairs.append_pair("service", service);
-        }
-        pairs.append_pair("scope", &scopes.texts().join(" "));
-        drop(pairs);
-        let mut request = Request::new(Method::POST, url);
-        let kind = HeaderValue::from_static("application/x-www-form-urlencoded");
-        request.headers.insert(header::CONTENT_TYPE, kind);
-        request.body = Body::Bytes(form.query().unwrap_or_default().to_string().into());
-        return request;
+        let scope = scopes.texts().join(" ");
+        let mut pairs =
+            vec![("grant_type", "refresh_token"), ("client_id", "dockless"), ("refresh_token", token.expose())];
+        pairs.extend(service.map(|service| ("service", service)));
+        pairs.extend((!scope.is_empty()).then_some(("scope", scope.as_str())));
+        return form(url, &pairs);
     }
     let mut pairs = url.query_pairs_mut();
     if let Some(service) = service {

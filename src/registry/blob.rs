@@ -4,12 +4,13 @@ use super::session::Session;
 use super::sources::{self, digest_of};
 use super::transfer::Transfer;
 use super::{RegistryClient, RegistryError};
-use crate::http::{Backoff, HeaderValue, HttpError, Method, Request, StatusCode, header};
+use crate::http::{Backoff, BodyReader, HeaderValue, HttpError, Method, Request, StatusCode, header};
 use crate::oci::digest::Hasher;
 use crate::oci::{Descriptor, Digest, Reference};
 use crate::progress::{Outcome, Progress};
 use crate::store::{Store, StoreError};
-use std::io::{self, Write};
+use bytes::{Buf, Bytes};
+use std::io::{self, Read, Write};
 
 /// Bytes after which a connection that broke counts as a new beginning: a large blob over a bad line must not fail for
 /// the sum of its interruptions.
@@ -26,13 +27,11 @@ impl RegistryClient {
     ) -> Result<(), RegistryError> {
         let expected = digest_of(descriptor, reference)?;
         let session = self.session(reference, false)?;
-        let mut hashing = Hashing { sink, hasher: Hasher::new(expected.algorithm()) };
-        Download::new(&session, &expected, descriptor.size(), None).run(&mut hashing)?;
-        let found = hashing.hasher.finish();
-        match found == expected {
-            true => Ok(()),
-            false => Err(RegistryError::Digest { what: "blob", origin: session.origin(), expected, found }),
+        let mut download = Download::new(&session, &expected, descriptor.size());
+        while let Some(chunk) = download.next()? {
+            sink.write_all(&chunk).map_err(RegistryError::Write)?;
         }
+        Ok(())
     }
 
     /// Sees to it that the store has a blob, fetching it from the repository of `reference` if need be. A blob that does
@@ -99,7 +98,12 @@ fn store_blob(
     transfer: &Transfer<'_>,
 ) -> Result<(), RegistryError> {
     let mut writer = store.blob_writer()?;
-    Download::new(session, digest, descriptor.size(), Some(transfer)).run(&mut writer)?;
+    // The writer hashes what it writes: once is enough.
+    let mut download = Download { hasher: None, ..Download::new(session, digest, descriptor.size()) };
+    while let Some(chunk) = download.next()? {
+        writer.write_all(&chunk).map_err(RegistryError::Write)?;
+        transfer.moved(chunk.len() as u64);
+    }
     match writer.finish_as(digest, Some(descriptor.size())) {
         Ok(_) => Ok(()),
         Err(StoreError::Mismatch { expected, found }) => {
@@ -109,32 +113,22 @@ fn store_blob(
     }
 }
 
-struct Hashing<'a> {
-    sink: &'a mut dyn Write,
-    hasher: Hasher,
-}
-
-impl Write for Hashing<'_> {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        let n = self.sink.write(buf)?;
-        self.hasher.update(&buf[..n]);
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.sink.flush()
-    }
-}
-
-/// A GET that goes on where it broke off.
-struct Download<'a> {
+/// A GET that goes on where it broke off, and is verified at its end.
+pub(super) struct Download<'a> {
     session: &'a Session<'a>,
     digest: &'a Digest,
     size: u64,
     written: u64,
+    hasher: Option<Hasher>,
+    /// What comes now, with how much of it is known already.
+    body: Option<(BodyReader, u64)>,
+    ended: bool,
     /// The server knows no ranges, or not this one.
     whole: bool,
-    transfer: Option<&'a Transfer<'a>>,
+    backoff: Backoff<'a>,
+    /// Bytes at which the tries began to be counted.
+    mark: u64,
+    rest: Bytes,
 }
 
 /// Why one request did not bring the whole rest.
@@ -147,33 +141,81 @@ enum Break {
 }
 
 impl<'a> Download<'a> {
-    fn new(session: &'a Session<'a>, digest: &'a Digest, size: u64, transfer: Option<&'a Transfer<'a>>) -> Self {
-        Download { session, digest, size, written: 0, whole: false, transfer }
+    pub(super) fn new(session: &'a Session<'a>, digest: &'a Digest, size: u64) -> Self {
+        let hasher = Some(Hasher::new(digest.algorithm()));
+        let backoff = session.client.http.settings().retry.start();
+        let (body, rest) = (None, Bytes::new());
+        Download { session, digest, size, written: 0, hasher, body, ended: false, whole: false, backoff, mark: 0, rest }
     }
 
-    fn run(mut self, sink: &mut dyn Write) -> Result<(), RegistryError> {
-        let policy = self.session.client.http().settings().retry.clone();
-        let (mut backoff, mut mark) = (policy.start(), 0);
-        loop {
-            let again = |backoff: &mut Backoff<'_>, error: &RegistryError| match error {
-                RegistryError::Http(error) => backoff.again(error),
-                _ => false,
-            };
-            match self.once(sink) {
-                Ok(()) => return Ok(()),
-                Err(Break::Request(error)) if again(&mut backoff, &error) => {}
-                Err(Break::Request(error)) => return Err(error),
-                Err(Break::Range) if !self.whole => self.whole = true,
-                Err(_) if backoff.again_after(None) => {}
-                Err(_) => return Err(self.wrong_size(self.written)),
+    /// The next piece; `None` at the end, when the digest is right.
+    fn next(&mut self) -> Result<Option<Bytes>, RegistryError> {
+        while !self.ended {
+            match self.step() {
+                Ok(Some(chunk)) => {
+                    if let Some(hasher) = &mut self.hasher {
+                        hasher.update(&chunk);
+                    }
+                    return Ok(Some(chunk));
+                }
+                Ok(None) => self.ended = true,
+                Err(cause) => {
+                    self.body = None;
+                    self.recover(cause)?;
+                }
             }
-            if self.written >= mark + HEADWAY {
-                (backoff, mark) = (policy.start(), self.written);
+        }
+        match self.hasher.take().map(Hasher::finish) {
+            Some(found) if found != *self.digest => {
+                let expected = self.digest.clone();
+                Err(RegistryError::Digest { what: "blob", origin: self.session.origin(), expected, found })
             }
+            _ => Ok(None),
         }
     }
 
-    fn once(&mut self, sink: &mut dyn Write) -> Result<(), Break> {
+    /// Waits before another try, or says why there is none.
+    fn recover(&mut self, cause: Break) -> Result<(), RegistryError> {
+        if self.written >= self.mark + HEADWAY {
+            (self.backoff, self.mark) = (self.session.client.http.settings().retry.start(), self.written);
+        }
+        match cause {
+            Break::Request(RegistryError::Http(error)) if self.backoff.again(&error) => Ok(()),
+            Break::Request(error) => Err(error),
+            Break::Range if !self.whole => {
+                self.whole = true;
+                Ok(())
+            }
+            _ if self.backoff.again_after(None) => Ok(()),
+            _ => Err(self.wrong_size(self.written)),
+        }
+    }
+
+    fn step(&mut self) -> Result<Option<Bytes>, Break> {
+        if self.body.is_none() {
+            self.body = Some(self.open()?);
+        }
+        let Some((body, skip)) = &mut self.body else { return Ok(None) };
+        loop {
+            let failed = |error: HttpError| Break::Request(RegistryError::Http(error));
+            let Some(mut chunk) = body.read_chunk().map_err(failed)? else { break };
+            let known = (*skip).min(chunk.len() as u64);
+            *skip -= known;
+            chunk.advance(known as usize);
+            let now = self.written + chunk.len() as u64;
+            if now > self.size {
+                return Err(Break::Request(self.wrong_size(now)));
+            }
+            self.written = now;
+            if !chunk.is_empty() {
+                return Ok(Some(chunk));
+            }
+        }
+        if self.written < self.size { Err(Break::Short) } else { Ok(None) }
+    }
+
+    /// Asks for what is still to come.
+    fn open(&self) -> Result<(BodyReader, u64), Break> {
         let url = self.session.url(&format!("blobs/{}", self.digest)).map_err(Break::Request)?;
         let mut request = Request::new(Method::GET, url);
         let resumes = self.written > 0 && !self.whole;
@@ -183,7 +225,7 @@ impl<'a> Download<'a> {
         }
         let response = self.session.send(&request, &[416]).map_err(Break::Request)?;
         // On 200 the blob comes from its beginning: what is there already is passed over.
-        let mut skip = match response.status() {
+        let skip = match response.status() {
             StatusCode::PARTIAL_CONTENT if resumes => {
                 let from = response.header("content-range").and_then(range_start);
                 if from != Some(self.written) {
@@ -195,27 +237,22 @@ impl<'a> Download<'a> {
             StatusCode::RANGE_NOT_SATISFIABLE if resumes => return Err(Break::Range),
             _ => return Err(Break::Request(self.session.fail(response.into_error()))),
         };
-        let mut body = response.into_reader();
-        loop {
-            let failed = |error: HttpError| Break::Request(RegistryError::Http(error));
-            let Some(chunk) = body.read_chunk().map_err(failed)? else { break };
-            let known = skip.min(chunk.len() as u64);
-            skip -= known;
-            let new = &chunk[known as usize..];
-            if self.written + new.len() as u64 > self.size {
-                return Err(Break::Request(self.wrong_size(self.written + new.len() as u64)));
-            }
-            sink.write_all(new).map_err(|error| Break::Request(RegistryError::Write(error)))?;
-            self.written += new.len() as u64;
-            if let Some(transfer) = self.transfer {
-                transfer.moved(new.len() as u64);
-            }
-        }
-        if self.written < self.size { Err(Break::Short) } else { Ok(()) }
+        Ok((response.into_reader(), skip))
     }
 
     fn wrong_size(&self, found: u64) -> RegistryError {
         RegistryError::Size { origin: self.session.origin(), digest: self.digest.clone(), expected: self.size, found }
+    }
+}
+
+impl Read for Download<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if self.rest.is_empty() {
+            self.rest = self.next().map_err(io::Error::other)?.unwrap_or_default();
+        }
+        let n = self.rest.len().min(buf.len());
+        self.rest.copy_to_slice(&mut buf[..n]);
+        Ok(n)
     }
 }
 

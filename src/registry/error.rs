@@ -51,6 +51,9 @@ pub enum RegistryError {
     /// A name that no URL can hold.
     #[error("'{0}' is not the name of a registry")]
     Name(String),
+    /// A registry that the configuration forbids.
+    #[error("{0} is blocked by registries.conf")]
+    Blocked(String),
     /// The bytes that came are not the ones asked for.
     #[error("{what} from {origin}: expected {expected}, what came has {found}; nothing of it was stored")]
     Digest {
@@ -103,6 +106,14 @@ pub enum RegistryError {
         wanted: Box<Platform>,
         /// Those there are.
         available: String,
+    },
+    /// An index of which too little is at hand.
+    #[error("{reference} is an index whose images for {missing} are neither here nor in that registry")]
+    Incomplete {
+        /// Where it should go.
+        reference: String,
+        /// What is missing.
+        missing: String,
     },
     /// A digest in a manifest that cannot be read.
     #[error("a descriptor in {origin} cannot be used")]
@@ -160,7 +171,8 @@ impl RegistryError {
 
     /// What a person can do about it, where there is a usual cause.
     pub fn hint(&self) -> Option<&'static str> {
-        match (self, self.as_http()?.fault()) {
+        let error = self.as_http()?;
+        match (self, error.fault()) {
             (_, Some(Fault::Certificate)) => Some(
                 "if the registry has a private certificate authority, name its file with --registry-ca or put it into \
                  /etc/docker/certs.d/HOST:PORT/ca.crt",
@@ -168,13 +180,20 @@ impl RegistryError {
             (_, Some(Fault::NotTls)) => {
                 Some("if the registry speaks plain http on purpose, name it with --insecure-registry HOST:PORT")
             }
+            (_, Some(Fault::UnknownHost)) => {
+                Some("is the name right? A name that only some machines know can be given with --add-host NAME:IP")
+            }
+            _ if error.has_code("NAME_UNKNOWN") => Some(
+                "this registry does not make repositories by itself: create it first (ECR: aws ecr create-repository \
+                 --repository-name NAME)",
+            ),
             (RegistryError::Denied(denial), _) if denial.credential.contains("CI_JOB_TOKEN") => Some(
                 "CI_JOB_TOKEN may push to its own project only, or nowhere, as the project's settings say; \
                  CI_REGISTRY_USER with CI_REGISTRY_PASSWORD may push",
             ),
-            (RegistryError::Denied(denial), _) if denial.answer.has_code("NAME_UNKNOWN") => {
-                Some("this registry does not make repositories by itself: create it first")
-            }
+            (RegistryError::Denied(denial), _) if denial.credential.contains("GITHUB_TOKEN") => Some(
+                "GITHUB_TOKEN pushes packages of its own repository, where the workflow has 'permissions: packages: write'",
+            ),
             (_, None) if self.status() == Some(429) => {
                 Some("the registry limits pulls: log in, or name a mirror with --registry-mirror")
             }

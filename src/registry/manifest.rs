@@ -58,25 +58,72 @@ impl RegistryClient {
         platform: &Platform,
         progress: &dyn Progress,
     ) -> Result<Resolved, RegistryError> {
-        for mirror in self.settings.mirrors.get(reference.registry()).into_iter().flatten() {
-            match self.at_mirror(mirror, reference).and_then(|there| self.resolve_at(&there, platform)) {
-                Ok(resolved) => return Ok(resolved),
+        self.at_places(reference, progress, |there| self.resolve_at(there, platform))
+    }
+
+    /// What `reference` itself names, index or image, and where it was found.
+    pub fn locate(
+        &self,
+        reference: &Reference,
+        progress: &dyn Progress,
+    ) -> Result<(Reference, Descriptor, Vec<u8>), RegistryError> {
+        self.at_places(reference, progress, |there| {
+            let document = self.session(there, false)?.manifest(there)?;
+            Ok((there.clone(), document.descriptor, document.bytes))
+        })
+    }
+
+    /// Pulls what `reference` itself names into the store: of an image the manifest and the config, of an index all its
+    /// images' manifests. Where their blobs are is remembered.
+    pub fn pull_document(
+        &self,
+        store: &Store,
+        reference: &Reference,
+        progress: &dyn Progress,
+    ) -> Result<Descriptor, RegistryError> {
+        let (origin, descriptor, bytes) = self.locate(reference, progress)?;
+        let digest = digest_of(&descriptor, &origin)?;
+        let document = Document { descriptor: descriptor.clone(), digest, bytes };
+        let mut entries = Vec::new();
+        if manifest::is_index(descriptor.media_type().as_ref()) {
+            let index: Index = parse(&origin, &document)?;
+            let session = self.session(&origin, false)?;
+            for entry in index.manifests() {
+                let image = session.manifest(&origin.at_digest(digest_of(entry, &origin)?))?;
+                let image = resolved(&origin, image, None)?;
+                let blobs = image.manifest.layers().iter().chain([image.manifest.config()]);
+                sources::remember(store, &origin, blobs)?;
+                put(store, &image.digest, &image.bytes)?;
+                entries.push(entry.clone());
+            }
+            put(store, &document.digest, &document.bytes)?;
+        } else {
+            self.keep(store, &resolved(&origin, document, None)?)?;
+        }
+        sources::remember(store, &origin, entries.iter().chain([&descriptor]))?;
+        Ok(descriptor)
+    }
+
+    /// Tries the mirrors, then the registry itself.
+    fn at_places<T>(
+        &self,
+        reference: &Reference,
+        progress: &dyn Progress,
+        find: impl Fn(&Reference) -> Result<T, RegistryError>,
+    ) -> Result<T, RegistryError> {
+        let mut places = self.settings.places(reference)?;
+        let last = places.pop().unwrap_or_else(|| reference.clone());
+        for there in places {
+            match find(&there) {
+                Ok(found) => return Ok(found),
                 Err(error) => {
+                    let mirror = there.registry();
                     let text = format!("mirror {mirror} does not serve {reference}, trying on: {error}");
                     progress.emit(Event::Warning { text });
                 }
             }
         }
-        self.resolve_at(reference, platform)
-    }
-
-    fn at_mirror(&self, mirror: &str, reference: &Reference) -> Result<Reference, RegistryError> {
-        let bare = mirror.split_once("://").map_or(mirror, |(_, rest)| rest).trim_end_matches('/');
-        let host = bare.split('/').next().unwrap_or_default();
-        let separator = if reference.digest().is_some() { '@' } else { ':' };
-        let text = format!("{bare}/{}{separator}{}", reference.repository(), reference.identifier());
-        let there = text.parse().ok().filter(|there: &Reference| there.registry() == host);
-        there.ok_or_else(|| RegistryError::Name(mirror.to_string()))
+        find(&last)
     }
 
     fn resolve_at(&self, reference: &Reference, platform: &Platform) -> Result<Resolved, RegistryError> {
@@ -125,23 +172,35 @@ impl RegistryClient {
         progress: &dyn Progress,
     ) -> Result<(Resolved, ImageConfig), RegistryError> {
         let resolved = self.resolve(reference, platform, progress)?;
-        let config = digest_of(resolved.manifest.config(), &resolved.origin)?;
-        let bytes = match store.has_blob(&config)? {
-            Some(_) => store.read_blob(&config, CONFIG_LIMIT)?,
-            None => {
-                let bytes = self.config_bytes(&resolved)?;
-                put(store, &config, &bytes)?;
-                bytes
-            }
-        };
-        let parsed = parse_config(&resolved, &bytes)?;
-        let blobs = resolved.manifest.layers().iter().chain([resolved.manifest.config()]);
-        sources::remember(store, &resolved.origin, blobs)?;
-        put(store, &resolved.digest, &resolved.bytes)?;
+        let parsed = self.keep(store, &resolved)?;
+        if let Some((index, bytes)) = &resolved.index {
+            // Where the other platforms are, for a push that takes them along.
+            let entries: Option<Index> = serde_json::from_slice(bytes).ok();
+            let entries = entries.iter().flat_map(|index| index.manifests().iter());
+            sources::remember(store, &resolved.origin, entries.chain([index]))?;
+        }
         if let Some((descriptor, bytes)) = &resolved.index {
             put(store, &digest_of(descriptor, &resolved.origin)?, bytes)?;
         }
         Ok((resolved, parsed))
+    }
+
+    /// Puts config and manifest of an image into the store, and remembers where its parts are.
+    fn keep(&self, store: &Store, resolved: &Resolved) -> Result<ImageConfig, RegistryError> {
+        let config = digest_of(resolved.manifest.config(), &resolved.origin)?;
+        let bytes = match store.has_blob(&config)? {
+            Some(_) => store.read_blob(&config, CONFIG_LIMIT)?,
+            None => {
+                let bytes = self.config_bytes(resolved)?;
+                put(store, &config, &bytes)?;
+                bytes
+            }
+        };
+        let parsed = parse_config(resolved, &bytes)?;
+        let blobs = resolved.manifest.layers().iter().chain([resolved.manifest.config()]);
+        sources::remember(store, &resolved.origin, blobs.chain([&resolved.descriptor]))?;
+        put(store, &resolved.digest, &resolved.bytes)?;
+        Ok(parsed)
     }
 }
 

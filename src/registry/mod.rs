@@ -13,30 +13,41 @@
 //!   they came from and never what they are.
 //! * A pull takes manifest and config. Layers come when something reads them ([`RegistryClient::ensure_blob`]); where they
 //!   come from is remembered in the store, and lets a push mount them instead of moving them.
+//! * Nothing goes twice: a name that stands for the image already sends nothing, a manifest that the repository has is only
+//!   given the tag, a blob that it has is not sent, one that another repository has is mounted.
+//! * A large layer is on its way while it is still being written ([`RegistryClient::upload_early`]); whether a push will be let in
+//!   can be proved before the work ([`RegistryClient::preflight`]).
 //!
 //! `oci-client` and `docker_credential` do not serve here: no retries, cross-repository mount fails where tokens are used,
 //! a relative `Location` panics; no `DOCKER_AUTH_CONFIG`, no credentials for parts of a registry, no time limit for helpers.
 
+mod access;
 mod auth;
 mod blob;
 mod challenge;
+mod cloud;
+mod early;
 mod error;
 mod keychain;
 mod manifest;
 mod push;
+mod referrers;
+mod routes;
 mod scopes;
 mod session;
 mod sources;
+mod supply;
 mod transfer;
 mod upload;
 
 pub use error::{Denial, RegistryError};
-pub use keychain::{Credential, Environment, Identity, Keychain, KeychainError, Lookup};
+pub use keychain::{Credential, Environment, Identity, Kept, Keychain, KeychainError, Lookup, normalised};
 pub use manifest::Resolved;
+pub use routes::{Mirror, Route};
 
 use crate::http::Http;
 use session::Registry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
@@ -45,13 +56,15 @@ use std::sync::{Arc, Mutex};
 pub struct Settings {
     /// Transfers at once.
     pub parallel: usize,
-    /// For a registry (`docker.io`), the mirrors asked before it, each `host[:port][/prefix]`.
-    pub mirrors: BTreeMap<String, Vec<String>>,
+    /// Layers of fewer bytes are not sent before they are whole.
+    pub early: u64,
+    /// Where images are asked for before, or instead of, their own registry.
+    pub routes: Vec<Route>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { parallel: 4, mirrors: BTreeMap::new() }
+        Settings { parallel: 4, early: 8 << 20, routes: Vec::new() }
     }
 }
 
@@ -62,6 +75,7 @@ pub struct RegistryClient {
     keychain: Keychain,
     settings: Settings,
     registries: Mutex<HashMap<String, Arc<Registry>>>,
+    clouds: cloud::Clouds,
     transfers: AtomicU64,
 }
 
@@ -69,7 +83,7 @@ impl RegistryClient {
     /// A client; nothing is sent and no credential is looked for before the first operation.
     pub fn new(http: Arc<Http>, keychain: Keychain, settings: Settings) -> Self {
         let (registries, transfers) = (Mutex::default(), AtomicU64::new(transfer::FIRST_ID));
-        RegistryClient { http, keychain, settings, registries, transfers }
+        RegistryClient { http, keychain, settings, registries, clouds: cloud::Clouds::default(), transfers }
     }
 
     /// The HTTP client underneath, for whatever else goes over the network with the same settings.
@@ -77,8 +91,20 @@ impl RegistryClient {
         &self.http
     }
 
-    /// Where credentials come from.
-    pub fn keychain(&self) -> &Keychain {
-        &self.keychain
+    /// What it was told.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Which credential is shown to `repository` of `registry`: the keychain's, else the one of the registry's cloud.
+    pub fn lookup(&self, registry: &str, repository: &str) -> Result<Lookup, KeychainError> {
+        let mut lookup = self.keychain.lookup(registry, repository)?;
+        if lookup.credential.is_none()
+            && let Some((found, looked_at)) = self.clouds.lookup(&self.http, self.keychain.environment(), registry)
+        {
+            lookup.credential = found;
+            lookup.looked_at.extend((!looked_at.is_empty()).then_some(looked_at));
+        }
+        Ok(lookup)
     }
 }

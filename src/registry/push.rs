@@ -1,12 +1,13 @@
 //! Images on their way out: blobs in parallel, then the config, the manifest, and the tag last.
 
-use super::manifest::{MANIFEST_LIMIT, accept};
+use super::manifest::accept;
 use super::session::Session;
-use super::sources::{self, digest_of};
+use super::sources::digest_of;
+use super::supply::{FromRegistry, FromStore, Supply};
 use super::{RegistryClient, RegistryError};
-use crate::http::{Body, HeaderValue, Method, Request, header};
-use crate::oci::{Descriptor, Digest, Index, Manifest, Reference, manifest};
-use crate::progress::Progress;
+use crate::http::{Body, HeaderValue, Method, Request, Response, header};
+use crate::oci::{Descriptor, Digest, Index, Manifest, Platform, Reference, manifest};
+use crate::progress::{Event, Progress};
 use crate::store::Store;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -15,87 +16,45 @@ use std::sync::{Mutex, PoisonError};
 const MISSING_BLOBS: u32 = 3;
 
 impl RegistryClient {
-    /// Pushes the image or index `what` from the store to `reference`; the digest that the name now stands for comes back.
+    /// Pushes the image or index `what` from the store to `reference`; what the name now stands for comes back.
     ///
     /// Layers that are not in the store are mounted, or fetched from where they were found. If the name stands for this
-    /// very image already, nothing is sent.
+    /// very image already, nothing is sent. Of an index whose platforms are neither in the store nor in this registry,
+    /// the one platform that is there is pushed instead, with a warning.
     pub fn push_image(
         &self,
         store: &Store,
         what: &Descriptor,
         reference: &Reference,
         progress: &dyn Progress,
-    ) -> Result<Digest, RegistryError> {
+    ) -> Result<Descriptor, RegistryError> {
         let session = self.session(reference, true)?;
-        let digest = digest_of(what, reference)?;
-        if session.stands_for(reference)? != Some(digest.clone()) {
-            self.push_manifest(&session, store, what, &reference.identifier(), reference, progress)?;
-        }
-        Ok(digest)
+        let supply = FromStore::new(self, store, progress, reference.registry());
+        Push { client: self, session: &session, supply: &supply, reference, progress }.tag(what)
     }
 
-    fn push_manifest(
+    /// Copies what `from` names to `to`: all platforms, or one. Between repositories of one registry no blob moves;
+    /// between registries the bytes are handed on as they come.
+    pub fn copy_image(
         &self,
-        session: &Session<'_>,
-        store: &Store,
-        what: &Descriptor,
-        identifier: &str,
-        reference: &Reference,
+        from: &Reference,
+        to: &Reference,
+        platform: Option<&Platform>,
         progress: &dyn Progress,
-    ) -> Result<(), RegistryError> {
-        let digest = digest_of(what, reference)?;
-        let bytes = store.read_blob(&digest, MANIFEST_LIMIT)?;
-        let media_type = what.media_type().to_string();
-        let unreadable =
-            |cause| RegistryError::Manifest { origin: reference.to_string(), digest: digest.clone(), cause };
-        let mut tries = 0;
-        loop {
-            if manifest::is_index(&media_type) {
-                let index: Index = serde_json::from_slice(&bytes).map_err(unreadable)?;
-                for entry in index.manifests() {
-                    let child = digest_of(entry, reference)?;
-                    // Only the platforms that were pulled are in the store; the registry may have the others.
-                    let there = reference.at_digest(child.clone());
-                    if store.has_blob(&child)?.is_some() || session.stands_for(&there)? != Some(child.clone()) {
-                        self.push_manifest(session, store, entry, &child.to_string(), reference, progress)?;
-                    }
-                }
-            } else {
-                let image: Manifest = serde_json::from_slice(&bytes).map_err(unreadable)?;
-                self.push_blobs(session, store, &image, reference, progress)?;
+    ) -> Result<Descriptor, RegistryError> {
+        let (origin, what) = match platform {
+            Some(platform) => {
+                let resolved = self.resolve(from, platform, progress)?;
+                (resolved.origin, resolved.descriptor)
             }
-            match session.put_manifest(identifier, &media_type, &bytes) {
-                Err(RegistryError::Http(error)) if error.has_code("MANIFEST_BLOB_UNKNOWN") && tries < MISSING_BLOBS => {
-                    tries += 1;
-                }
-                result => return result,
+            None => {
+                let (origin, descriptor, _) = self.locate(from, progress)?;
+                (origin, descriptor)
             }
-        }
-    }
-
-    fn push_blobs(
-        &self,
-        session: &Session<'_>,
-        store: &Store,
-        image: &Manifest,
-        reference: &Reference,
-        progress: &dyn Progress,
-    ) -> Result<(), RegistryError> {
-        let mut layers: Vec<Descriptor> = Vec::new();
-        for layer in image.layers() {
-            // Layers with URLs may not be distributed: whoever pulls gets them there.
-            let elsewhere = layer.urls().as_ref().is_some_and(|urls| !urls.is_empty());
-            if !elsewhere && layers.iter().all(|known| known.digest() != layer.digest()) {
-                layers.push(layer.clone());
-            }
-        }
-        let push = |descriptor: &Descriptor| {
-            let digest = digest_of(descriptor, reference)?;
-            self.push_blob(session, store, &digest, descriptor.size(), progress)
         };
-        self.in_parallel(&layers, push)?;
-        push(image.config())?;
-        sources::remember(store, reference, layers.iter().chain([image.config()]))
+        let supply = FromRegistry { session: self.session(&origin, false)?, origin: &origin };
+        let session = self.session(to, true)?;
+        Push { client: self, session: &session, supply: &supply, reference: to, progress }.tag(&what)
     }
 
     /// Does `job` for each of `items` on a few threads. The first error ends it; no new job begins after it.
@@ -127,9 +86,149 @@ impl RegistryClient {
     }
 }
 
+/// One push.
+struct Push<'a> {
+    client: &'a RegistryClient,
+    session: &'a Session<'a>,
+    supply: &'a dyn Supply,
+    reference: &'a Reference,
+    progress: &'a dyn Progress,
+}
+
+impl Push<'_> {
+    /// Makes the reference stand for `what`, or for the part of it that there is; what that is comes back.
+    fn tag(&self, what: &Descriptor) -> Result<Descriptor, RegistryError> {
+        let digest = digest_of(what, self.reference)?;
+        if self.session.stands_for(self.reference)? == Some(digest.clone()) {
+            return Ok(what.clone());
+        }
+        let whole = self.has_whole(&digest)?;
+        let what = if whole { what.clone() } else { self.complete(what)? };
+        self.manifest(&what, &self.reference.identifier(), whole)?;
+        Ok(what)
+    }
+
+    /// `what`, or the one image of an index that can be pushed.
+    fn complete(&self, what: &Descriptor) -> Result<Descriptor, RegistryError> {
+        if !manifest::is_index(what.media_type().as_ref()) || self.supply.document(what)?.is_none() {
+            return Ok(what.clone());
+        }
+        let index = self.index(what)?;
+        let (mut there, mut missing) = (Vec::new(), Vec::new());
+        for entry in index.manifests() {
+            let at_hand = self.supply.document(entry)?.is_some() || self.is_there(entry)?;
+            if at_hand { &mut there } else { &mut missing }.push(entry.clone());
+        }
+        let names = |entries: &[Descriptor]| {
+            let names = entries.iter().map(|e| manifest::platform_of(e).map_or("one more".into(), |p| p.to_string()));
+            names.collect::<Vec<_>>().join(", ")
+        };
+        match &there[..] {
+            _ if missing.is_empty() => Ok(what.clone()),
+            [one] => {
+                let (one_name, others) = (names(&there), names(&missing));
+                let text = format!(
+                    "{}: only {one_name} is pushed; {others} were not pulled ('dockless copy' takes all)",
+                    self.reference
+                );
+                self.progress.emit(Event::Warning { text });
+                Ok(one.clone())
+            }
+            _ => Err(RegistryError::Incomplete { reference: self.reference.to_string(), missing: names(&missing) }),
+        }
+    }
+
+    fn is_there(&self, entry: &Descriptor) -> Result<bool, RegistryError> {
+        let digest = digest_of(entry, self.reference)?;
+        Ok(self.session.stands_for(&self.reference.at_digest(digest.clone()))? == Some(digest))
+    }
+
+    fn index(&self, what: &Descriptor) -> Result<Index, RegistryError> {
+        self.parse(what, &self.bytes(what)?)
+    }
+
+    fn bytes(&self, what: &Descriptor) -> Result<Vec<u8>, RegistryError> {
+        let digest = digest_of(what, self.reference)?;
+        self.supply.document(what)?.ok_or(RegistryError::Store(crate::store::StoreError::Missing(digest)))
+    }
+
+    fn parse<T: serde::de::DeserializeOwned>(&self, what: &Descriptor, bytes: &[u8]) -> Result<T, RegistryError> {
+        let digest = digest_of(what, self.reference)?;
+        serde_json::from_slice(bytes).map_err(|cause| RegistryError::Manifest {
+            origin: self.reference.to_string(),
+            digest,
+            cause,
+        })
+    }
+
+    /// Whether this repository gave us `digest` and still has it, so that it has all its parts.
+    fn has_whole(&self, digest: &Digest) -> Result<bool, RegistryError> {
+        let here = |origin: &Reference| {
+            origin.registry() == self.session.registry.name && origin.repository() == self.session.repository
+        };
+        if !self.supply.origins(digest)?.iter().any(here) {
+            return Ok(false);
+        }
+        Ok(self.session.stands_for(&self.reference.at_digest(digest.clone()))? == Some(digest.clone()))
+    }
+
+    /// Puts a manifest, and before it what it names; `whole` says that all of that is there.
+    fn manifest(&self, what: &Descriptor, identifier: &str, mut whole: bool) -> Result<(), RegistryError> {
+        let bytes = self.bytes(what)?;
+        let media_type = what.media_type().to_string();
+        let mut tries = 0;
+        loop {
+            if whole {
+                whole = false;
+            } else if manifest::is_index(&media_type) {
+                let index: Index = self.parse(what, &bytes)?;
+                for entry in index.manifests() {
+                    let child = digest_of(entry, self.reference)?;
+                    // Only the platforms that were pulled are in the store; the registry may have the others.
+                    if self.supply.document(entry)?.is_some() || !self.is_there(entry)? {
+                        self.manifest(entry, &child.to_string(), self.has_whole(&child)?)?;
+                    }
+                }
+            } else {
+                self.blobs(&self.parse(what, &bytes)?)?;
+            }
+            match self.session.put_manifest(identifier, &media_type, &bytes) {
+                Err(RegistryError::Http(error)) if error.has_code("MANIFEST_BLOB_UNKNOWN") && tries < MISSING_BLOBS => {
+                    tries += 1;
+                    self.session.forget_blobs();
+                }
+                Err(error) => return Err(error),
+                Ok(response) => {
+                    self.supply.pushed(self.reference, &[what])?;
+                    return self.client.refer(self.session, self.reference, what, &bytes, &response);
+                }
+            }
+        }
+    }
+
+    fn blobs(&self, image: &Manifest) -> Result<(), RegistryError> {
+        let mut layers: Vec<Descriptor> = Vec::new();
+        for layer in image.layers() {
+            // Layers with URLs may not be distributed: whoever pulls gets them there.
+            let elsewhere = layer.urls().as_ref().is_some_and(|urls| !urls.is_empty());
+            if !elsewhere && layers.iter().all(|known| known.digest() != layer.digest()) {
+                layers.push(layer.clone());
+            }
+        }
+        let push = |descriptor: &Descriptor| {
+            let digest = digest_of(descriptor, self.reference)?;
+            self.client.push_blob(self.session, self.supply, &digest, descriptor.size(), self.progress)
+        };
+        self.client.in_parallel(&layers, push)?;
+        push(image.config())?;
+        let all: Vec<&Descriptor> = layers.iter().chain([image.config()]).collect();
+        self.supply.pushed(self.reference, &all)
+    }
+}
+
 impl Session<'_> {
     /// The digest that `reference` stands for in the registry, if it does and the registry tells.
-    fn stands_for(&self, reference: &Reference) -> Result<Option<Digest>, RegistryError> {
+    pub(super) fn stands_for(&self, reference: &Reference) -> Result<Option<Digest>, RegistryError> {
         let url = self.url(&format!("manifests/{}", reference.identifier()))?;
         let mut request = Request::new(Method::HEAD, url);
         request.headers.insert(header::ACCEPT, accept());
@@ -137,12 +236,17 @@ impl Session<'_> {
         Ok(response.and_then(|response| response.header("docker-content-digest")?.parse().ok()))
     }
 
-    fn put_manifest(&self, identifier: &str, media_type: &str, bytes: &[u8]) -> Result<(), RegistryError> {
+    pub(super) fn put_manifest(
+        &self,
+        identifier: &str,
+        media_type: &str,
+        bytes: &[u8],
+    ) -> Result<Response, RegistryError> {
         let mut request = Request::new(Method::PUT, self.url(&format!("manifests/{identifier}"))?);
         let kind = HeaderValue::from_str(media_type)
             .map_err(|_| RegistryError::MediaType { origin: self.origin(), media_type: media_type.to_string() })?;
         request.headers.insert(header::CONTENT_TYPE, kind);
         request.body = Body::Bytes(bytes.to_vec().into());
-        self.send_retrying(&request, &[]).map(drop)
+        self.send_retrying(&request, &[])
     }
 }

@@ -17,6 +17,11 @@ impl Scopes {
         Scopes::of(repository, &["pull", "push"])
     }
 
+    /// Removing from `repository`.
+    pub(super) fn delete(repository: &str) -> Self {
+        Scopes::of(repository, &["delete"])
+    }
+
     fn of(repository: &str, actions: &[&str]) -> Self {
         let actions = actions.iter().map(ToString::to_string).collect();
         Scopes([(format!("repository:{repository}"), actions)].into())

@@ -4,8 +4,9 @@ use super::challenge::Challenge;
 use super::scopes::Scopes;
 use super::{Credential, Denial, Lookup, RegistryClient, RegistryError, auth};
 use crate::http::{HttpError, Method, Request, Response, StatusCode, Url, header, is_loopback};
-use crate::oci::Reference;
 use crate::oci::reference::DOCKER_HUB;
+use crate::oci::{Digest, Reference};
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What is known of a registry.
@@ -21,6 +22,8 @@ pub(super) struct Registry {
 pub(super) struct State {
     pub(super) challenge: Option<Challenge>,
     pub(super) tokens: Vec<auth::Token>,
+    /// Blobs that are known to be there, by repository.
+    pub(super) blobs: HashSet<(String, Digest)>,
 }
 
 impl Registry {
@@ -44,8 +47,19 @@ impl RegistryClient {
     pub(super) fn session(&self, reference: &Reference, write: bool) -> Result<Session<'_>, RegistryError> {
         let repository = reference.repository().to_string();
         let scopes = if write { Scopes::push(&repository) } else { Scopes::pull(&repository) };
-        let lookup = Arc::new(self.keychain.lookup(reference.registry(), &repository)?);
-        Ok(Session { client: self, registry: self.registry(reference.registry())?, repository, scopes, lookup })
+        self.session_for(reference.registry(), &repository, scopes)
+    }
+
+    /// A session with `scopes`; an empty repository stands for the registry as a whole.
+    pub(super) fn session_for(
+        &self,
+        registry: &str,
+        repository: &str,
+        scopes: Scopes,
+    ) -> Result<Session<'_>, RegistryError> {
+        let lookup = Arc::new(self.lookup(registry, repository)?);
+        let repository = repository.to_string();
+        Ok(Session { client: self, registry: self.registry(registry)?, repository, scopes, lookup })
     }
 
     /// Finds out once how `name` is spoken to.
@@ -107,7 +121,30 @@ fn challenges(response: &Response) -> Vec<&str> {
 impl Session<'_> {
     /// `registry/repository`, for messages.
     pub(super) fn origin(&self) -> String {
+        if self.repository.is_empty() {
+            return self.registry.name.clone();
+        }
         format!("{}/{}", self.registry.name, self.repository)
+    }
+
+    /// What was found for this repository.
+    pub(super) fn lookup(&self) -> &Lookup {
+        &self.lookup
+    }
+
+    /// Whether the repository is known to have the blob.
+    pub(super) fn knows_blob(&self, digest: &Digest) -> bool {
+        self.registry.state().blobs.contains(&(self.repository.clone(), digest.clone()))
+    }
+
+    /// The repository has the blob.
+    pub(super) fn note_blob(&self, digest: &Digest) {
+        self.registry.state().blobs.insert((self.repository.clone(), digest.clone()));
+    }
+
+    /// What was known of the repository's blobs may be wrong.
+    pub(super) fn forget_blobs(&self) {
+        self.registry.state().blobs.retain(|(repository, _)| *repository != self.repository);
     }
 
     /// The credential that requests show.

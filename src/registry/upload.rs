@@ -8,12 +8,12 @@
 use super::blob::short;
 use super::scopes::Scopes;
 use super::session::Session;
+use super::supply::Supply;
 use super::transfer::Transfer;
-use super::{RegistryClient, RegistryError, sources};
-use crate::http::{Body, HeaderValue, HttpError, Method, Request, Url, header};
+use super::{RegistryClient, RegistryError};
+use crate::http::{Body, HeaderValue, HttpError, Method, Request, Response, Url, header};
 use crate::oci::{Digest, Reference};
 use crate::progress::{Outcome, Progress};
-use crate::store::{Store, StoreError};
 use std::io::{self, Read};
 
 /// How the bytes go out.
@@ -30,30 +30,19 @@ impl RegistryClient {
     pub(super) fn push_blob(
         &self,
         session: &Session<'_>,
-        store: &Store,
+        supply: &dyn Supply,
         digest: &Digest,
         size: u64,
         progress: &dyn Progress,
     ) -> Result<(), RegistryError> {
-        let transfer = self.transfer(progress, format!("push {}", short(digest)), size);
-        let upload = Upload { session, store, digest, size, transfer: &transfer };
-        if upload.exists()? {
-            transfer.finish(Outcome::Cached("already there".into()));
+        if session.knows_blob(digest) {
             return Ok(());
         }
-        let origins = sources::recall(store, digest)?.map(|(_, origins)| origins).unwrap_or_default();
-        let place = match upload.mount(&origins)? {
-            Mount::Done(from) => {
-                transfer.finish(Outcome::Cached(format!("mounted from {from}")));
-                return Ok(());
-            }
-            Mount::UploadAt(place) => Some(place),
-            Mount::No => None,
-        };
-        // A layer that nobody has read yet is still at its source.
-        self.ensure_known(store, digest, progress)?;
-        upload.run(place)?;
-        transfer.finish(Outcome::Done);
+        let transfer = self.transfer(progress, format!("push {}", short(digest)), size);
+        let upload = Upload { session, supply, digest, size, transfer: &transfer };
+        let outcome = upload.bring()?;
+        session.note_blob(digest);
+        transfer.finish(outcome);
         Ok(())
     }
 }
@@ -68,13 +57,29 @@ enum Mount {
 
 struct Upload<'a> {
     session: &'a Session<'a>,
-    store: &'a Store,
+    supply: &'a dyn Supply,
     digest: &'a Digest,
     size: u64,
     transfer: &'a Transfer<'a>,
 }
 
 impl Upload<'_> {
+    /// It is there, it is mounted, or it travels.
+    fn bring(&self) -> Result<Outcome, RegistryError> {
+        if self.exists()? {
+            return Ok(Outcome::Cached("already there".into()));
+        }
+        let place = match self.mount(&self.supply.origins(self.digest)?)? {
+            Mount::Done(from) => return Ok(Outcome::Cached(format!("mounted from {from}"))),
+            Mount::UploadAt(place) => Some(place),
+            Mount::No => None,
+        };
+        // A layer that nobody has read yet is still at its source.
+        self.supply.prepare(self.digest)?;
+        self.run(place)?;
+        Ok(Outcome::Done)
+    }
+
     fn exists(&self) -> Result<bool, RegistryError> {
         let request = Request::new(Method::HEAD, self.session.url(&format!("blobs/{}", self.digest))?);
         Ok(self.session.head(request)?.is_some())
@@ -106,7 +111,7 @@ impl Upload<'_> {
     }
 
     fn run(&self, mut place: Option<Url>) -> Result<(), RegistryError> {
-        let policy = self.session.client.http().settings().retry.clone();
+        let policy = self.session.client.http.settings().retry.clone();
         let mut backoff = policy.start();
         let (mut way, mut fell_back, mut restarted) = (Way::Put, false, false);
         loop {
@@ -136,49 +141,49 @@ impl Upload<'_> {
     }
 
     fn once(&self, place: Option<Url>, way: Way) -> Result<(), RegistryError> {
-        let place = place.map_or_else(|| self.start(), Ok)?;
+        let place = place.map_or_else(|| self.session.start_upload(), Ok)?;
         let open = || -> io::Result<Box<dyn Read + '_>> {
             self.transfer.restart();
-            let blob = self.store.open_blob(self.digest).map_err(io::Error::other)?;
-            if blob.size() != self.size {
-                let (digest, expected, found) = (self.digest.clone(), self.size, blob.size());
-                return Err(io::Error::other(StoreError::Size { digest, expected, found }));
-            }
+            let blob = self.supply.open(self.digest, self.size)?;
             Ok(Box::new(self.transfer.counting(blob)))
         };
         let place = match way {
             Way::Put => {
                 let body = Body::Stream { length: Some(self.size), open: &open };
-                return self.send(Method::PUT, closing(place, self.digest), body).map(drop);
+                return self.session.send_part(Method::PUT, closing(place, self.digest), body).map(drop);
             }
             Way::Patch => {
                 let body = Body::Stream { length: None, open: &open };
-                let response = self.send(Method::PATCH, place.clone(), body)?;
+                let response = self.session.send_part(Method::PATCH, place.clone(), body)?;
                 response.location()?.unwrap_or(place)
             }
         };
-        self.send(Method::PUT, closing(place, self.digest), Body::Bytes(bytes::Bytes::new())).map(drop)
+        self.session.send_part(Method::PUT, closing(place, self.digest), Body::Bytes(bytes::Bytes::new())).map(drop)
     }
+}
 
-    fn start(&self) -> Result<Url, RegistryError> {
-        let request = Request::new(Method::POST, self.session.url("blobs/uploads/")?);
-        let response = self.session.send(&request, &[])?;
-        let registry = self.session.registry.name.clone();
+impl Session<'_> {
+    /// Begins an upload; where it goes on comes back.
+    pub(super) fn start_upload(&self) -> Result<Url, RegistryError> {
+        let request = Request::new(Method::POST, self.url("blobs/uploads/")?);
+        let response = self.send(&request, &[])?;
+        let registry = self.registry.name.clone();
         let what = "it began an upload without saying where";
         response.location()?.ok_or(RegistryError::Protocol { registry, what })
     }
 
-    fn send(&self, method: Method, url: Url, body: Body<'_>) -> Result<crate::http::Response, RegistryError> {
+    /// Sends a part of an upload.
+    pub(super) fn send_part(&self, method: Method, url: Url, body: Body<'_>) -> Result<Response, RegistryError> {
         let mut request = Request::new(method, url);
         let kind = HeaderValue::from_static("application/octet-stream");
         request.headers.insert(header::CONTENT_TYPE, kind);
         request.body = body;
-        self.session.send(&request, &[])
+        self.send(&request, &[])
     }
 }
 
 /// The upload's URL with the digest that closes it. The rest of its query is the registry's and is kept as it came.
-fn closing(mut place: Url, digest: &Digest) -> Url {
+pub(super) fn closing(mut place: Url, digest: &Digest) -> Url {
     let digest = format!("digest={digest}");
     let query = place.query().filter(|query| !query.is_empty()).map(|query| format!("{query}&{digest}"));
     place.set_query(Some(&query.unwrap_or(digest)));
@@ -202,11 +207,22 @@ enum Passing {
 fn passing(error: &HttpError) -> Passing {
     match error.status().map(|status| status.as_u16()) {
         _ if error.is_transient() => Passing::Yes(error.retry_after()),
+        // What was handed on from another registry did not come as it should.
+        _ if is_damaged(error) => Passing::Damaged,
+        // There is no such repository: asking again makes none.
+        _ if error.has_code("NAME_UNKNOWN") => Passing::No,
         _ if error.has_code("DIGEST_INVALID") => Passing::Damaged,
         Some(404 | 416) => Passing::Gone,
         Some(400..=499 | 501) => Passing::Refused,
         _ => Passing::No,
     }
+}
+
+/// Whether what was to be sent turned out to have another digest.
+fn is_damaged(error: &HttpError) -> bool {
+    let HttpError::Source { source, .. } = error else { return false };
+    let cause = source.get_ref().and_then(|cause| cause.downcast_ref::<RegistryError>());
+    matches!(cause, Some(RegistryError::Digest { .. }))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ mod diff_walk;
 pub mod gzip;
 mod index;
 pub mod layer;
+mod listing;
 mod node_copy;
 mod open_dirs;
 mod private_tree;

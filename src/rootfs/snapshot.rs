@@ -10,9 +10,11 @@
 
 use super::diff::{DiffError, LeftOut, diff};
 use super::layer::{LayerError, LayerOptions, LayerWriter};
+use super::listing::{LayerList, ListedTree};
 use super::private_tree::PrivateTree;
 use super::unpack::{UnpackError, unpack};
 use super::view::LayerView;
+use crate::context::SourceTree;
 use crate::oci::{ChainId, DiffId, Digest, Layer};
 use crate::sandbox::Root;
 use crate::store::{BlobWriter, StagedLayer, Store, StoreError, TempDir};
@@ -24,6 +26,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
+/// Bucket of the store that holds the lists of layers' files, by DiffID.
+const LISTS: &str = "layer-files";
 /// Blobs fetched at once.
 const FETCHES: usize = 4;
 
@@ -99,6 +103,55 @@ impl Snapshotter {
         Ok(top_first(&self.unpacked(stack, fetch)?)?)
     }
 
+    /// The tree of `stack`, to be looked at. Where its layers are unpacked they are read; else only the lists of their files
+    /// are made, and `unpack` gives the unpacked tree when somebody opens a file. Fetches a layer whose list is not known.
+    pub fn look<'a>(
+        &self,
+        stack: &[Layer],
+        fetch: &Fetch,
+        unpack: impl Fn() -> Result<LayerView, SnapshotError> + Send + Sync + 'a,
+    ) -> Result<Arc<dyn SourceTree + 'a>, SnapshotError> {
+        let unpacked: Option<Vec<PathBuf>> = chains(stack).iter().map(|chain| self.store.layer_dir(chain)).collect();
+        if let Some(dirs) = unpacked {
+            return Ok(Arc::new(top_first(&dirs)?));
+        }
+        let lists: Vec<Mutex<Option<Result<LayerList, SnapshotError>>>> =
+            stack.iter().map(|_| Mutex::new(None)).collect();
+        let next = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..FETCHES.min(stack.len()) {
+                scope.spawn(|| {
+                    while let Some(layer) = stack.get(next.fetch_add(1, Ordering::SeqCst)) {
+                        let at = stack.iter().position(|other| std::ptr::eq(other, layer)).unwrap_or_default();
+                        *lists[at].lock().unwrap_or_else(PoisonError::into_inner) = Some(self.list(layer, fetch));
+                    }
+                });
+            }
+        });
+        let mut tree = ListedTree::new(Box::new(unpack));
+        for (layer, list) in stack.iter().zip(lists) {
+            let Some(list) = list.into_inner().unwrap_or_else(PoisonError::into_inner) else { continue };
+            let broken = |source| SnapshotError::Unpack { layer: layer.diff_id.clone(), source };
+            tree.push(list?).map_err(broken)?;
+        }
+        Ok(Arc::new(tree))
+    }
+
+    /// The files of one layer.
+    fn list(&self, layer: &Layer, fetch: &Fetch) -> Result<LayerList, SnapshotError> {
+        let lock = self.lock(layer.diff_id.digest());
+        let _held = lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.store.record(LISTS, layer.diff_id.digest())?;
+        if let Some(list) = known.and_then(|bytes| LayerList::decode(&bytes)) {
+            return Ok(list);
+        }
+        self.ensure_blob(layer, fetch)?;
+        let list = LayerList::read(self.store.open_blob(&layer.digest)?, &layer.diff_id)
+            .map_err(|source| SnapshotError::Unpack { layer: layer.diff_id.clone(), source })?;
+        self.store.put_record(LISTS, layer.diff_id.digest(), &list.encode()?)?;
+        Ok(list)
+    }
+
     /// Directories of the unpacked layers of `stack`, top first, to be mounted. Fetches and unpacks what is missing.
     pub fn lowers(&self, stack: &[Layer], fetch: &Fetch) -> Result<Vec<PathBuf>, SnapshotError> {
         let mut dirs = self.unpacked(stack, fetch)?;
@@ -121,7 +174,7 @@ impl Snapshotter {
             }
             SnapshotterKind::Copy => Place::Tree { tree: self.private_tree(stack, &lowers)?, kept: self.trees.clone() },
         };
-        Ok(ActiveSnapshot { lowers, chain, upper: self.store.stage_layer()?, place, store: self.store.clone() })
+        Ok(ActiveSnapshot { lowers, chain, upper: self.store.stage_layer()?, place })
     }
 
     /// A private tree of `stack`: one that is kept and has most of its layers, with the rest on top, else a new one.
@@ -262,7 +315,6 @@ pub struct ActiveSnapshot {
     chain: Option<ChainId>,
     upper: StagedLayer,
     place: Place,
-    store: Store,
 }
 
 /// Where the command's root is.
@@ -287,14 +339,19 @@ impl ActiveSnapshot {
         Root::Overlay { lowers, upper: self.upper.path().to_path_buf(), work: work.path().join("work") }
     }
 
-    /// Writes what changed as a layer into the store; the upper directory becomes its unpacked form. Also gives what no layer
+    /// Writes what changed as a layer into `blob`; the upper directory becomes its unpacked form. Also gives what no layer
     /// can hold.
-    pub fn commit(mut self, options: LayerOptions, exclude: &[&[u8]]) -> Result<(Layer, Vec<LeftOut>), SnapshotError> {
+    pub fn commit(
+        mut self,
+        blob: BlobWriter,
+        options: LayerOptions,
+        exclude: &[&[u8]],
+    ) -> Result<(Layer, Vec<LeftOut>), SnapshotError> {
         if let Place::Tree { tree, .. } = &mut self.place {
             tree.export(self.upper.path())?;
         }
         let parent = top_first(&self.lowers)?;
-        let mut writer: LayerWriter<BlobWriter> = LayerWriter::new(self.store.blob_writer()?, options);
+        let mut writer = LayerWriter::new(blob, options);
         let left_out = diff(self.upper.path(), &parent, exclude, &mut writer)?;
         let layer = writer.finish()?;
         let chain = match &self.chain {

@@ -89,17 +89,28 @@ pub fn unpack<R: Read + Send>(
     into: &Path,
     expected: Option<&DiffId>,
 ) -> Result<DiffId, UnpackError> {
+    stream(blob, expected, |reader| {
+        let mut tree = Tree::new(parent, into)?;
+        while let Some(entry) = reader.next_entry()? {
+            tree.add(entry, reader)?;
+        }
+        tree.finish()
+    })
+}
+
+/// Lets `visit` read the tar in `blob`, and gives the DiffID; another one than `expected` is an error.
+pub(super) fn stream<R: Read + Send>(
+    blob: R,
+    expected: Option<&DiffId>,
+    visit: impl FnOnce(&mut TarReader<Stream>) -> Result<(), UnpackError>,
+) -> Result<DiffId, UnpackError> {
     let (pieces, incoming) = sync_channel(PIECES);
     let (used, spare) = sync_channel(PIECES + 2);
     let found = std::thread::scope(|scope| {
         scope.spawn(move || decompress(blob, &pieces, &spare));
         let stream = Stream { incoming, used, piece: Vec::new(), at: 0, hasher: Hasher::new(Algorithm::Sha256) };
         let mut reader = TarReader::new(stream);
-        let mut tree = Tree::new(parent, into)?;
-        while let Some(entry) = reader.next_entry()? {
-            tree.add(entry, &mut reader)?;
-        }
-        tree.finish()?;
+        visit(&mut reader)?;
         Ok(DiffId::new(reader.drain()?.finish()))
     })?;
     match expected {
@@ -147,7 +158,7 @@ fn decoder<'a>(blob: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
 }
 
 /// The uncompressed stream as the writing thread sees it; hashes what goes through.
-struct Stream {
+pub(super) struct Stream {
     incoming: Receiver<Piece>,
     used: SyncSender<Vec<u8>>,
     piece: Vec<u8>,

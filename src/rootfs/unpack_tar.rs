@@ -7,6 +7,7 @@
 //! Spec: POSIX.1-2017 `pax`; tar(5); OCI image-spec layer.md.
 
 use super::unpack::UnpackError;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::BufRead;
 use tar::{EntryType, Header};
@@ -17,21 +18,65 @@ const MAX_EXTENDED: u64 = 1 << 20;
 const XATTR: &[u8] = b"SCHILY.xattr.";
 
 /// One entry of the stream, extensions applied.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Entry {
+    #[serde(with = "bytes")]
     pub(super) path: Vec<u8>,
     /// Target of a hard or symbolic link.
+    #[serde(with = "bytes", default, skip_serializing_if = "Vec::is_empty")]
     pub(super) link: Vec<u8>,
     pub(super) kind: EntryKind,
     pub(super) mode: u32,
     pub(super) uid: u32,
     pub(super) gid: u32,
     pub(super) mtime: i64,
+    #[serde(with = "pairs", default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
+/// Bytes as text, one character each (U+0000 to U+00FF): JSON has no bytes, and most are ASCII.
+mod bytes {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn text(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| char::from(*byte)).collect()
+    }
+
+    pub(super) fn read(text: &str) -> Option<Vec<u8>> {
+        text.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect()
+    }
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&text(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        read(&text).ok_or_else(|| D::Error::custom("a character that is no byte"))
+    }
+}
+
+/// The same of names and values.
+mod pairs {
+    use super::bytes::{read, text};
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+    use std::collections::BTreeMap;
+
+    type Pairs = BTreeMap<Vec<u8>, Vec<u8>>;
+
+    pub(super) fn serialize<S: Serializer>(pairs: &Pairs, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(pairs.iter().map(|(name, value)| (text(name), text(value))))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Pairs, D::Error> {
+        let pairs = BTreeMap::<String, String>::deserialize(deserializer)?;
+        let pairs: Option<Pairs> = pairs.iter().map(|(name, value)| Some((read(name)?, read(value)?))).collect();
+        pairs.ok_or_else(|| D::Error::custom("a character that is no byte"))
+    }
+}
+
 /// The type of an entry; the data of a file is read from the [`TarReader`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum EntryKind {
     File,
     Dir,

@@ -39,11 +39,11 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 /// As many links as the kernel follows in one lookup (path_resolution(7)).
-const MAX_LINKS: u32 = 40;
+pub(super) const MAX_LINKS: u32 = 40;
 /// Longest path that a program can name (PATH_MAX), and so the deepest tree.
 const MAX_PATH: usize = 4096;
 /// Prefix of aufs's own bookkeeping, in images that ancient Dockers made.
-const AUFS_PREFIX: &[u8] = b".wh..wh.";
+pub(super) const AUFS_PREFIX: &[u8] = b".wh..wh.";
 
 /// The directory of a layer that is being unpacked.
 pub(super) struct Tree<'a> {
@@ -413,12 +413,12 @@ fn copy_entry<R: BufRead>(
 }
 
 /// What a directory is that only an entry below it speaks of.
-fn plain_dir() -> Metadata {
+pub(super) fn plain_dir() -> Metadata {
     Metadata { kind: Kind::Dir, mode: 0o755, uid: 0, gid: 0, mtime: 0, xattrs: BTreeMap::new() }
 }
 
 /// The components of a name without `.` and `..`.
-fn clean(name: &[u8]) -> std::result::Result<Vec<u8>, &'static str> {
+pub(super) fn clean(name: &[u8]) -> std::result::Result<Vec<u8>, &'static str> {
     if name.contains(&0) {
         return Err("has a NUL in its name");
     }
@@ -433,11 +433,11 @@ fn clean(name: &[u8]) -> std::result::Result<Vec<u8>, &'static str> {
     if clean.len() < MAX_PATH { Ok(clean) } else { Err("is longer than Linux lets a path be") }
 }
 
-fn refuse(path: &[u8], why: &'static str) -> UnpackError {
+pub(super) fn refuse(path: &[u8], why: &'static str) -> UnpackError {
     UnpackError::Path { path: show(path), why }
 }
 
-fn show(path: &[u8]) -> String {
+pub(super) fn show(path: &[u8]) -> String {
     String::from_utf8_lossy(path).into_owned()
 }
 

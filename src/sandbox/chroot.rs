@@ -12,9 +12,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, set_child_subreaper};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus, kill_process, set_child_subreaper, waitid, waitpid,
+};
 
 use super::child::{block_forwarded, forwarded};
 use super::chroot_tree::PreparedTree;
@@ -31,9 +34,6 @@ use super::supervisor::serve::{Files, Setup, Supervisor};
 use super::wire::Control;
 use super::{Exit, mounts};
 use crate::sys::{self, Fork, SignalSet};
-
-/// Children of the calling thread alone: a worker's traced threads are that worker's to wait for (waitpid(2)).
-const OWN_CHILDREN: WaitOptions = WaitOptions::from_bits_retain(libc::__WNOTHREAD as u32);
 
 /// In the process that a build lives in: checks that this tier can work, and keeps commands from looking into it.
 pub(super) fn prepare_build() -> Result<(), Failure> {
@@ -203,9 +203,10 @@ impl ChrootStep<'_> {
     /// has gone away.
     fn wait(&self, first: Pid) -> Result<Option<Exit>, Failure> {
         loop {
-            while let Some((pid, status)) = reap(WaitOptions::NOHANG).during(Step::Wait)? {
-                if pid == first {
-                    return Ok(Some(exit_of(status)));
+            for (pid, status) in self.children()? {
+                match status {
+                    Some(status) if pid == first => return Ok(Some(exit_of(status))),
+                    _ => {}
                 }
             }
             let Some(caught) = self.signals.wait(Some(self.control.as_fd())).during(Step::Wait)? else {
@@ -219,24 +220,48 @@ impl ChrootStep<'_> {
 
     /// Kills what descends from this subreaper until nothing is left.
     fn kill_descendants(&self) -> Result<(), Failure> {
-        let path = Path::new("thread-self/children");
         loop {
-            // Children of killed processes become ours, so look again after each that is reaped.
-            let children = self.outside.read_proc(path).during_at(Step::Wait, path)?;
-            let children = String::from_utf8_lossy(&children);
-            for child in children.split_ascii_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)) {
-                let _ = kill_process(child, Signal::KILL); // it may have ended just now
+            let children = self.children()?;
+            if children.is_empty() {
+                return Ok(());
             }
-            match reap(WaitOptions::empty()) {
-                Err(rustix::io::Errno::CHILD) => return Ok(()),
-                other => other.during(Step::Wait)?,
-            };
+            // Children of killed processes become ours, so look again.
+            for (pid, status) in children {
+                if status.is_none() {
+                    let _ = kill_process(pid, Signal::KILL); // it may have ended just now
+                }
+            }
+            std::thread::sleep(Duration::from_micros(100));
         }
+    }
+
+    /// The children of this thread, each with how it ended where it has; such a one is gone then.
+    ///
+    /// One after another, and first without taking what there is to be told: a wait for any child would also take the stop
+    /// of one that a worker traces, since the kernel makes no difference between the threads of a tracer
+    /// (`wait_consider_task`), and the worker would wait for that stop for ever.
+    fn children(&self) -> Result<Vec<(Pid, Option<WaitStatus>)>, Failure> {
+        let path = Path::new("thread-self/children");
+        let children = self.outside.read_proc(path).during_at(Step::Wait, path)?;
+        let children = String::from_utf8_lossy(&children);
+        let pids = children.split_ascii_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?));
+        pids.map(|pid| Ok((pid, ended(pid).during(Step::Wait)?))).collect()
     }
 }
 
-fn reap(options: WaitOptions) -> rustix::io::Result<Option<(Pid, WaitStatus)>> {
-    rustix::io::retry_on_intr(|| rustix::process::wait(OWN_CHILDREN | options))
+/// How a child of this thread ended, if it has.
+fn ended(pid: Pid) -> rustix::io::Result<Option<WaitStatus>> {
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    let gone = |error| if error == rustix::io::Errno::CHILD { Ok(None) } else { Err(error) };
+    match rustix::io::retry_on_intr(|| waitid(WaitId::Pid(pid), look)) {
+        Ok(Some(status)) if status.exited() || status.killed() || status.dumped() => {
+            let taken = rustix::io::retry_on_intr(|| waitpid(Some(pid), WaitOptions::NOHANG));
+            // Somebody who traced it may have taken leave of it already: then it is told once more.
+            taken.map(|taken| taken.map(|(_, status)| status)).or_else(gone)
+        }
+        Ok(_) => Ok(None),
+        Err(error) => gone(error),
+    }
 }
 
 fn enter_tree(root: &Path) -> Result<(), Failure> {

@@ -1,5 +1,6 @@
 //! Blobs: content-addressed files. Spec: OCI image-spec, image-layout.md and descriptor.md.
 
+use super::tail::{Follower, Tail};
 use super::temp::TempFile;
 use super::{Store, StoreError};
 use crate::oci::Digest;
@@ -58,7 +59,8 @@ impl Store {
     /// Starts a blob of unknown digest. Nothing can be seen of it before it is finished.
     pub fn blob_writer(&self) -> Result<BlobWriter, StoreError> {
         let temp = TempFile::create(self.inner.temp_path())?;
-        Ok(BlobWriter { store: self.clone(), temp, hasher: Hasher::new(Algorithm::Sha256), written: 0 })
+        let (hasher, tail) = (Hasher::new(Algorithm::Sha256), None);
+        Ok(BlobWriter { store: self.clone(), temp, hasher, written: 0, tail })
     }
 
     /// Removes a blob that was found damaged, if the file at its path is still `bad`: it may have been written anew.
@@ -126,20 +128,30 @@ pub struct BlobWriter {
     temp: TempFile,
     hasher: Hasher,
     written: u64,
+    tail: Option<Tail>,
 }
 
 impl BlobWriter {
+    /// Somebody who reads along.
+    pub fn follow(&mut self) -> Result<Follower, StoreError> {
+        let tail = self.tail.get_or_insert_default();
+        Ok(tail.follow(self.temp.file(), self.written)?)
+    }
+
     /// Stores what was written: its SHA-256 and its length. When this returns, the bytes are on disk.
     pub fn finish(self) -> Result<(Digest, u64), StoreError> {
-        let BlobWriter { store, temp, hasher, written } = self;
+        let BlobWriter { store, temp, hasher, written, tail } = self;
         let digest = hasher.finish();
         put(&store, temp, &digest)?;
+        if let Some(tail) = tail {
+            tail.became(&digest);
+        }
         Ok((digest, written))
     }
 
     /// Stores what was written as `expected`, and gives its length; stores nothing where digest or `size` differ.
     pub fn finish_as(self, expected: &Digest, size: Option<u64>) -> Result<u64, StoreError> {
-        let BlobWriter { store, temp, hasher, written } = self;
+        let BlobWriter { store, temp, hasher, written, tail } = self;
         if let Some(size) = size.filter(|size| *size != written) {
             return Err(StoreError::Size { digest: expected.clone(), expected: size, found: written });
         }
@@ -151,6 +163,9 @@ impl BlobWriter {
             return Err(StoreError::Mismatch { expected: expected.clone(), found });
         }
         put(&store, temp, expected)?;
+        if let Some(tail) = tail {
+            tail.became(expected);
+        }
         Ok(written)
     }
 }
@@ -160,6 +175,9 @@ impl Write for BlobWriter {
         let n = self.temp.file().write(buf)?;
         self.hasher.update(&buf[..n]);
         self.written += n as u64;
+        if let Some(tail) = &self.tail {
+            tail.wrote(n as u64);
+        }
         Ok(n)
     }
 

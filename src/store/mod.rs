@@ -18,6 +18,7 @@
 //!     lock               held by its users, shared or exclusively
 //!     tree/              its files
 //!   records/BUCKET/HEX   a checksum line, then the bytes
+//!   login.json           credentials that `dockless login` could not keep elsewhere; not this module's
 //!   tmp/PID-RANDOM/      what one open store is writing; `lock` in it is held for as long as that lasts
 //! ```
 //!
@@ -51,12 +52,14 @@ pub mod image;
 mod layers;
 mod names;
 mod records;
+mod tail;
 mod temp;
 
 pub use blob::{BlobReader, BlobWriter};
 pub use caches::{CacheDir, CacheUse};
 pub use image::{Image, ImageError};
 pub use layers::StagedLayer;
+pub use tail::Follower;
 pub use temp::TempDir;
 
 use crate::oci::Digest;
@@ -82,6 +85,7 @@ const OWN_NAMES: &[&str] = &[
     "caches",
     "records",
     "tmp",
+    "login.json",
     "lost+found",
 ];
 

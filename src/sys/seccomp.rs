@@ -91,9 +91,18 @@ impl Listener {
     }
 
     fn is_hung_up(&self) -> bool {
-        let mut fds = [PollFd::new(&self.0, PollFlags::empty())];
+        self.is(PollFlags::HUP)
+    }
+
+    /// Whether a call waits to be received.
+    pub fn has_waiting(&self) -> bool {
+        self.is(PollFlags::IN)
+    }
+
+    fn is(&self, state: PollFlags) -> bool {
+        let mut fds = [PollFd::new(&self.0, state)];
         let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-        poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().contains(PollFlags::HUP)
+        poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().contains(state)
     }
 
     /// Whether the call still waits: what was read by the thread's id before then was the thread's.

@@ -7,6 +7,7 @@ use std::mem::MaybeUninit;
 #[derive(Debug)]
 pub struct Traced {
     thread: i32,
+    own_child: bool,
 }
 
 /// Why a traced thread stopped.
@@ -39,10 +40,11 @@ fn request(request: libc::c_uint, thread: i32, data: usize) -> io::Result<()> {
 }
 
 impl Traced {
-    /// Begins to trace `thread`, without stopping it. `EPERM` where somebody traces it already.
-    pub fn seize(thread: i32) -> io::Result<Traced> {
+    /// Begins to trace `thread`, without stopping it. `EPERM` where somebody traces it already. With `own_child` it is a
+    /// child process of this one: then how it ends is left for another thread to be told.
+    pub fn seize(thread: i32, own_child: bool) -> io::Result<Traced> {
         request(libc::PTRACE_SEIZE, thread, libc::PTRACE_O_TRACESYSGOOD as usize)?;
-        Ok(Traced { thread })
+        Ok(Traced { thread, own_child })
     }
 
     /// Stops it, which ends the system call that it waits in.
@@ -53,6 +55,9 @@ impl Traced {
     /// Waits until it stops.
     pub fn wait(&self) -> io::Result<Stop> {
         let mut status = 0;
+        if self.own_child && self.has_ended()? {
+            return Ok(Stop::Gone);
+        }
         loop {
             // SAFETY: the status is written to an integer that lives through the call. __WNOTHREAD keeps to what this
             // thread traces.
@@ -74,6 +79,25 @@ impl Traced {
             signal if signal == libc::SIGTRAP | 0x80 => Stop::Call,
             signal => Stop::Signal(signal),
         })
+    }
+
+    /// Waits until it stops or ends, and tells which without taking note of it.
+    fn has_ended(&self) -> io::Result<bool> {
+        let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+        let options = libc::WEXITED | libc::WSTOPPED | libc::WNOWAIT | libc::__WALL | libc::__WNOTHREAD;
+        loop {
+            // SAFETY: the kernel writes one siginfo_t, which lives through the call.
+            let done = unsafe { libc::waitid(libc::P_PID, self.thread as libc::id_t, info.as_mut_ptr(), options) };
+            match io::Error::last_os_error() {
+                _ if done == 0 => break,
+                error if error.raw_os_error() == Some(libc::EINTR) => {}
+                error if error.raw_os_error() == Some(libc::ECHILD) => return Ok(true),
+                error => return Err(error),
+            }
+        }
+        // SAFETY: integers, all zero before and written by the kernel now.
+        let code = unsafe { info.assume_init() }.si_code;
+        Ok(matches!(code, libc::CLD_EXITED | libc::CLD_KILLED | libc::CLD_DUMPED))
     }
 
     /// Lets it run to the next beginning or end of a system call, delivering `signal` if it is not 0.

@@ -4,9 +4,9 @@ use super::diagnostic::{Diagnostic, Kind, Snippet};
 use crate::build::copy::CopyError;
 use crate::build::{BaseError, BuildError, MountError, Source, StepError};
 use crate::dockerfile::redact::mask;
-use crate::images::SaveError;
+use crate::images::{ImagesError, SaveError};
 use crate::oci::Reference;
-use crate::registry::RegistryError;
+use crate::registry::{KeychainError, RegistryError};
 use crate::rootfs::SnapshotError;
 use crate::run::RunError;
 use crate::sandbox::{Failure, SandboxError};
@@ -61,6 +61,21 @@ impl From<&SaveError> for Diagnostic {
     }
 }
 
+impl From<&ImagesError> for Diagnostic {
+    fn from(error: &ImagesError) -> Diagnostic {
+        match error {
+            ImagesError::Document(error) => error.into(),
+            ImagesError::Image(error) => error.into(),
+            ImagesError::Store(error) => error.into(),
+            ImagesError::Registry(error) => error.into(),
+            ImagesError::NotFound(_) => Diagnostic::from_error(Kind::Usage, error)
+                .hint("'dockless images' lists what there is; 'dockless pull' fetches an image")
+                .exit(1),
+            _ => Diagnostic::from_error(Kind::Usage, error).exit(1),
+        }
+    }
+}
+
 impl From<&ImageError> for Diagnostic {
     fn from(error: &ImageError) -> Diagnostic {
         match error {
@@ -83,6 +98,12 @@ impl From<&RegistryError> for Diagnostic {
                 diagnostic
             }
         }
+    }
+}
+
+impl From<&KeychainError> for Diagnostic {
+    fn from(error: &KeychainError) -> Diagnostic {
+        Diagnostic::from_error(Kind::Registry, error)
     }
 }
 
@@ -136,6 +157,22 @@ pub fn push_failure(error: &RegistryError, to: &Reference) -> Box<Diagnostic> {
     Box::new(diagnostic)
 }
 
+/// A push from the store that failed.
+pub fn images_push_failure(error: &ImagesError, to: &Reference) -> Box<Diagnostic> {
+    match error {
+        ImagesError::Registry(error) => push_failure(error, to),
+        _ => Box::new(error.into()),
+    }
+}
+
+/// A login that was refused, or could not be proved.
+pub fn login_failure(error: &RegistryError, registry: &str) -> Box<Diagnostic> {
+    let mut diagnostic = Diagnostic::from(error);
+    diagnostic.causes.insert(0, diagnostic.message);
+    diagnostic.message = format!("cannot log in to {registry}");
+    Box::new(diagnostic)
+}
+
 impl From<&BuildError> for Diagnostic {
     fn from(error: &BuildError) -> Diagnostic {
         match error {
@@ -157,6 +194,7 @@ impl From<&BuildError> for Diagnostic {
                 Diagnostic::from_error(Kind::Context, error)
             }
             BuildError::NoSandbox { .. } => Diagnostic::from_error(Kind::Environment, error),
+            BuildError::Step { source: source @ StepError::Preflight { .. }, .. } => source.into(),
             BuildError::Step { source, .. } => Diagnostic::from(source).wrap(error),
             BuildError::Store(error) => error.into(),
         }
@@ -176,6 +214,9 @@ impl From<&StepError> for Diagnostic {
             | StepError::Device { .. }
             | StepError::NamedContext { .. }
             | StepError::StageFailed { .. } => Diagnostic::from_error(Kind::Dockerfile, error),
+            StepError::Preflight { source, .. } => Diagnostic::from(&**source)
+                .wrap(error)
+                .hint("nothing was run yet; --no-preflight builds without this proof"),
             StepError::Mount(MountError::Secret { .. } | MountError::Ssh { .. }) => {
                 Diagnostic::from_error(Kind::Usage, error).exit(1)
             }
@@ -219,4 +260,15 @@ macro_rules! boxed {
         }
     )*};
 }
-boxed!(StoreError, SaveError, ImageError, SandboxError, RegistryError, SnapshotError, RunError, BuildError);
+boxed!(
+    StoreError,
+    SaveError,
+    ImagesError,
+    ImageError,
+    SandboxError,
+    RegistryError,
+    KeychainError,
+    SnapshotError,
+    RunError,
+    BuildError
+);

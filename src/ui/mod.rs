@@ -19,7 +19,7 @@ mod table;
 mod tty;
 
 pub use diagnostic::{Diagnostic, Kind, Snippet};
-pub use errors::{build_failure, no_sandbox, push_failure};
+pub use errors::{build_failure, images_push_failure, login_failure, no_sandbox, push_failure};
 pub use lines::clean;
 pub use lint::{lint_json, lint_sarif, lint_text};
 pub use outline::{outline_json, outline_text, targets_json, targets_text};

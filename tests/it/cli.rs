@@ -279,7 +279,7 @@ fn a_state_directory_that_holds_other_things() {
 #[test]
 fn the_documentation_lists_the_flags() {
     let documented = std::fs::read_to_string("docs/cli.md").expect("docs/cli.md");
-    for verb in ["build", "run", "images"] {
+    for verb in ["build", "run", "images", "pull", "push", "copy", "login", "inspect"] {
         let output = Run::new(&format!("{verb} --help")).command.output().expect("starts");
         let help = String::from_utf8_lossy(&output.stdout).into_owned();
         let section = documented.split(&format!("\n## dockless {verb}\n")).nth(1).expect("a section");

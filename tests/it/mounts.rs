@@ -40,18 +40,18 @@ impl Bench {
         fs::write(path, text).unwrap();
     }
 
-    fn command(&self, dockerfile: &str, flags: &[&str]) -> Command {
+    fn command(&self, dockerfile: &str, out: &str, flags: &[&str]) -> Command {
         self.file("Dockerfile", dockerfile);
         let mut command = Command::new(EXE);
         command.env_clear().env("HOME", self.dir.path()).env("DOCKLESS_HOME", self.path("store"));
         command.env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin").current_dir(self.dir.path()).stdin(Stdio::null());
-        command.args(["build", "--progress=plain", "-o", "out"]).args(flags).arg("c");
+        command.args(["build", "--progress=plain", "-o", out]).args(flags).arg("c");
         command
     }
 
     fn build(&self, dockerfile: &str, flags: &[&str]) -> Output {
         let _ = fs::remove_dir_all(self.path("out")); // of the build before
-        self.command(dockerfile, flags).output().unwrap()
+        self.command(dockerfile, "out", flags).output().unwrap()
     }
 
     /// Builds; `/o` of the image.
@@ -204,7 +204,7 @@ fn locked_caches_are_used_one_at_a_time_by_all_processes() {
     );
     let mut children: Vec<_> = (0..3)
         .map(|n| {
-            let mut command = bench.command(&dockerfile, &["--no-cache", "-o", &format!("out{n}")]);
+            let mut command = bench.command(&dockerfile, &format!("out{n}"), &["--no-cache"]);
             command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
         })
         .collect();
@@ -318,7 +318,7 @@ fn proxies_come_from_the_config_file_and_nothing_from_the_environment() {
     fs::write(bench.path(".docker/config.json"), config).unwrap();
     let dockerfile = "FROM busybox\nRUN env | grep -i -e proxy -e CALLER | sort >/o";
     let _ = fs::remove_dir_all(bench.path("out"));
-    let mut command = bench.command(dockerfile, &["--build-arg", "NO_PROXY=given"]);
+    let mut command = bench.command(dockerfile, "out", &["--build-arg", "NO_PROXY=given"]);
     let output = command.env("CALLER", "x").env("FTP_PROXY", "x").output().unwrap();
     assert!(output.status.success(), "{output:?}");
     let env = fs::read_to_string(bench.path("out/o")).unwrap();

@@ -169,6 +169,28 @@ fn a_download_is_cached_by_its_content() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("CACHED"));
 }
 
+/// A server that says that nothing changed sends nothing, until a step needs the bytes.
+#[test]
+fn an_unchanged_download_is_not_sent_again() {
+    let tagged = Page { headers: vec!["ETag: \"v1\"".into()], ..page("x") };
+    let web = Web::pages([("/f", tagged)]);
+    let (place, url) = (Place::new(), format!("http://{}/f", web.address()));
+    let asked = |from: usize| -> Vec<bool> {
+        web.seen()[from..].iter().map(|head| head.contains_key("if-none-match")).collect()
+    };
+    let text = format!("FROM scratch\nADD {url} /x\n");
+    assert_eq!(contents(&place.files(&["-"], text.as_bytes())), [("x", "x")]);
+    assert_eq!(asked(0), [false]);
+    assert_eq!(contents(&place.files(&["-"], text.as_bytes())), [("x", "x")]);
+    assert_eq!(asked(1), [true]);
+    let other = format!("FROM scratch\nADD {url} /y\n");
+    assert_eq!(contents(&place.files(&["-"], other.as_bytes())), [("y", "x")]);
+    assert_eq!(asked(2), [true, false], "the step is new and reads the bytes");
+    // Of another checksum the server's word is not enough.
+    let wrong = format!("FROM scratch\nADD --checksum=sha256:{} {url} /x\n", "0".repeat(64));
+    place.fails(&["-"], wrong.as_bytes(), "digest mismatch");
+}
+
 #[test]
 fn contexts_on_standard_input() {
     let place = Place::new();

@@ -76,7 +76,7 @@ fn layers(way: Way, steps: &[Step]) -> Vec<(Layer, Vec<String>)> {
     for step in steps {
         let snapshot = snapshots.prepare(&stack, &|_| unreachable!("all is in the store")).unwrap();
         step(&Shown::new(&snapshot.root()).root);
-        let (layer, _) = snapshot.commit(options(), &[]).unwrap();
+        let (layer, _) = snapshot.commit(store.blob_writer().unwrap(), options(), &[]).unwrap();
         if matches!(way, Way::NewTrees | Way::Unpacked) {
             snapshots = Snapshotter::new(store.clone(), kind);
         }
@@ -242,18 +242,23 @@ fn changes_in_the_tick_of_the_copy_are_seen() {
     for round in 0..20 {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("store")).unwrap();
-        let snapshots = Snapshotter::new(store, SnapshotterKind::Copy);
+        let snapshots = Snapshotter::new(store.clone(), SnapshotterKind::Copy);
         let fetch = |_: &Layer| unreachable!("all is in the store");
         let first = snapshots.prepare(&[], &fetch).unwrap();
         let Root::Dir(root) = first.root() else { panic!("no directory") };
         std::fs::write(root.join("file"), "aaaa").unwrap();
-        let (layer, _) = first.commit(options(), &[]).unwrap();
+        let (layer, _) = first.commit(store.blob_writer().unwrap(), options(), &[]).unwrap();
         let second = snapshots.prepare(std::slice::from_ref(&layer), &fetch).unwrap();
         let Root::Dir(root) = second.root() else { panic!("no directory") };
         std::fs::write(root.join("file"), "bbbb").unwrap();
-        let (changed, _) = second.commit(options(), &[]).unwrap();
+        let (changed, _) = second.commit(store.blob_writer().unwrap(), options(), &[]).unwrap();
         assert_ne!(changed.diff_id, layer.diff_id);
-        let empty = snapshots.prepare(&[layer, changed.clone()], &fetch).unwrap().commit(options(), &[]).unwrap().0;
+        let empty = snapshots
+            .prepare(&[layer, changed.clone()], &fetch)
+            .unwrap()
+            .commit(store.blob_writer().unwrap(), options(), &[])
+            .unwrap()
+            .0;
         assert_ne!(changed.diff_id, empty.diff_id, "round {round}: the change was not seen");
     }
 }
@@ -263,7 +268,7 @@ fn changes_in_the_tick_of_the_copy_are_seen() {
 fn trees_are_not_shared_between_stages() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&dir.path().join("store")).unwrap();
-    let snapshots = Snapshotter::new(store, SnapshotterKind::Copy);
+    let snapshots = Snapshotter::new(store.clone(), SnapshotterKind::Copy);
     let step = |stack: &[Layer], name: &str| -> Result<(Layer, PathBuf, Vec<String>), SnapshotError> {
         let snapshot = snapshots.prepare(stack, &|_| unreachable!("all is in the store"))?;
         let Root::Dir(root) = snapshot.root() else { panic!("no directory") };
@@ -271,7 +276,7 @@ fn trees_are_not_shared_between_stages() {
             fs_err::read_dir(&root)?.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         found.sort();
         fs_err::write(root.join(name), name)?;
-        Ok((snapshot.commit(options(), &[])?.0, root, found))
+        Ok((snapshot.commit(store.blob_writer().unwrap(), options(), &[])?.0, root, found))
     };
     let (one, first, _) = step(&[], "one").unwrap();
     let (two, second, found) = step(std::slice::from_ref(&one), "two").unwrap();

@@ -352,3 +352,35 @@ impl Drop for Tmpfs {
         let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
     }
 }
+
+/// Whoever follows a blob sees its bytes while they come, from the beginning as often as it likes, and how it ended.
+#[test]
+fn a_blob_is_followed_while_it_is_written() {
+    use std::io::{Read, Write};
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("store")).unwrap();
+    let mut writer = store.blob_writer().unwrap();
+    writer.write_all(b"be").unwrap();
+    let follower = writer.follow().unwrap();
+    let read = || {
+        let mut bytes = Vec::new();
+        follower.reader().read_to_end(&mut bytes).map(|_| bytes)
+    };
+    let (first, digest) = std::thread::scope(|scope| {
+        let reader = scope.spawn(read);
+        assert!(follower.grows_to(2));
+        writer.write_all(b"fore").unwrap();
+        let digest = writer.finish().unwrap().0;
+        (reader.join().unwrap().unwrap(), digest)
+    });
+    assert_eq!((first, read().unwrap()), (b"before".to_vec(), b"before".to_vec()));
+    assert_eq!(follower.finished(), Some((digest, 6)));
+    assert!(follower.grows_to(6) && !follower.grows_to(7));
+
+    let mut writer = store.blob_writer().unwrap();
+    let follower = writer.follow().unwrap();
+    writer.write_all(b"x").unwrap();
+    drop(writer);
+    assert!(follower.reader().read_to_end(&mut Vec::new()).is_err() && !follower.grows_to(1));
+    assert_eq!(follower.finished(), None);
+}

@@ -170,22 +170,39 @@ fn survives_garbage_and_sudden_death() {
     }
 }
 
+/// Processor time of the children that have ended, in seconds: unlike the time of day it tells something on a busy machine.
+fn used() -> f64 {
+    let stat = fs_err::read_to_string("/proc/self/stat").unwrap();
+    let after: Vec<&str> = stat[stat.rfind(')').unwrap() + 2..].split(' ').collect();
+    let ticks: u64 = after[13..15].iter().map(|field| field.parse::<u64>().unwrap()).sum();
+    ticks as f64 / 100.0
+}
+
 /// Prints how the supervised step compares with a plain chroot; `cargo test -- --ignored --nocapture measures`.
 #[test]
 #[ignore = "a measurement: needs DOCKLESS_TEST_DEBIAN, the directory of a Debian tree that may be changed"]
 fn measures() {
     let tree = PathBuf::from(std::env::var_os("DOCKLESS_TEST_DEBIAN").expect("a tree"));
-    let commands = ["/bin/true", "tar -cf /dev/null /usr", "/spawn"];
+    // Another build of the program, an optimised one.
+    let exe = std::env::var_os("DOCKLESS_TEST_EXE").map_or(PathBuf::from(EXE), PathBuf::from);
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/supervisor/calls.c");
+    let mut cc = std::process::Command::new("cc");
+    assert!(cc.args(["-O1", "-static", "-w", "-o"]).arg(tree.join("calls")).arg(source).status().unwrap().success());
+    let commands = [
+        "tar -cf /dev/null /usr",
+        "/calls fork 1000",
+        "/calls absolute 20000",
+        "/calls relative 20000",
+        "/calls proc 20000",
+    ];
     for command in commands {
-        for round in 0..3 {
-            let start = std::time::Instant::now();
-            let plain =
-                std::process::Command::new("chroot").arg(&tree).args(["/bin/sh", "-c", command]).output().unwrap();
-            let plain_time = start.elapsed();
-            let start = std::time::Instant::now();
-            let result = run(RunSpec::new(Root::Dir(tree.clone()), ["/bin/sh", "-c", command]));
-            println!("{command} {round}: plain {plain_time:?}, supervised {:?}", start.elapsed());
-            println!("  {}  {} {:?}", String::from_utf8_lossy(&plain.stdout), result.stdout, result.exit);
-        }
+        let before = used();
+        let mut plain = std::process::Command::new("chroot");
+        plain.arg(&tree).args(["/bin/sh", "-c", command]).output().unwrap();
+        let plain = used() - before;
+        let spec = RunSpec::new(Root::Dir(tree.clone()), ["/bin/sh", "-c", command]);
+        let result = trial_in(&exe, &[spec], Isolation::Chroot).unwrap().remove(0);
+        assert_eq!(result.exit, Ok(Exit::Code(0)), "{result:?}");
+        println!("{command}: plain {plain:.2} s, supervised {:.2} s", used() - before - plain);
     }
 }

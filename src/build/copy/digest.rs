@@ -101,7 +101,14 @@ fn contents(
             if *data == Data::None {
                 continue;
             }
-            let hashed = changes.open(data, source, &EmptyTree).and_then(hash);
+            let known = match data {
+                Data::Source(path) => source.content_digest(path),
+                _ => Ok(None),
+            };
+            let hashed = known.and_then(|known| match known {
+                Some(digest) => Ok(digest),
+                None => changes.open(data, source, &EmptyTree).and_then(hash),
+            });
             let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
             match hashed {
                 Ok(digest) => results.0[index] = Some(digest),
@@ -122,7 +129,8 @@ fn contents(
     error.map_or(Ok(digests), Err)
 }
 
-fn hash(mut reader: Box<dyn Read + Send + '_>) -> io::Result<Digest> {
+/// SHA-256 of all that is read.
+pub(super) fn hash(mut reader: Box<dyn Read + Send + '_>) -> io::Result<Digest> {
     let mut hasher = digest::Hasher::new(digest::Algorithm::Sha256);
     let mut buffer = vec![0; 1 << 16];
     loop {

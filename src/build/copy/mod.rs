@@ -276,7 +276,10 @@ pub fn copy(
     }
     let mut changes = Changes { entries: Vec::new(), spool: job.spool.map(|(file, _)| file) };
     let target = job.target;
-    let same = |ours: &Data, path: &[u8]| same_bytes(&mut *changes.open(ours, source, below)?, &mut *below.open(path)?);
+    let same = |ours: &Data, path: &[u8]| match below.content_digest(path)? {
+        Some(digest) => Ok(digest::hash(changes.open(ours, source, below)?)? == digest),
+        None => same_bytes(&mut *changes.open(ours, source, below)?, &mut *below.open(path)?),
+    };
     changes.entries = target.finish(same)?;
     Ok(changes)
 }

@@ -4,6 +4,7 @@
 //! nothing else can lead there, and no listing shows it.
 
 use crate::context::{Exclusion, SourceTree};
+use crate::oci::Digest;
 use crate::oci::layer::Metadata;
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -19,16 +20,16 @@ pub(super) fn is_remote(path: &[u8]) -> bool {
 }
 
 /// A tree with remote ones beside it.
-pub struct WithRemotes {
+pub struct WithRemotes<'a> {
     /// What plain paths lead into.
-    pub main: Arc<dyn SourceTree>,
+    pub main: Arc<dyn SourceTree + 'a>,
     /// What [`remote_path`] leads into, by number.
     pub remotes: Vec<Arc<dyn SourceTree>>,
 }
 
-impl WithRemotes {
+impl WithRemotes<'_> {
     /// The tree that `path` is of, and the path in it; `None` for a number that there is not.
-    fn find<'a>(&self, path: &'a [u8]) -> Option<(&dyn SourceTree, &'a [u8])> {
+    fn find<'p>(&self, path: &'p [u8]) -> Option<(&dyn SourceTree, &'p [u8])> {
         let Some(rest) = path.strip_prefix(b"\0") else { return Some((&*self.main, path)) };
         let (number, inner) = match rest.iter().position(|byte| *byte == b'/') {
             Some(at) => (&rest[..at], &rest[at + 1..]),
@@ -39,7 +40,7 @@ impl WithRemotes {
     }
 }
 
-impl SourceTree for WithRemotes {
+impl SourceTree for WithRemotes<'_> {
     fn metadata(&self, path: &[u8]) -> io::Result<Option<Metadata>> {
         self.find(path).map_or(Ok(None), |(tree, path)| tree.metadata(path))
     }
@@ -50,6 +51,10 @@ impl SourceTree for WithRemotes {
 
     fn open(&self, path: &[u8]) -> io::Result<Box<dyn Read + Send>> {
         self.find(path).map_or(Err(io::ErrorKind::NotFound.into()), |(tree, path)| tree.open(path))
+    }
+
+    fn content_digest(&self, path: &[u8]) -> io::Result<Option<Digest>> {
+        self.find(path).map_or(Ok(None), |(tree, path)| tree.content_digest(path))
     }
 
     fn link_identity(&self, path: &[u8]) -> io::Result<Option<(u64, u64)>> {

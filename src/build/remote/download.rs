@@ -1,18 +1,31 @@
 //! Downloads: ADD of a URL, and contexts that are URLs.
 
-use super::RemoteError;
-use crate::http::{Http, Method, Request, Response, Url};
+use super::file::Fetch;
+use super::{FileTree, RemoteError};
+use crate::http::{HeaderValue, Http, Method, Request, Response, StatusCode, Url};
+use crate::oci::{Digest, digest};
+use crate::store::Store;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+/// Bucket of the store that remembers downloads, by the digest of their URL.
+const BUCKET: &str = "downloads";
 
 /// What came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Download {
     /// Bytes.
     pub size: u64,
     /// `Last-Modified` in seconds since 1970, where the server says it.
     pub modified: Option<i64>,
+    /// SHA-256 of the bytes.
+    pub digest: Digest,
+    /// `ETag` and `Last-Modified` as the server wrote them, to ask it whether anything changed.
+    etag: Option<String>,
+    last_modified: Option<String>,
 }
 
 impl Download {
@@ -28,17 +41,54 @@ pub fn download(http: &Http, url: &str, checksum: Option<&str>, to: &Path) -> Re
     let parsed = parse(url)?;
     http.settings().retry.run(|| {
         let response = http.send_ok(&Request::new(Method::GET, parsed.clone()), &[])?;
-        let modified = response.header("last-modified").and_then(http_date);
-        let mut hasher = checksum.map(Hasher::of);
-        let size = save(response, to, hasher.as_mut())?;
-        if let (Some(expected), Some(hasher)) = (checksum, hasher) {
-            let found = hasher.finish();
-            if found != expected {
-                return Err(RemoteError::Checksum { url: url.to_string(), expected: expected.to_string(), found });
-            }
-        }
-        Ok(Download { size, modified })
+        save(response, url, checksum, to)
     })
+}
+
+/// What ADD sees of `url`. A server that was asked before, and says that nothing changed since, sends nothing: the bytes come
+/// when somebody reads them, which a step out of the cache never does.
+pub fn file_tree(store: &Store, http: &Arc<Http>, url: &str, checksum: Option<&str>) -> Result<FileTree, RemoteError> {
+    let temp = store.temp_dir()?;
+    let (path, name, key) = (temp.path().join("download"), file_name(url), Digest::sha256(url));
+    let known = store.record(BUCKET, &key)?.and_then(|bytes| serde_json::from_slice::<Download>(&bytes).ok());
+    let (found, fetch): (Download, Option<Fetch>) = match known.map(|known| revalidate(http, url, known, checksum)) {
+        Some(Ok(Some(known))) => {
+            let (http, url, expected) = (Arc::clone(http), url.to_string(), known.digest.clone());
+            let fetch: Fetch = Box::new(move |to| {
+                // It said that these would come.
+                let expected = expected.to_string();
+                download(&http, &url, Some(&expected), to).map(drop).map_err(io::Error::other)
+            });
+            (known, Some(fetch))
+        }
+        Some(Err(error)) => return Err(error),
+        None | Some(Ok(None)) => (download(http, url, checksum, &path)?, None),
+    };
+    // Numbers and strings: always JSON.
+    store.put_record(BUCKET, &key, &serde_json::to_vec(&found).unwrap_or_default())?;
+    let (size, mtime, digest) = (found.size, found.mtime(), Some(found.digest));
+    Ok(FileTree { path, name, size, mtime, digest, fetch: Mutex::new(fetch), keep: Some(temp) })
+}
+
+/// `known`, if the server says that it still holds, and it is what `checksum` names.
+fn revalidate(
+    http: &Http,
+    url: &str,
+    known: Download,
+    checksum: Option<&str>,
+) -> Result<Option<Download>, RemoteError> {
+    if checksum.is_some_and(|checksum| checksum != known.digest.to_string()) {
+        return Ok(None);
+    }
+    let mut request = Request::new(Method::GET, parse(url)?);
+    let value = |text: &Option<String>| text.as_deref().and_then(|text| HeaderValue::from_str(text).ok());
+    match (value(&known.etag), value(&known.last_modified)) {
+        (Some(etag), _) => request.headers.insert("if-none-match", etag),
+        (None, Some(date)) => request.headers.insert("if-modified-since", date),
+        (None, None) => return Ok(None),
+    };
+    let answer = http.settings().retry.run(|| http.send_ok(&request, &[StatusCode::NOT_MODIFIED]))?;
+    Ok((answer.status() == StatusCode::NOT_MODIFIED).then_some(known))
 }
 
 fn parse(url: &str) -> Result<Url, RemoteError> {
@@ -50,18 +100,28 @@ fn parse(url: &str) -> Result<Url, RemoteError> {
     }
 }
 
-fn save(response: Response, to: &Path, mut hasher: Option<&mut Hasher>) -> Result<u64, RemoteError> {
+fn save(response: Response, url: &str, checksum: Option<&str>, to: &Path) -> Result<Download, RemoteError> {
+    let header = |name: &str| response.header(name).map(str::to_string);
+    let (etag, last_modified) = (header("etag"), header("last-modified"));
     let mut file = fs_err::File::create(to)?;
     let mut body = response.into_reader();
-    let mut size = 0;
+    let (mut size, mut own, mut named) = (0, digest::Hasher::new(digest::Algorithm::Sha256), checksum.map(Hasher::of));
     while let Some(chunk) = body.read_chunk()? {
         file.write_all(&chunk)?;
         size += chunk.len() as u64;
-        if let Some(hasher) = &mut hasher {
+        own.update(&chunk);
+        if let Some(hasher) = &mut named {
             hasher.update(&chunk);
         }
     }
-    Ok(size)
+    if let (Some(expected), Some(hasher)) = (checksum, named) {
+        let found = hasher.finish();
+        if found != expected {
+            return Err(RemoteError::Checksum { url: url.to_string(), expected: expected.to_string(), found });
+        }
+    }
+    let modified = last_modified.as_deref().and_then(http_date);
+    Ok(Download { size, modified, digest: own.finish(), etag, last_modified })
 }
 
 /// The digests that `--checksum` may name. Images are never named by SHA-384, so `oci` does not know it.

@@ -9,7 +9,7 @@ mod git;
 mod import;
 mod unpack;
 
-pub use download::{Download, download, file_name};
+pub use download::{Download, download, file_name, file_tree};
 pub use file::FileTree;
 pub use git::{checkout, git_tree};
 pub use import::import_layout;

@@ -32,6 +32,9 @@ pub(super) struct StepArgs {
     /// Allow what RUN may not do by itself: network.host
     #[arg(long, value_name = "ENTITLEMENT")]
     allow: Vec<String>,
+    /// Show RUN steps the certificates of authorities that dockless itself trusts
+    #[arg(long)]
+    inject_ca: bool,
     /// Size of /dev/shm in RUN steps, such as 128m [default: 64m]
     #[arg(long, value_name = "BYTES")]
     shm_size: Option<String>,
@@ -69,7 +72,8 @@ impl StepArgs {
             limits.push(limit);
         }
         let shm_size = self.shm_size.as_deref().map(shm_size).transpose()?.filter(|bytes| *bytes > 0);
-        Ok((StepOptions { shm_size, limits, allowed, secrets, ssh }, warnings))
+        let authorities = if self.inject_ca { Some(environment.variables().authorities()?) } else { None };
+        Ok((StepOptions { shm_size, limits, allowed, secrets, authorities, ssh }, warnings))
     }
 }
 

@@ -19,8 +19,12 @@ use pattern::{Pattern, PatternError};
 /// How deeply `${a:-${b:-…}}` may nest.
 pub const MAX_DEPTH: usize = 128;
 
-/// How long one expanded word may become, in bytes: `ENV a=$a$a` doubles, a few dozen lines of it would fill any memory.
-pub const MAX_LENGTH: usize = 64 << 20;
+/// How many bytes may be put into one word, those put into what is put in included: `ENV a=$a$a` doubles, a few dozen lines
+/// of it would fill any memory. No process could be started with a variable of that size.
+pub const MAX_LENGTH: usize = 16 << 20;
+
+/// Pattern length times value length that is matched in one word, so that no Dockerfile can keep the builder busy for long.
+const MAX_WORK: usize = 1 << 27;
 
 /// Where values come from.
 pub trait Env {
@@ -197,6 +201,10 @@ struct Run<'a, E: Env + ?Sized> {
     words: Words,
     matched: BTreeSet<String>,
     unmatched: BTreeSet<String>,
+    /// Bytes put in so far, at every level.
+    put_in: usize,
+    /// What matching patterns has cost so far.
+    worked: usize,
 }
 
 type Outcome = Result<String, ExpandErrorKind>;
@@ -206,7 +214,18 @@ impl<'a, E: Env + ?Sized> Run<'a, E> {
         let rest = word.chars().peekable();
         let (matched, unmatched) = (BTreeSet::new(), BTreeSet::new());
         let words = Words::default();
-        Run { rules, env, rest, raw_escapes: rules.raw_escapes, depth: 0, words, matched, unmatched }
+        Run {
+            rules,
+            env,
+            rest,
+            raw_escapes: rules.raw_escapes,
+            depth: 0,
+            words,
+            matched,
+            unmatched,
+            put_in: 0,
+            worked: 0,
+        }
     }
 
     /// Expands up to `stop`, which is consumed, inside a substitution.
@@ -234,7 +253,7 @@ impl<'a, E: Env + ?Sized> Run<'a, E> {
             match c {
                 '$' => {
                     let value = self.dollar()?;
-                    extend(&mut text, &value)?;
+                    self.extend(&mut text, &value)?;
                     value.chars().for_each(|c| self.words.push(c));
                 }
                 '\'' | '"' | '<' if quotes => {
@@ -243,7 +262,7 @@ impl<'a, E: Env + ?Sized> Run<'a, E> {
                         '<' => self.less_than(),
                         _ => self.single_quotes()?,
                     };
-                    extend(&mut text, &kept)?;
+                    self.extend(&mut text, &kept)?;
                     self.words.word.push_str(&kept);
                 }
                 _ => self.plain(&mut text),
@@ -305,7 +324,7 @@ impl<'a, E: Env + ?Sized> Run<'a, E> {
                 Some('"') => break,
                 Some('$') => {
                     let value = self.dollar()?;
-                    extend(&mut text, &value)?;
+                    self.extend(&mut text, &value)?;
                     continue;
                 }
                 Some(_) => {}
@@ -399,11 +418,9 @@ impl<'a, E: Env + ?Sized> Run<'a, E> {
             (Some(side @ ('#' | '%')), false) => {
                 let longest = word.starts_with(side);
                 let text = if longest { &word[1..] } else { &word };
-                let pattern = Pattern::parse(text).map_err(|source| invalid(text, source))?;
                 let value = value.unwrap_or_default();
-                let trimmed =
-                    if side == '#' { pattern.trim_start(value, longest) } else { pattern.trim_end(value, longest) };
-                trimmed.map_err(|source| invalid(text, source))
+                let pattern = self.pattern(text, value)?;
+                Ok(if side == '#' { pattern.trim_start(value, longest) } else { pattern.trim_end(value, longest) })
             }
             _ => Err(ExpandErrorKind::Modifier { modifier }),
         }
@@ -418,9 +435,9 @@ impl<'a, E: Env + ?Sized> Run<'a, E> {
         if value.is_none() && self.rules.skip_unset_env {
             return Ok(format!("${{{name}/{pattern}/{replacement}}}"));
         }
-        Pattern::parse(&pattern)
-            .and_then(|parsed| parsed.replace(value.unwrap_or_default(), &replacement, all))
-            .map_err(|source| invalid(&pattern, source))
+        let value = value.unwrap_or_default();
+        let replaced = self.pattern(&pattern, value)?.replace(value, &replacement, all);
+        replaced.map_err(|source| invalid(&pattern, source))
     }
 
     /// An error inside a substitution that runs to the end of the word shows as the substitution not being closed.
@@ -451,6 +468,25 @@ impl<'a, E: Env + ?Sized> Run<'a, E> {
         name
     }
 
+    fn extend(&mut self, text: &mut String, more: &str) -> Result<(), ExpandErrorKind> {
+        self.put_in += more.len();
+        if self.put_in > MAX_LENGTH {
+            return Err(ExpandErrorKind::TooLong);
+        }
+        text.push_str(more);
+        Ok(())
+    }
+
+    /// Reads a pattern that is to be matched with `value`.
+    fn pattern(&mut self, text: &str, value: &str) -> Result<Pattern, ExpandErrorKind> {
+        let pattern = Pattern::parse(text).map_err(|source| invalid(text, source))?;
+        self.worked = self.worked.saturating_add(pattern.work(value));
+        if self.worked > MAX_WORK {
+            return Err(invalid(text, PatternError::TooLong));
+        }
+        Ok(pattern)
+    }
+
     fn value(&mut self, name: &str) -> Option<&'a str> {
         let value = self.env.get(name);
         let names = if value.is_some() { &mut self.matched } else { &mut self.unmatched };
@@ -459,14 +495,6 @@ impl<'a, E: Env + ?Sized> Run<'a, E> {
         }
         value
     }
-}
-
-fn extend(text: &mut String, more: &str) -> Result<(), ExpandErrorKind> {
-    if text.len() + more.len() > MAX_LENGTH {
-        return Err(ExpandErrorKind::TooLong);
-    }
-    text.push_str(more);
-    Ok(())
 }
 
 fn invalid(pattern: &str, source: PatternError) -> ExpandErrorKind {

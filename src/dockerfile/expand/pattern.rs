@@ -3,9 +3,6 @@
 
 use super::MAX_LENGTH;
 
-/// Pattern length times value length that is still matched, so that no Dockerfile can keep the builder busy for long.
-const MAX_WORK: usize = 1 << 27;
-
 const NO_MATCH: u32 = u32::MAX;
 
 /// A pattern that cannot be read or used.
@@ -49,28 +46,33 @@ impl Pattern {
         Ok(Pattern(tokens))
     }
 
+    /// What matching with `value` costs: the product of both lengths.
+    pub(super) fn work(&self, value: &str) -> usize {
+        (self.0.len() + 1).saturating_mul(value.len() + 1)
+    }
+
     /// `value` without the shortest or longest match at its start.
-    pub(super) fn trim_start(&self, value: &str, longest: bool) -> Result<String, PatternError> {
+    pub(super) fn trim_start(&self, value: &str, longest: bool) -> String {
         let text: Vec<char> = value.chars().collect();
-        Ok(text[self.prefix(&text, longest)?..].iter().collect())
+        text[self.prefix(&text, longest)..].iter().collect()
     }
 
     /// `value` without the shortest or longest match at its end.
-    pub(super) fn trim_end(&self, value: &str, longest: bool) -> Result<String, PatternError> {
+    pub(super) fn trim_end(&self, value: &str, longest: bool) -> String {
         let text: Vec<char> = value.chars().rev().collect();
         let reversed = Pattern(self.0.iter().rev().copied().collect());
-        Ok(text[reversed.prefix(&text, longest)?..].iter().rev().collect())
+        text[reversed.prefix(&text, longest)..].iter().rev().collect()
     }
 
-    fn prefix(&self, text: &[char], longest: bool) -> Result<usize, PatternError> {
-        let end = self.ends(text, longest)?[0];
-        Ok(if end == NO_MATCH { 0 } else { end as usize })
+    fn prefix(&self, text: &[char], longest: bool) -> usize {
+        let end = self.ends(text, longest)[0];
+        if end == NO_MATCH { 0 } else { end as usize }
     }
 
     /// `value` with the first match replaced as it stands, or with all of them replaced by `template`.
     pub(super) fn replace(&self, value: &str, template: &str, all: bool) -> Result<String, PatternError> {
         let text: Vec<char> = value.chars().collect();
-        let ends = self.ends(&text, true)?;
+        let ends = self.ends(&text, true);
         let mut out = String::new();
         if !all {
             let Some(start) = ends.iter().position(|end| *end != NO_MATCH) else { return Ok(value.to_string()) };
@@ -79,6 +81,7 @@ impl Pattern {
             out.extend(&text[ends[start] as usize..]);
             return Ok(out);
         }
+        let template = Template::read(template);
         let (mut copied, mut at) = (0, 0);
         while at <= text.len() {
             let Some(found) = ends[at..].iter().position(|end| *end != NO_MATCH) else { break };
@@ -86,7 +89,7 @@ impl Pattern {
             out.extend(&text[copied..start]);
             // An empty match right behind a match is none.
             if end > copied || start == 0 {
-                fill(&mut out, template, &text[start..end]);
+                template.fill(&mut out, &text[start..end]);
             }
             if out.len() > MAX_LENGTH {
                 return Err(PatternError::TooLong);
@@ -101,10 +104,7 @@ impl Pattern {
     /// For every place in `text`, and its end: where the preferred match that starts there ends, or [`NO_MATCH`].
     ///
     /// Goes through the pattern from its end, keeping one row, so that time is the product of both lengths and no more.
-    fn ends(&self, text: &[char], greedy: bool) -> Result<Vec<u32>, PatternError> {
-        if text.len() >= NO_MATCH as usize || (self.0.len() + 1).saturating_mul(text.len() + 1) > MAX_WORK {
-            return Err(PatternError::TooLong);
-        }
+    fn ends(&self, text: &[char], greedy: bool) -> Vec<u32> {
         let mut row: Vec<u32> = (0..=text.len() as u32).collect();
         for token in self.0.iter().rev() {
             match token {
@@ -127,37 +127,61 @@ impl Pattern {
                 }
             }
         }
-        Ok(row)
+        row
     }
 }
 
-/// Appends `template`, in which `$0` and `${0}` are the matched text, `$$` is a dollar and any other `$name` is nothing.
-fn fill(out: &mut String, template: &str, matched: &[char]) {
-    let mut rest = template;
-    while let Some((before, after)) = rest.split_once('$') {
-        out.push_str(before);
-        if let Some(after) = after.strip_prefix('$') {
-            out.push('$');
-            rest = after;
-            continue;
-        }
-        let braced = after.strip_prefix('{');
-        let inner = braced.unwrap_or(after);
-        let name = &inner[..inner.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(inner.len())];
-        let tail = &inner[name.len()..];
-        let tail = if braced.is_some() { tail.strip_prefix('}') } else { Some(tail) };
-        match tail {
-            Some(tail) if !name.is_empty() => {
-                if name == "0" {
-                    out.extend(matched);
-                }
-                rest = tail;
-            }
-            _ => {
-                out.push('$');
+/// What a match is replaced by: `$0` and `${0}` are the matched text, `$$` is a dollar and any other `$name` is nothing.
+struct Template {
+    /// Literal text, and the matched text after each piece but the last.
+    pieces: Vec<String>,
+    /// The literal text alone: what an empty match gives. Long templates would cost as much for each otherwise.
+    literal: String,
+}
+
+impl Template {
+    fn read(text: &str) -> Template {
+        let (mut pieces, mut rest) = (vec![String::new()], text);
+        while let Some((before, after)) = rest.split_once('$') {
+            let last = pieces.len() - 1;
+            pieces[last].push_str(before);
+            if let Some(after) = after.strip_prefix('$') {
+                pieces[last].push('$');
                 rest = after;
+                continue;
             }
+            let braced = after.strip_prefix('{');
+            let inner = braced.unwrap_or(after);
+            let name = &inner[..inner.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(inner.len())];
+            let tail = &inner[name.len()..];
+            let tail = if braced.is_some() { tail.strip_prefix('}') } else { Some(tail) };
+            match tail {
+                Some(tail) if !name.is_empty() => {
+                    if name == "0" {
+                        pieces.push(String::new());
+                    }
+                    rest = tail;
+                }
+                _ => {
+                    pieces[last].push('$');
+                    rest = after;
+                }
+            }
+        }
+        let last = pieces.len() - 1;
+        pieces[last].push_str(rest);
+        Template { literal: pieces.concat(), pieces }
+    }
+
+    fn fill(&self, out: &mut String, matched: &[char]) {
+        if matched.is_empty() {
+            return out.push_str(&self.literal);
+        }
+        for (index, piece) in self.pieces.iter().enumerate() {
+            if index > 0 {
+                out.extend(matched);
+            }
+            out.push_str(piece);
         }
     }
-    out.push_str(rest);
 }

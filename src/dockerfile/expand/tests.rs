@@ -63,8 +63,20 @@ fn nests_only_so_deep() {
 #[test]
 fn grows_only_so_long() {
     let env = [("A".to_string(), "x".repeat(1 << 20))];
-    let error = Expander::new('\\').expand_word(&"$A".repeat(65), &env[..]).expect_err("65 MiB");
+    let error = Expander::new('\\').expand_word(&"$A".repeat(17), &env[..]).expect_err("17 MiB");
     assert_eq!(error.kind, ExpandErrorKind::TooLong);
+    // What is put into what is put in counts too, and so does what is thrown away.
+    let nested = format!("{}$A{}", "${B:-".repeat(20), "}".repeat(20));
+    assert_eq!(
+        Expander::new('\\').expand_word(&nested, &env[..]).expect_err("20 times").kind,
+        ExpandErrorKind::TooLong
+    );
+    let dropped = format!("${{A+x{}}}", "$A".repeat(17));
+    assert!(Expander::new('\\').expand_word(&dropped, &env[..]).is_err());
     let error = Expander::new('\\').expand_word(&format!("${{A#{}}}", "?".repeat(1 << 10)), &env[..]);
     assert!(error.is_err(), "a pattern and a value that take too long");
+    // A long replacement that comes to nothing costs nothing.
+    let env = [("A".to_string(), "x".repeat(1 << 14))];
+    let nothing = format!("${{A//x/'{}'}}", "$n".repeat(1 << 14));
+    assert_eq!(Expander::new('\\').expand_word(&nothing, &env[..]).expect("fits").word, "");
 }

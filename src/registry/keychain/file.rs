@@ -91,7 +91,7 @@ impl Entry {
 }
 
 /// A key as `registry[/path]`: without scheme, without `/v1/` or `/v2/`, and Docker's registry under its one name.
-pub(super) fn normalised(key: &str) -> String {
+pub fn normalised(key: &str) -> String {
     let bare = key.split_once("://").map_or(key, |(_, rest)| rest).trim_end_matches('/');
     let bare = bare.strip_suffix("/v1").or_else(|| bare.strip_suffix("/v2")).unwrap_or(bare);
     let (host, path) = bare.split_once('/').map_or((bare, None), |(host, path)| (host, Some(path)));

@@ -5,9 +5,9 @@ use crate::http::Secret;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A helper that asks a person, or a cloud that is not there, must not hold a build up for ever.
 pub(super) const LIMIT: Duration = Duration::from_secs(30);
@@ -30,34 +30,8 @@ pub(super) fn get(
     environment: &BTreeMap<String, String>,
     limit: Duration,
 ) -> Result<Option<Identity>, KeychainError> {
-    let program = format!("docker-credential-{name}");
-    let run = |cause| KeychainError::HelperRun { program: program.clone(), source_name: source_name.into(), cause };
-    let failed = |message: String| KeychainError::HelperFailed {
-        program: program.clone(),
-        source_name: source_name.into(),
-        server: server.into(),
-        message,
-    };
-    // A slash would name a program of the repository's choice.
-    if name.contains('/') {
-        return Err(run(io::Error::from(io::ErrorKind::InvalidInput)));
-    }
-    let mut command = Command::new(&program);
-    command.arg("get").env_clear().envs(environment);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(run)?;
-    let output = talk(&mut child, server, limit);
-    // Ends it in every case, or finds it ended.
-    let killed = child.kill();
-    let status = child.wait().map_err(run)?;
-    let Some((out, err)) = output.map_err(run)? else {
-        return Err(KeychainError::HelperTimeout {
-            program: program.clone(),
-            source_name: source_name.into(),
-            server: server.into(),
-            seconds: limit.as_secs(),
-        });
-    };
-    killed.map_err(run)?;
+    let call = Call { name, source_name, server };
+    let (out, err, status) = call.run("get", server, environment, limit)?;
     if let Ok(answer) = serde_json::from_slice::<Answer>(&out) {
         let Answer { username, secret } = answer;
         let empty = secret.is_empty();
@@ -72,7 +46,98 @@ pub(super) fn get(
         return Ok(None);
     }
     let said = words.into_iter().find(|text| !text.is_empty() && !text.starts_with('{'));
-    Err(failed(said.map_or_else(|| format!("no answer ({status})"), |text| text.chars().take(300).collect())))
+    Err(call.failed(said.map_or_else(|| format!("no answer ({status})"), |text| text.chars().take(300).collect())))
+}
+
+/// Has the helper `store` or `erase`; `words` is what it reads.
+pub(super) fn tell(
+    name: &str,
+    action: &str,
+    words: &str,
+    source_name: &str,
+    environment: &BTreeMap<String, String>,
+) -> Result<(), KeychainError> {
+    let call = Call { name, source_name, server: action };
+    let (out, err, status) = call.run(action, words, environment, LIMIT)?;
+    if status.success() {
+        return Ok(());
+    }
+    let said = [err, out].map(|bytes| String::from_utf8_lossy(&bytes).trim().to_string());
+    // What it was told holds the password, and some repeat what they are told.
+    let said = said.into_iter().find(|text| !text.is_empty() && !text.contains('{'));
+    Err(call.failed(said.unwrap_or_else(|| status.to_string()).chars().take(300).collect()))
+}
+
+/// One call of a helper.
+struct Call<'a> {
+    name: &'a str,
+    source_name: &'a str,
+    server: &'a str,
+}
+
+impl Call<'_> {
+    fn program(&self) -> String {
+        format!("docker-credential-{}", self.name)
+    }
+
+    fn failed(&self, message: String) -> KeychainError {
+        KeychainError::HelperFailed {
+            program: self.program(),
+            source_name: self.source_name.into(),
+            server: self.server.into(),
+            message,
+        }
+    }
+
+    fn run(
+        &self,
+        action: &str,
+        words: &str,
+        environment: &BTreeMap<String, String>,
+        limit: Duration,
+    ) -> Result<(Vec<u8>, Vec<u8>, ExitStatus), KeychainError> {
+        let program = self.program();
+        let run =
+            |cause| KeychainError::HelperRun { program: program.clone(), source_name: self.source_name.into(), cause };
+        // A slash would name a program of the repository's choice.
+        if self.name.contains('/') {
+            return Err(run(io::Error::from(io::ErrorKind::InvalidInput)));
+        }
+        let mut command = Command::new(&program);
+        command.arg(action).env_clear().envs(environment);
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(run)?;
+        let output = talk(&mut child, words, limit);
+        if let Ok(Some((out, err))) = output {
+            // Both outputs have ended: so will it, or it is ended.
+            let status = ended(&mut child, limit).map_err(run)?;
+            return Ok((out, err, status));
+        }
+        // Ends it in every case, or finds it ended.
+        let killed = child.kill();
+        child.wait().map_err(run)?;
+        output.map_err(run)?;
+        killed.map_err(run)?;
+        Err(KeychainError::HelperTimeout {
+            program: program.clone(),
+            source_name: self.source_name.into(),
+            server: self.server.into(),
+            seconds: limit.as_secs(),
+        })
+    }
+}
+
+/// The status of a child that has closed its outputs; one that goes on all the same is killed.
+fn ended(child: &mut Child, limit: Duration) -> io::Result<ExitStatus> {
+    let until = Instant::now() + limit;
+    while Instant::now() < until {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    child.kill()?;
+    child.wait()
 }
 
 type Outputs = (Vec<u8>, Vec<u8>);

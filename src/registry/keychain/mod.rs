@@ -4,14 +4,15 @@
 //!
 //! 1. what was given on the command line;
 //! 2. `DOCKER_AUTH_CONFIG`;
-//! 3. `$DOCKER_CONFIG/config.json`;
+//! 3. a file of dockless's own, where `login` found no other that it could write; `$DOCKER_CONFIG/config.json`;
 //! 4. `/kaniko/.docker/config.json`;
 //! 5. `REGISTRY_AUTH_FILE`, `$XDG_RUNTIME_DIR/containers/auth.json`, `$XDG_CONFIG_HOME/containers/auth.json`
 //!    (`~/.config` without it);
 //! 6. `~/.docker/config.json`;
 //! 7. the CI's own variables: `CI_REGISTRY*`, `CI_DEPENDENCY_PROXY_*`, `GITHUB_TOKEN` for ghcr.io,
 //!    `KANIKO_<HOST>_USER` with `_PASSWORD`;
-//! 8. nobody: anonymous.
+//! 8. the registry's cloud ([`super::RegistryClient::lookup`]);
+//! 9. nobody: anonymous.
 //!
 //! Within one file, as Docker has it: `credHelpers`, then `credsStore`, then `auths`. Keys of `auths` may name a part of a
 //! registry (`host/group`); the longest that fits counts (containers-auth.json(5)). A file that is missing or may not be
@@ -20,10 +21,13 @@
 mod ci;
 mod file;
 mod helper;
+mod login;
 
 use crate::http::Secret;
 use crate::oci::reference::DOCKER_HUB;
 use file::ConfigFile;
+pub use file::normalised;
+pub use login::Kept;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io;
@@ -50,6 +54,15 @@ pub enum KeychainError {
         source_name: String,
         /// The key in `auths`.
         key: String,
+    },
+    /// A login that could not be kept or forgotten.
+    #[error("cannot write {path}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        cause: io::Error,
     },
     /// A helper that could not be started or waited for.
     #[error("credential helper '{program}' (named in {source_name}) cannot be run")]
@@ -98,12 +111,17 @@ impl Environment {
         Environment(variables.into_iter().collect())
     }
 
+    /// Whether there is nothing at all.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// A variable that is set and not empty.
-    fn get(&self, name: &str) -> Option<&str> {
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
-    fn path(&self, name: &str) -> Option<PathBuf> {
+    pub(super) fn path(&self, name: &str) -> Option<PathBuf> {
         self.get(name).map(PathBuf::from)
     }
 }
@@ -165,6 +183,7 @@ impl Lookup {
 /// Finds credentials. Files are read, and helpers are run, when a registry is first asked for.
 pub struct Keychain {
     environment: Environment,
+    own_file: Option<PathBuf>,
     explicit: Vec<(String, Credential)>,
     files: Mutex<HashMap<PathBuf, Option<ConfigFile>>>,
     helped: Mutex<HashMap<(String, String), Option<Identity>>>,
@@ -179,7 +198,13 @@ impl fmt::Debug for Keychain {
 impl Keychain {
     /// A keychain that reads `environment` and nothing else.
     pub fn new(environment: Environment) -> Self {
-        Keychain { environment, explicit: Vec::new(), files: Mutex::default(), helped: Mutex::default() }
+        Keychain {
+            environment,
+            own_file: None,
+            explicit: Vec::new(),
+            files: Mutex::default(),
+            helped: Mutex::default(),
+        }
     }
 
     /// A keychain that knows nobody: every request is anonymous.
@@ -192,6 +217,16 @@ impl Keychain {
         let identity = Identity::Password { user: user.into(), password };
         self.explicit.push((file::normalised(registry), Credential { identity, source: source.into() }));
         self
+    }
+
+    /// Adds a file of dockless's own, where logins are that no other file takes; it is looked at before all files.
+    pub fn with_file(mut self, path: PathBuf) -> Self {
+        self.own_file = Some(path);
+        self
+    }
+
+    pub(super) fn environment(&self) -> &Environment {
+        &self.environment
     }
 
     /// Searches the sources for `repository` (`library/alpine`) of `registry` (`docker.io`).
@@ -211,7 +246,12 @@ impl Keychain {
         }
         for path in self.paths() {
             let source = path.display().to_string();
+            let own = self.own_file.as_ref() == Some(&path);
             let Some(config) = self.file(path)? else {
+                // Most have never had a login of their own.
+                if own {
+                    continue;
+                }
                 lookup.looked_at.push(format!("{source} (not there, or not readable)"));
                 continue;
             };
@@ -290,9 +330,10 @@ impl Keychain {
         let home = env.path("HOME");
         let config_home = env.path("XDG_CONFIG_HOME").or_else(|| home.as_ref().map(|home| home.join(".config")));
         let candidates = [
+            self.own_file.clone(),
             env.path("DOCKER_CONFIG").map(|dir| dir.join("config.json")),
             // Without any variable there is nobody to ask: this is what keeps a bare keychain bare.
-            (!env.0.is_empty()).then(|| "/kaniko/.docker/config.json".into()),
+            (!env.is_empty()).then(|| "/kaniko/.docker/config.json".into()),
             env.path("REGISTRY_AUTH_FILE"),
             env.path("XDG_RUNTIME_DIR").map(|dir| dir.join("containers/auth.json")),
             config_home.map(|dir| dir.join("containers/auth.json")),

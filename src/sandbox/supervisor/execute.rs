@@ -49,8 +49,8 @@ impl Eyes<'_> {
         let Some(site) = self.locate(argument, &path, last)? else {
             return self.execute_in_tree(argument, path, last, arguments, environment);
         };
-        let object = self.object(&site, last)?;
-        let start = self.check_program(&object)?;
+        let mut object = self.object(&site, last)?;
+        let start = self.check_program(&mut object)?;
         let native = matches!(site, Site::Tree { .. });
         self.run(Run { object, native, start, name: path, empty }, arguments, environment)
     }
@@ -58,8 +58,8 @@ impl Eyes<'_> {
     /// A descriptor's program is run as it is; only whether the caller may is asked.
     fn execute_descriptor(&mut self, fd: i32) -> Result<Answer, Errno> {
         if self.identity.is_some() {
-            let object = self.object_of_descriptor(fd)?;
-            self.check_program(&object)?;
+            let mut object = self.object_of_descriptor(fd)?;
+            self.check_program(&mut object)?;
         }
         Ok(Answer::Continue)
     }
@@ -78,13 +78,13 @@ impl Eyes<'_> {
         }
         let empty = argument.address + path.len() as u64;
         let site = self.in_tree(argument, path.clone())?;
-        let Ok(object) = self.object(&site, last) else { return Ok(Answer::Continue) };
-        let Ok(start) = self.check_program(&object) else { return Ok(Answer::Continue) };
+        let Ok(mut object) = self.object(&site, last) else { return Ok(Answer::Continue) };
+        let Ok(start) = self.check_program(&mut object) else { return Ok(Answer::Continue) };
         self.run(Run { object, native: true, start, name: path, empty }, arguments, environment)
     }
 
     /// Fails where the caller may not run an object; gives how it begins.
-    fn check_program(&mut self, object: &Object) -> Result<Vec<u8>, Errno> {
+    fn check_program(&mut self, object: &mut Object) -> Result<Vec<u8>, Errno> {
         if kind_of(object.fd.as_fd())? != FileType::RegularFile {
             return Err(Errno::ACCESS);
         }
@@ -100,6 +100,7 @@ impl Eyes<'_> {
         let mut start = vec![0; START];
         let got = rustix::io::read(&file, &mut start)?;
         start.truncate(got);
+        object.fd = file; // one of O_PATH could not be given
         Ok(start)
     }
 
@@ -135,7 +136,7 @@ impl Eyes<'_> {
                 None => self.in_tree(&ANY, interpreter.path.clone())?,
             };
             object = self.object(&site, Last::Follow)?;
-            start = self.check_program(&object)?;
+            start = self.check_program(&mut object)?;
             name = interpreter.path;
         }
         Err(Errno::LOOP)

@@ -45,6 +45,9 @@ enum When {
     OneOf(u8, &'static [u32]),
     /// None of the argument's 64 bits is set: not so.
     NotZero(u8),
+    /// The call names a path: not so where its flags (this argument) have `AT_EMPTY_PATH` and its first argument is a
+    /// descriptor. Whoever gives a path all the same gets what the kernel finds there, which is nothing in a place.
+    Named(u8),
 }
 
 struct Rule {
@@ -78,8 +81,6 @@ const PATHS: &[i64] = &[
     nr::OPENAT,
     nr::OPENAT2,
     nr::OPEN_TREE,
-    nr::NEWFSTATAT,
-    nr::STATX,
     nr::STATFS,
     nr::FACCESSAT,
     nr::FACCESSAT2,
@@ -198,6 +199,10 @@ impl Features {
         add(&ring, When::Always, Verdict::Refuse(libc::ENOSYS));
         if self.places || self.credentials {
             add(PATHS, When::Always, Verdict::HandOver);
+            // With real owners the kernel knows all about an open file.
+            let named = |flags| if recorded { When::Always } else { When::Named(flags) };
+            add(&[nr::NEWFSTATAT], named(3), Verdict::HandOver);
+            add(&[nr::STATX], named(2), Verdict::HandOver);
             add(&[nr::SENDTO], When::NotZero(4), Verdict::HandOver);
             // Programs fall back to the older calls.
             add(&nr::XATTRS_AT, When::Always, Verdict::Refuse(libc::ENOSYS));
@@ -267,6 +272,14 @@ impl Rule {
                 end,
                 load(NUMBER),
             ],
+            When::Named(flags) => vec![
+                load(low(flags)),
+                jump(ANY_BIT, libc::AT_EMPTY_PATH as u32, 0, 2),
+                load(low(0)),
+                jump(AT_LEAST, 1 << 31, 0, 1), // AT_FDCWD is negative
+                end,
+                give(libc::SECCOMP_RET_ALLOW),
+            ],
             When::OneOf(argument, values) => {
                 let mut out = vec![load(low(argument))];
                 for (at, value) in values.iter().enumerate() {
@@ -303,6 +316,7 @@ const AUDIT_ARCH: u32 = 0xc000_00b7;
 
 const EQUAL: u32 = libc::BPF_JEQ;
 const AT_LEAST: u32 = libc::BPF_JGE;
+const ANY_BIT: u32 = libc::BPF_JSET;
 
 /// A filter that hands over mknod(2) of devices and nothing else. Other architectures' calls stay what they are.
 pub(crate) fn device_nodes() -> Vec<Instruction> {
@@ -379,7 +393,11 @@ mod tests {
                 let bytes = &data[step.k as usize..][..4];
                 accumulator = u32::from_ne_bytes(bytes.try_into().unwrap());
             } else {
-                let holds = if test == EQUAL { accumulator == step.k } else { accumulator >= step.k };
+                let holds = match test {
+                    EQUAL => accumulator == step.k,
+                    ANY_BIT => accumulator & step.k != 0,
+                    _ => accumulator >= step.k,
+                };
                 at += usize::from(if holds { step.jt } else { step.jf });
             }
         }
@@ -422,6 +440,17 @@ mod tests {
         assert_eq!(run(&ALL.program(), 5, [0; 6], 0x4000_0003), libc::SECCOMP_RET_KILL_PROCESS, "i386");
         #[cfg(target_arch = "x86_64")]
         assert_eq!(all(nr::OPENAT | 0x4000_0000, [0; 6]), libc::SECCOMP_RET_KILL_PROCESS, "x32");
+    }
+
+    #[test]
+    fn leaves_open_files_to_the_kernel_where_owners_are_real() {
+        let real = Features { ownership: Ownership::Real, ..ALL };
+        let verdict = |features: Features, arguments| run(&features.program(), nr::NEWFSTATAT, arguments, AUDIT_ARCH);
+        let (by_descriptor, handed) = ([5, 1, 1, 0x1000, 0, 0], libc::SECCOMP_RET_USER_NOTIF);
+        assert_eq!(verdict(real, by_descriptor), libc::SECCOMP_RET_ALLOW);
+        assert_eq!(verdict(ALL, by_descriptor), handed);
+        assert_eq!(verdict(real, [5, 1, 1, 0x100, 0, 0]), handed);
+        assert_eq!(verdict(real, [-100i64 as u64, 1, 1, 0x1000, 0, 0]), handed);
     }
 
     #[test]

@@ -44,6 +44,7 @@ mod sockets;
 pub(crate) mod stat;
 pub(crate) mod status;
 mod view;
+mod workers;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -91,6 +92,15 @@ pub(crate) enum Restart {
         arguments: Arguments,
         /// Where the caller has its environment.
         environment: Address,
+    },
+    /// `openat` with `O_PATH`, whose descriptors cannot be given: SECCOMP_IOCTL_NOTIF_ADDFD takes none.
+    Name {
+        /// A directory.
+        directory: OwnedFd,
+        /// A name in it.
+        name: Vec<u8>,
+        /// Flags of the call.
+        flags: OFlags,
     },
     /// None: the descriptor is given, and its terminal becomes the caller's controlling one.
     ControllingTerminal {
@@ -208,13 +218,22 @@ impl Identity {
 }
 
 /// What one worker thread keeps for itself.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Worker {
     /// Who this thread is now, where it is not who it began as.
     current: Option<Identity>,
 }
 
 impl Worker {
+    /// The calling thread, which becomes who the supervisor is: a new thread has the ids of the one that started it, and
+    /// that may be a worker in the midst of a call.
+    pub(crate) fn begin() -> Worker {
+        sys::set_file_uid(0);
+        let _ = sys::set_thread_groups(&[]); // denied where no other groups can have been set either
+        sys::set_file_gid(0);
+        Worker { current: None }
+    }
+
     /// Makes this thread `identity`; `None` for who it began as, which may do everything.
     pub(crate) fn become_identity(&mut self, identity: Option<&Identity>) -> Result<(), Errno> {
         if self.current.as_ref() == identity {

@@ -104,9 +104,49 @@ impl Eyes<'_> {
         if flags & libc::OPEN_TREE_CLONE != 0 {
             return Ok(Answer::Continue);
         }
-        let Some(object) = self.seen(argument)? else { return Ok(Answer::Continue) };
+        let path = self.path(argument)?;
+        if path.is_empty() && argument.empty_path {
+            return Ok(Answer::Continue); // as dup(2)
+        }
+        let last = if argument.follow { Last::Follow } else { Last::Keep };
+        let mut flags = if flags & libc::OPEN_TREE_CLOEXEC != 0 { OFlags::CLOEXEC } else { OFlags::empty() };
+        flags.set(OFlags::NOFOLLOW, !argument.follow);
+        match self.locate(argument, &path, last)? {
+            None => Ok(Answer::Continue),
+            Some(site) => self.open_site(&site, last, Wanted { flags: flags | OFlags::PATH, mode: 0 }),
+        }
+    }
+
+    /// `O_PATH`: the caller opens the object itself, by its name in a directory.
+    fn name_object(&mut self, walked: &Walked, last: Last, wanted: Wanted) -> Result<Answer, Errno> {
+        let object = self.object(&Site::At(walked.clone()), last)?;
+        if wanted.has(OFlags::DIRECTORY) && !is_directory(object.fd.as_fd())? {
+            return Err(Errno::NOTDIR);
+        }
         self.note_given(&object.fd, object.path.as_ref())?;
-        Ok(Answer::Descriptor { fd: object.fd, close_on_exec: flags & libc::OPEN_TREE_CLOEXEC != 0 })
+        self.as_self()?;
+        let (directory, name) = self.directory_and_name(&object, walked)?;
+        let directory = self.reopen(&directory, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        if self.places.find(&walked.path).is_some() {
+            self.places.give_directory();
+        }
+        let kept = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let mut flags = wanted.flags.intersection(kept);
+        flags.set(OFlags::NOFOLLOW, !(walked.found == Found::Magic && last == Last::Follow));
+        Ok(Answer::Restart(Restart::Name { directory, name, flags }))
+    }
+
+    /// A directory and a name there by which the kernel finds an object.
+    fn directory_and_name(&mut self, object: &Object, walked: &Walked) -> Result<(OwnedFd, Vec<u8>), Errno> {
+        if is_directory(object.fd.as_fd())? && walked.found != Found::Magic {
+            return Ok((rustix::io::fcntl_dupfd_cloexec(&object.fd, 0)?, b".".to_vec()));
+        }
+        if let Some((number, [])) = self.places.find(&walked.path) {
+            // A file shown at a path of its own: its name is that where it really is.
+            return self.places.real_name(number);
+        }
+        let (above, name) = walked.path.split().ok_or(Errno::NOENT)?;
+        Ok((self.node(&above)?.fd, name.to_vec()))
     }
 
     fn open_site(&mut self, site: &Site, last: Last, wanted: Wanted) -> Result<Answer, Errno> {
@@ -121,13 +161,15 @@ impl Eyes<'_> {
         self.as_caller()?;
         let from_fd = from.map_or(CWD, AsFd::as_fd);
         let named = OFlags::PATH | OFlags::CLOEXEC | wanted.flags.intersection(OFlags::NOFOLLOW);
+        if wanted.has(OFlags::PATH) {
+            // Whether the caller may pass through the directories is the question; the descriptor is its own to make.
+            return openat(from_fd, path, named, Mode::empty()).map(|_| Answer::Continue);
+        }
         let making = wanted.has(OFlags::CREATE) || wanted.has(OFlags::TMPFILE);
         match openat(from_fd, path, named, Mode::empty()) {
             Ok(object) => {
                 let kind = kind_of(object.as_fd())?;
-                if !matches!(kind, FileType::RegularFile | FileType::Directory | FileType::Symlink)
-                    && !wanted.has(OFlags::PATH)
-                {
+                if !matches!(kind, FileType::RegularFile | FileType::Directory | FileType::Symlink) {
                     // To wait for what only the caller may wait for, and to give it its terminal.
                     raw(sys::may_access(object.as_fd(), wanted.access() as i32))?;
                     return Ok(Answer::Continue);
@@ -169,14 +211,10 @@ impl Eyes<'_> {
             Found::Magic if last != Last::Follow && !wanted.has(OFlags::PATH) => return Err(Errno::LOOP),
             _ => {}
         }
-        let object = self.object(&Site::At(walked.clone()), last)?;
         if wanted.has(OFlags::PATH) {
-            if wanted.has(OFlags::DIRECTORY) && !is_directory(object.fd.as_fd())? {
-                return Err(Errno::NOTDIR);
-            }
-            self.note_given(&object.fd, object.path.as_ref())?;
-            return Ok(Answer::Descriptor { fd: object.fd, close_on_exec: wanted.has(OFlags::CLOEXEC) });
+            return self.name_object(walked, last, wanted);
         }
+        let object = self.object(&Site::At(walked.clone()), last)?;
         let fd = match self.open_object(&object, wanted)? {
             Opened::File(fd) => fd,
             Opened::Terminal(fd) => {
@@ -220,6 +258,10 @@ impl Eyes<'_> {
             if let Some(what) = process.synthesised() {
                 return self.synthesise(what, process.thread.unwrap_or(process.id), wanted).map(Opened::File);
             }
+            return self.reopen(&object.fd, wanted.found()).map(Opened::File);
+        }
+        if object.is_pipe {
+            self.as_self()?;
             return self.reopen(&object.fd, wanted.found()).map(Opened::File);
         }
         self.as_caller()?;
@@ -277,7 +319,7 @@ impl Eyes<'_> {
             }
         } else {
             let fd = self.reopen(&object.fd, flags)?;
-            let (_, other) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+            let (_reader, other) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
             // Without a writer there is an end of file at once, with one nothing yet.
             let mut seen = [rustix::event::PollFd::new(&fd, rustix::event::PollFlags::IN)];
             while rustix::pipe::tee(&fd, &other, 1, SpliceFlags::NONBLOCK) == Ok(0)

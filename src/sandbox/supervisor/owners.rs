@@ -164,6 +164,8 @@ pub(crate) struct Records {
     /// stay: whatever is made at such a path goes through here.
     table: RwLock<HashMap<Vec<u8>, Owned>>,
     is_used: AtomicBool,
+    /// Files and directories are in it, too.
+    is_elsewhere: AtomicBool,
 }
 
 impl Records {
@@ -181,7 +183,7 @@ impl Records {
             }
         }
         let is_used = AtomicBool::new(!table.is_empty());
-        Ok(Records { table: RwLock::new(table), is_used })
+        Ok(Records { table: RwLock::new(table), is_used, is_elsewhere: AtomicBool::new(false) })
     }
 
     /// Writes what is to be known of links and pipes in the layer directory `layer`, whose files are in `tree`.
@@ -217,9 +219,14 @@ impl Records {
         self.is_used.load(Ordering::Relaxed)
     }
 
+    /// Whether files and directories have entries in the table, too.
+    pub(crate) fn tells_of_files(&self) -> bool {
+        self.is_elsewhere.load(Ordering::Relaxed)
+    }
+
     /// What a stat call is to tell otherwise than the kernel does; `None` where the kernel is right.
     pub(crate) fn told_otherwise(&self, target: &Target) -> Result<Option<Shown>, Errno> {
-        if !self.has_table() && self.recorded(target)?.is_none() {
+        if self.recorded(target)?.is_none() && !(self.has_table() && self.may_be_in_table(target)?) {
             return Ok(None);
         }
         let look = self.look(target)?;
@@ -240,12 +247,24 @@ impl Records {
                 mode: type_bits(record.kind) | record.mode_of(native.st_mode & 0o7777),
             };
         } else if self.has_table()
+            && (!can_have_xattrs || !self.holds_xattrs(target))
             && let Some(told) = self.in_table(&target.canonical()?)
             && told.mode & TYPE == native.st_mode & TYPE
         {
             owned = told;
         }
         Ok(Look { native, record, owned })
+    }
+
+    /// Whether `target` is of a kind that the table tells of.
+    fn may_be_in_table(&self, target: &Target) -> Result<bool, Errno> {
+        let kind = FileType::from_raw_mode(target.stat()?.st_mode);
+        Ok(!matches!(kind, FileType::RegularFile | FileType::Directory) || !self.holds_xattrs(target))
+    }
+
+    /// Whether the file system of `target`, a file or directory, can hold records: most can.
+    fn holds_xattrs(&self, target: &Target) -> bool {
+        !self.tells_of_files() || !matches!(target.get_xattr(OVERRIDE), Err(Errno::NOTSUP))
     }
 
     fn in_table(&self, path: &[u8]) -> Option<Owned> {
@@ -261,6 +280,9 @@ impl Records {
 
     /// Says that what stands at the canonical `path` belongs to `owned`.
     pub(crate) fn tell(&self, path: Vec<u8>, owned: Owned) {
+        if matches!(FileType::from_raw_mode(owned.mode), FileType::RegularFile | FileType::Directory) {
+            self.is_elsewhere.store(true, Ordering::Relaxed);
+        }
         self.change_table(|table| match (owned.uid, owned.gid) {
             (0, 0) => table.remove(&path),
             _ => table.insert(path, owned),

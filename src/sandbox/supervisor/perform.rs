@@ -205,6 +205,9 @@ impl Eyes<'_> {
             let mode_there = rustix::fs::fstat(&object.fd)?.st_mode;
             return self.check_process(&path, mode_there, mode as u32).map(|()| Answer::Value(0));
         }
+        if object.is_pipe {
+            return Ok(Answer::Value(0));
+        }
         // access(2) asks for the real ids, where it is not told otherwise.
         let real = if flags & libc::AT_EACCESS == 0 { self.real_identity() } else { self.identity.cloned() };
         self.worker.become_identity(real.as_ref())?;
@@ -426,7 +429,10 @@ impl Eyes<'_> {
         }
         self.check_search(&object)?;
         self.places.give_directory();
-        Ok(Answer::Restart(Restart::ChangeDirectory(object.fd)))
+        // A descriptor of O_PATH cannot be given; the caller holds this one, which takes the right to read, for a moment.
+        self.as_self()?;
+        let directory = self.reopen(&object.fd, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        Ok(Answer::Restart(Restart::ChangeDirectory(directory)))
     }
 
     /// Whether the caller may pass through a directory.

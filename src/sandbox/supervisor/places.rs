@@ -208,6 +208,13 @@ impl Places {
         }
     }
 
+    /// The directory that what is shown at a place really lies in, and its name there.
+    pub(super) fn real_name(&self, number: usize) -> Result<(OwnedFd, Vec<u8>), Errno> {
+        let (above, name) = self.served[number].host.split().ok_or(Errno::NOENT)?;
+        let above = openat(self.outside.root(), above.relative(), NAMED, Mode::empty())?;
+        Ok((above, name.to_vec()))
+    }
+
     /// What stands where something is hidden.
     fn masked(&self, place: &Served, rest: &[u8], list: &[&str]) -> Result<OwnedFd, Errno> {
         let hidden = openat2(&place.source, rest, NAMED, Mode::empty(), INSIDE)?;

@@ -2,7 +2,7 @@
 //! /proc when a thread of it makes a trapped call, and has from its parent what the supervisor keeps for that.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use rustix::fs::OFlags;
@@ -16,9 +16,13 @@ use super::outside::Outside;
 pub(crate) struct Process {
     /// Its id.
     pub pid: i32,
+    /// It was a child of the supervisor's when it was first seen.
+    pub is_child: bool,
     /// Threads of it that have made a trapped call.
     threads: Mutex<Vec<i32>>,
     state: Mutex<State>,
+    /// A thread whose calls the kernel makes as they are, because the supervisor has it make them; 0 for none.
+    native: AtomicI32,
 }
 
 /// What changes during a process's life.
@@ -49,6 +53,21 @@ impl Process {
 
     fn threads(&self) -> MutexGuard<'_, Vec<i32>> {
         self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the kernel make the calls of `thread`, one at a time of a process, as they are: 0 for none again.
+    pub(crate) fn set_native(&self, thread: i32) {
+        self.native.store(thread, Ordering::Release);
+    }
+
+    /// Whether the kernel makes the calls of `thread` as they are.
+    pub(crate) fn is_native(&self, thread: i32) -> bool {
+        self.native.load(Ordering::Acquire) == thread
+    }
+
+    /// Whether the supervisor is told how `thread` ends: it is a child of its own, and no mere thread of one.
+    pub(crate) fn is_own_child(&self, thread: i32) -> bool {
+        self.is_child && self.pid == thread
     }
 
     /// A copy of its credentials.
@@ -134,7 +153,13 @@ impl Table {
                     State { pending: None, ..parent.state().clone() }
                 };
                 self.make_room();
-                Arc::new(Process { pid: relations.group, threads: Mutex::default(), state: Mutex::new(state) })
+                Arc::new(Process {
+                    pid: relations.group,
+                    is_child: relations.parent == self.root,
+                    threads: Mutex::default(),
+                    state: Mutex::new(state),
+                    native: AtomicI32::new(0),
+                })
             }
         };
         let mut threads = self.threads.write().unwrap_or_else(PoisonError::into_inner);

@@ -17,10 +17,10 @@ pub(super) fn restart(caller: &Caller<'_>, what: &Restart) -> Result<(), Errno> 
     // What the caller's memory holds is read while it waits.
     let block = match what {
         Restart::Execute { program, arguments, .. } => Block::of(caller, program, arguments)?,
-        Restart::ChangeDirectory(_) | Restart::ControllingTerminal { .. } => None,
+        Restart::ChangeDirectory(_) | Restart::Name { .. } | Restart::ControllingTerminal { .. } => None,
     };
     let (file, close_on_exec) = match what {
-        Restart::ChangeDirectory(directory) => (Some(directory), true),
+        Restart::ChangeDirectory(directory) | Restart::Name { directory, .. } => (Some(directory), true),
         Restart::Execute { program: Program::File(file, _), .. } => (Some(file), true),
         Restart::Execute { .. } => (None, true),
         Restart::ControllingTerminal { terminal, close_on_exec } => (Some(terminal), *close_on_exec),
@@ -28,7 +28,8 @@ pub(super) fn restart(caller: &Caller<'_>, what: &Restart) -> Result<(), Errno> 
     let opened = file.map(|file| opened(caller, file)).transpose()?.flatten();
     let file = opened.as_ref().or(file);
     // Traced by somebody already (a debugger in the step): then it cannot be done.
-    let traced = Traced::seize(notification.thread).map_err(|_| Errno::ACCESS)?;
+    let traced = Traced::seize(notification.thread, caller.process.is_own_child(notification.thread))
+        .map_err(|_| Errno::ACCESS)?;
     if !listener.is_waiting(id) {
         return Err(Errno::SRCH);
     }
@@ -54,6 +55,7 @@ pub(super) fn restart(caller: &Caller<'_>, what: &Restart) -> Result<(), Errno> 
     let mut thread = Thread { traced, signals: Vec::new(), instruction: notification.instruction };
     let done = thread.stopped().and_then(|before| match what {
         Restart::ChangeDirectory(_) => thread.change_directory(before, number),
+        Restart::Name { name, flags, .. } => thread.name(before, caller, number, name, *flags),
         Restart::ControllingTerminal { .. } => {
             // That somebody else has the terminal already changes nothing of the open call.
             thread.call(before, libc::SYS_ioctl, [number as u64, TIOCSCTTY, 0, 0, 0, 0])?;
@@ -85,7 +87,8 @@ fn opened(caller: &Caller<'_>, file: &OwnedFd) -> Result<Option<OwnedFd>, Errno>
 pub(super) fn look_after(caller: &Caller<'_>, then: impl FnOnce(i64)) -> Result<(), Errno> {
     let errno = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
     let notification = &caller.notification;
-    let traced = Traced::seize(notification.thread).map_err(|_| Errno::ACCESS)?;
+    let traced = Traced::seize(notification.thread, caller.process.is_own_child(notification.thread))
+        .map_err(|_| Errno::ACCESS)?;
     if !caller.is_waiting() {
         return Err(Errno::SRCH);
     }
@@ -220,6 +223,44 @@ impl Thread {
         self.traced.set_registers(&after).ok()
     }
 
+    /// Has it open `name` in the injected directory, close that, and gives the caller the result.
+    fn name(
+        &mut self,
+        before: Registers,
+        caller: &Caller<'_>,
+        directory: i32,
+        name: &[u8],
+        flags: OFlags,
+    ) -> Option<()> {
+        let string = [name, b"\0"].concat();
+        let address = self.map(before, string.len())?;
+        let result = if address > 0 && caller.write(address as u64, &string).is_ok() {
+            // This call is trapped, too: whoever receives it is to let it through.
+            caller.process.set_native(caller.thread);
+            let call = [directory as u64, address as u64, u64::from(flags.bits()), 0, 0, 0];
+            let opened = self.call(before, libc::SYS_openat, call);
+            caller.process.set_native(0);
+            opened?.result()
+        } else {
+            -i64::from(libc::ENOMEM)
+        };
+        if address > 0 {
+            self.call(before, libc::SYS_munmap, [address as u64, string.len() as u64, 0, 0, 0, 0])?;
+        }
+        self.call(before, libc::SYS_close, [directory as u64, 0, 0, 0, 0, 0])?;
+        let mut after = before;
+        after.set_result(result);
+        self.traced.set_registers(&after).ok()
+    }
+
+    /// Gives it pages of its own, and their address or an error.
+    fn map(&mut self, before: Registers, length: usize) -> Option<i64> {
+        let protection = (libc::PROT_READ | libc::PROT_WRITE) as u64;
+        let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as u64;
+        let call = [0, length as u64, protection, flags, u64::MAX, 0];
+        Some(self.call(before, libc::SYS_mmap, call)?.result())
+    }
+
     /// Sets it to the exec. What that needs in its memory is put into pages of their own, which an exec that succeeds
     /// takes away with all others: its stack may be small, or lie in that of a parent that waits for it (vfork(2)).
     fn execute(
@@ -233,10 +274,7 @@ impl Thread {
     ) -> Option<()> {
         let (mut strings, mut list) = (0, 0);
         if let Some(block) = block {
-            let length = block.bytes(0).0.len() as u64;
-            let protection = (libc::PROT_READ | libc::PROT_WRITE) as u64;
-            let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as u64;
-            let mapped = self.call(before, libc::SYS_mmap, [0, length, protection, flags, u64::MAX, 0])?.result();
+            let mapped = self.map(before, block.bytes(0).0.len())?;
             let written = if mapped > 0 {
                 strings = mapped as u64;
                 let (bytes, at) = block.bytes(strings);

@@ -3,7 +3,6 @@
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::call::{Call, UNKNOWN};
@@ -13,14 +12,12 @@ use super::outsiders::Outsiders;
 use super::places::Places;
 use super::process::Table;
 use super::recorded::Recorded;
+use super::workers::{More, Workers};
 use super::{Answer, Caller, Identity, Worker, exec, identify, identities, peers, programs, restart};
 use crate::sys::{Listener, Notification};
 
-/// Workers at the beginning.
-const FIRST: usize = 2;
-
-/// More than these would only wait for one another.
-const MOST: usize = 64;
+/// Stack of a thread here, in bytes.
+const STACK: usize = 256 << 10;
 
 /// What the supervisor of one step is made of.
 #[derive(Debug)]
@@ -33,9 +30,7 @@ pub(crate) struct Supervisor {
     files: Files,
     /// What uname(2) tells as the machine's name, if it is not the machine's.
     hostname: Option<String>,
-    workers: AtomicUsize,
-    /// Those that work on an answer.
-    busy: AtomicUsize,
+    workers: Workers,
 }
 
 /// Who answers calls about files.
@@ -77,45 +72,56 @@ impl Supervisor {
             table,
             files,
             hostname,
-            workers: AtomicUsize::new(0),
-            busy: AtomicUsize::new(0),
+            workers: Workers::new(),
         });
-        for _ in 0..FIRST {
-            supervisor.add_worker()?;
-        }
+        supervisor.add_worker()?;
+        let watched = supervisor.clone();
+        let watch = move || watched.workers.watch(|| watched.listener.has_waiting(), || watched.start_worker());
+        std::thread::Builder::new().stack_size(STACK).spawn(watch)?;
         Ok(supervisor)
     }
 
     fn add_worker(self: &Arc<Supervisor>) -> std::io::Result<()> {
         let supervisor = self.clone();
-        std::thread::Builder::new().stack_size(256 << 10).spawn(move || supervisor.work())?;
-        self.workers.fetch_add(1, Ordering::Relaxed);
+        std::thread::Builder::new().stack_size(STACK).spawn(move || supervisor.work())?;
         Ok(())
+    }
+
+    fn start_worker(self: &Arc<Supervisor>) {
+        // Without one more the call waits for one of those that are there.
+        if self.add_worker().is_err() {
+            self.workers.not_started();
+        }
     }
 
     /// Waits until no worker works on a call: to be called when no process of the step is left to make one.
     pub(crate) fn settle(&self) {
-        while self.busy.load(Ordering::Acquire) > 0 {
+        while !self.workers.is_idle() {
             std::thread::sleep(Duration::from_micros(100));
         }
     }
 
     fn work(self: Arc<Supervisor>) {
-        let mut worker = Worker::default();
+        let mut worker = Worker::begin();
+        let mut quiet = 0;
         loop {
             // An error means that the listener is of no more use: the step is over.
             let Ok(received) = self.listener.receive() else { return };
             let Some(notification) = received else { continue };
-            let busy = self.busy.fetch_add(1, Ordering::AcqRel) + 1;
-            let workers = self.workers.load(Ordering::Relaxed);
-            if busy >= workers && workers < MOST {
-                let _ = self.add_worker(); // without one more the call waits for one of those that are there
-            }
+            self.workers.begin();
             let served = catch_unwind(AssertUnwindSafe(|| self.serve(&notification, &mut worker)));
             if served.is_err() {
                 let _ = self.listener.refuse(notification.id, libc::EIO);
             }
-            self.busy.fetch_sub(1, Ordering::AcqRel);
+            self.workers.end();
+            if !self.listener.has_waiting() {
+                self.workers.rest(&mut quiet);
+            } else {
+                quiet = 0;
+                if self.workers.wanted() == More::Start {
+                    self.start_worker();
+                }
+            }
         }
     }
 
@@ -138,6 +144,9 @@ impl Supervisor {
             listener: &self.listener,
             memory: &self.memory,
         };
+        if caller.process.is_native(caller.thread) {
+            return self.give(notification.id, Answer::Continue);
+        }
         if caller.process.state().pending.is_some() {
             exec::settle(&caller, &self.table);
         }

@@ -1,7 +1,7 @@
 //! What a caller sees at a path: the tree by the kernel, places by their rules. And from a call's path to the object, or
 //! the name in a directory, that the call is about.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, openat, readlinkat, statat};
 use rustix::io::Errno;
@@ -40,6 +40,8 @@ pub(super) struct Object {
     pub(super) path: Option<ViewPath>,
     /// The place that it is in.
     pub(super) place: Option<usize>,
+    /// It is a pipe without a name that the caller has: the kernel has it for the real id's.
+    pub(super) is_pipe: bool,
 }
 
 /// A name in a directory, at which a call makes, moves or removes something.
@@ -233,7 +235,8 @@ impl Eyes<'_> {
         let link = descriptor_path(self.caller.thread, fd);
         let path = if self.places.is_empty() { None } else { self.places.path_of(&link)? };
         let place = path.as_ref().and_then(|path| Some(self.places.find(path)?.0));
-        Ok(Object { fd: object, path: path.filter(|_| place.is_some()), place })
+        let is_pipe = is_pipe(object.as_fd())?;
+        Ok(Object { fd: object, path: path.filter(|_| place.is_some()), place, is_pipe })
     }
 
     /// The object at a site, as the caller may reach it.
@@ -245,7 +248,7 @@ impl Eyes<'_> {
                 let from = from.as_ref().map_or(CWD, AsFd::as_fd);
                 let flags = if last == Last::Follow { OFlags::PATH | OFlags::CLOEXEC } else { NAMED };
                 let fd = openat(from, path.as_slice(), flags, Mode::empty())?;
-                return Ok(Object { fd, path: None, place: None });
+                return Ok(Object { fd, path: None, place: None, is_pipe: false });
             }
         };
         match walked.found {
@@ -266,7 +269,7 @@ impl Eyes<'_> {
             None => openat(CWD, path.as_bytes(), NAMED, Mode::empty())?,
             Some((number, rest)) => self.places.open_node(number, rest, NAMED)?,
         };
-        Ok(Object { fd, path: Some(path.clone()), place: found.map(|(number, _)| number) })
+        Ok(Object { fd, path: Some(path.clone()), place: found.map(|(number, _)| number), is_pipe: false })
     }
 
     /// The object that a magic link leads to; the walk has checked that the caller may follow it.
@@ -276,7 +279,8 @@ impl Eyes<'_> {
         let fd = self.places.outside.open_proc(rest, OFlags::PATH)?;
         let path = self.places.path_of(&String::from_utf8_lossy(rest))?;
         let place = path.as_ref().and_then(|path| Some(self.places.find(path)?.0));
-        Ok(Object { fd, path: path.filter(|_| place.is_some()), place })
+        let is_pipe = is_pipe(fd.as_fd())?;
+        Ok(Object { fd, path: path.filter(|_| place.is_some()), place, is_pipe })
     }
 
     /// The name that a call is about, and its directory.
@@ -303,6 +307,11 @@ impl Eyes<'_> {
         let directory = self.node(&above)?;
         Ok(Entry { directory: directory.fd, name, place: directory.place, is_place })
     }
+}
+
+fn is_pipe(object: BorrowedFd<'_>) -> Result<bool, Errno> {
+    const PIPEFS_MAGIC: u64 = 0x5049_5045;
+    Ok(kind_of(object)? == FileType::Fifo && rustix::fs::fstatfs(object)?.f_type as u64 == PIPEFS_MAGIC)
 }
 
 fn looker(process: &Process) -> Person {

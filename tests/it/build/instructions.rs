@@ -1,6 +1,6 @@
 //! Every instruction, as every kind of caller: built, pushed, inspected, unpacked, run.
 
-use super::place::{Caller, Place, callers, is_root, tool};
+use super::place::{Place, callers, is_root, tool};
 use crate::support::registry::Registry;
 use serde_json::{Value, json};
 use std::fs;

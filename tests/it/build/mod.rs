@@ -7,5 +7,6 @@ mod outputs;
 mod owners;
 mod place;
 mod platforms;
+mod push;
 mod surroundings;
 mod tree;

@@ -32,7 +32,8 @@ fn several_make_an_index() {
     );
     let ran = place.dockless(&words).succeeded();
     // What does not depend on the platform is made once.
-    assert_eq!(ran.stderr.matches("CACHED 0.0s this build").count(), 4, "{}", ran.stderr);
+    let reused = ran.stderr.lines().filter(|line| line.contains(" CACHED ") && line.ends_with(" this build"));
+    assert_eq!(reused.count(), 4, "{}", ran.stderr);
     assert!(ran.stderr.contains("[linux/arm/v7 stage-1 1/1] COPY"), "{}", ran.stderr);
     let index = registry.manifest("app:1");
     let digest = dockless::oci::Digest::sha256(&index).to_string();

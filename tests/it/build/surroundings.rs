@@ -31,6 +31,32 @@ fn a_step_sees_nothing_of_the_callers_environment() {
 }
 
 #[test]
+fn a_step_sees_the_authorities_only_where_it_is_shown_them() {
+    let registry = Registry::start();
+    let base = registry.put_base("busybox");
+    let place = Place::new(Caller::Own);
+    let script = "cat $SSL_CERT_FILE; echo $CURL_CA_BUNDLE $GIT_SSL_CAINFO";
+    place.file(
+        "Dockerfile",
+        format!("FROM {base}\nENV GIT_SSL_CAINFO=/own\nRUN {script}\nRUN ! test -e /run/dockless\n"),
+    );
+    let build = |words: &str| {
+        let mut command = place.command(words, [""; 0]);
+        place.finish(command.env("SSL_CERT_FILE", place.path("ca")).output().unwrap())
+    };
+    std::fs::write(place.path("ca"), "THE-AUTHORITY").unwrap();
+    let failed = build("build --progress=plain --inject-ca --no-cache context");
+    // The second step sees them too, and says so by failing.
+    assert_eq!(failed.code, Some(1), "{}", failed.stderr);
+    assert!(failed.stderr.contains("THE-AUTHORITY"), "{}", failed.stderr);
+    assert!(failed.stderr.contains("/run/dockless/ca-certificates.crt /own"), "{}", failed.stderr);
+    // They are no part of the layer or of the key.
+    let second = build("build --progress=plain context").succeeded();
+    assert!(second.stderr.contains("CACHED"), "{}", second.stderr);
+    assert!(!build("build --progress=plain --no-cache context").succeeded().stderr.contains("THE-AUTHORITY"));
+}
+
+#[test]
 fn a_step_has_the_hosts_names_and_network_and_is_process_1_s_child() {
     let registry = Registry::start();
     let base = registry.put_base("busybox");

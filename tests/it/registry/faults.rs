@@ -7,6 +7,7 @@ use dockless::oci::manifest::{OCI_CONFIG, OCI_INDEX, OCI_LAYER_GZIP, OCI_MANIFES
 use dockless::oci::{Descriptor, Digest, Reference, manifest};
 use dockless::registry::{Keychain, RegistryClient, RegistryError};
 use dockless::store::Store;
+use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -103,7 +104,7 @@ impl Image {
 /// One transfer at a time, so that requests come in the same order in every run.
 fn orderly(registry: &Faulty, settings: Settings) -> RegistryClient {
     let keychain = Keychain::anonymous().with(&registry.host(), "me", Secret::new(SECRET), "--creds");
-    let one = dockless::registry::Settings { parallel: 1, ..Default::default() };
+    let one = dockless::registry::Settings { parallel: 1, early: 100_000, ..Default::default() };
     RegistryClient::new(Arc::new(dockless::http::Http::new(settings)), keychain, one)
 }
 
@@ -116,41 +117,111 @@ fn reference(registry: &Faulty) -> Reference {
     format!("{}/team/app:{TAG}", registry.host()).parse().unwrap()
 }
 
-fn pull(registry: &Faulty, store: &Store) -> Result<(), RegistryError> {
-    let client = orderly(registry, brisk());
-    let (resolved, _) = client.pull_image(store, &reference(registry), &linux(), &Quiet)?;
-    client.ensure_blobs(store, &resolved.origin, resolved.manifest.layers(), &Quiet)
+/// What is done to the registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Operation {
+    Pull,
+    Push,
+    /// To another registry.
+    CopyFrom,
+    /// From another registry.
+    CopyTo,
+    /// A push whose layer is sent while it is written.
+    Early,
+    Preflight,
+    Login,
+    Tags,
+    Referrers,
+    Delete,
 }
 
-fn push(registry: &Faulty, store: &Store) -> Result<(), RegistryError> {
-    let what = image().put_into_store(store);
-    orderly(registry, brisk()).push_image(store, &what, &reference(registry), &Quiet).map(drop)
+use Operation::*;
+
+fn perform(operation: Operation, registry: &Faulty, store: &Store) -> Result<(), RegistryError> {
+    let (image, client) = (image(), orderly(registry, brisk()));
+    let here = reference(registry);
+    match operation {
+        Pull => {
+            image.put_into(registry);
+            let (resolved, _) = client.pull_image(store, &here, &linux(), &Quiet)?;
+            client.ensure_blobs(store, &resolved.origin, resolved.manifest.layers(), &Quiet)?;
+            assert!(image.is_in_store(store));
+        }
+        Push => {
+            let what = image.put_into_store(store);
+            client.push_image(store, &what, &here, &Quiet)?;
+            assert!(image.is_in(registry));
+        }
+        CopyFrom => {
+            image.put_into(registry);
+            let other = Faulty::start_with(Habits { open: true, ..Habits::default() }, |_, _| None);
+            client.copy_image(&here, &reference(&other), Some(&linux()), &Quiet)?;
+            assert!(image.is_in(&other));
+        }
+        CopyTo => {
+            let other = Faulty::start_with(Habits { open: true, ..Habits::default() }, |_, _| None);
+            image.put_into(&other);
+            client.copy_image(&reference(&other), &here, Some(&linux()), &Quiet)?;
+            assert!(image.is_in(registry));
+        }
+        Early => {
+            let large = &image.layers[0];
+            let digest = client.upload_early(
+                &here,
+                &Quiet,
+                |_| true,
+                |watch| {
+                    let mut blob = store.blob_writer().unwrap();
+                    watch(blob.follow().unwrap());
+                    large.chunks(50_000).for_each(|part| blob.write_all(part).unwrap());
+                    blob.finish().unwrap().0
+                },
+            );
+            let config = store.put_blob(&image.config).unwrap();
+            let document = serde_json::json!({
+                "schemaVersion": 2, "mediaType": OCI_MANIFEST,
+                "config": manifest::descriptor(OCI_CONFIG, &config, image.config.len() as u64),
+                "layers": [manifest::descriptor(OCI_LAYER_GZIP, &digest, large.len() as u64)],
+            });
+            let bytes = document.to_string().into_bytes();
+            let what = manifest::descriptor(OCI_MANIFEST, &store.put_blob(&bytes).unwrap(), bytes.len() as u64);
+            client.push_image(store, &what, &here, &Quiet)?;
+            assert_eq!(registry.blob(&digest).as_ref(), Some(large));
+        }
+        Preflight => client.preflight(&[here]).map_err(|(_, error)| error)?,
+        Login => drop(client.verify_login(&registry.host())?),
+        Tags => {
+            image.put_into(registry);
+            assert_eq!(client.tags(&here)?, [TAG]);
+        }
+        Referrers => {
+            image.put_into(registry);
+            assert_eq!(client.referrers(&here, None)?, []);
+        }
+        Delete => {
+            image.put_into(registry);
+            client.delete(&here)?;
+            assert_eq!(registry.manifest(TAG), None);
+        }
+    }
+    Ok(())
 }
 
 /// The requests of an operation that nothing disturbs.
-fn undisturbed(push: bool) -> Vec<Seen> {
+fn undisturbed(operation: Operation) -> Vec<Seen> {
     let registry = Faulty::start();
-    run(&registry, push).unwrap();
+    run(&registry, operation).unwrap();
     registry.seen()
 }
 
 /// Runs the operation and holds what must hold whatever happens.
-fn run(registry: &Faulty, pushes: bool) -> Result<(), RegistryError> {
-    let (image, (_dir, store)) = (image(), store());
-    let result = if pushes {
-        push(registry, &store)
-    } else {
-        image.put_into(registry);
-        pull(registry, &store)
-    };
-    match (&result, pushes) {
-        (Ok(()), false) => assert!(image.is_in_store(&store)),
-        (Ok(()), true) => assert!(image.is_in(registry)),
-        (Err(error), _) => {
-            image.is_in_store(&store);
-            let text = format!("{} {error:?}", told(error));
-            assert!(text.contains(&registry.host()) && !text.contains(SECRET), "{text}");
-        }
+fn run(registry: &Faulty, operation: Operation) -> Result<(), RegistryError> {
+    let (_dir, store) = store();
+    let result = perform(operation, registry, &store);
+    if let Err(error) = &result {
+        image().is_in_store(&store);
+        let text = format!("{} {error:?}", told(error));
+        assert!(text.contains(&registry.host()) && !text.contains(SECRET), "{text}");
     }
     assert!(registry.seen().len() <= BOUND, "{} requests", registry.seen().len());
     result
@@ -167,6 +238,8 @@ fn faults() -> Vec<Fault> {
         Fault::Long,
         Fault::Hang,
         Fault::Garbage,
+        Fault::Trickle,
+        Fault::Huge,
         Fault::Loop,
         Fault::Redirect("http://169.254.169.254".into()),
         Fault::Code(400, "DIGEST_INVALID"),
@@ -176,13 +249,23 @@ fn faults() -> Vec<Fault> {
 }
 
 /// Whether `fault`, happening once to `request`, must not be noticed at all.
-fn passes(fault: &Fault, request: &Seen) -> bool {
+fn passes(operation: Operation, fault: &Fault, request: &Seen) -> bool {
     let kind = request.kind();
+    // Whatever becomes of an early upload, or of giving one up: the operation itself does not need it.
+    if operation == Early && kind == "PATCH blobs/uploads/" {
+        return true;
+    }
+    if operation == Preflight && kind == "DELETE blobs/uploads/" {
+        return true;
+    }
     match fault {
         Fault::Status(401) => !kind.contains("token"),
+        Fault::Status(404 | 416) if operation == Preflight => false,
         Fault::Status(404 | 416) => kind == "PUT blobs/uploads/" || kind == "POST blobs/uploads/",
         Fault::Status(status) => matches!(status, 408 | 429 | 499 | 500 | 502..=504),
-        Fault::Reset | Fault::LostAnswer | Fault::Hang | Fault::Garbage => true,
+        // The second DELETE finds nothing to remove, which is told as it is.
+        Fault::LostAnswer | Fault::Garbage => kind != "DELETE manifests",
+        Fault::Reset | Fault::Hang | Fault::Trickle => true,
         Fault::ResetInBody => true,
         Fault::Short | Fault::Corrupt => kind == "GET blobs" || kind == "GET manifests",
         Fault::Code(_, "DIGEST_INVALID") => kind == "PUT blobs/uploads/",
@@ -192,19 +275,19 @@ fn passes(fault: &Fault, request: &Seen) -> bool {
 }
 
 /// For every request and every fault, once and for ever: it succeeds, or ends with a clear error.
-fn disturb(pushes: bool) {
+fn disturb(operation: Operation) {
     let mut wrong = Vec::new();
-    for (number, request) in undisturbed(pushes).into_iter().enumerate() {
+    for (number, request) in undisturbed(operation).into_iter().enumerate() {
         for fault in faults() {
             let (once, kind) = (fault.clone(), request.kind());
             let registry = Faulty::start_with(Habits::default(), move |n, _| (n == number).then(|| once.clone()));
-            if let Err(error) = run(&registry, pushes)
-                && passes(&fault, &request)
+            if let Err(error) = run(&registry, operation)
+                && passes(operation, &fault, &request)
             {
                 wrong.push(format!("{kind} with {fault:?} once: {}", told(&error)));
             }
-            // A hang for ever takes five timeouts for each request; once shows the same path.
-            if fault == Fault::Hang {
+            // A hang or a trickle for ever takes five timeouts for each request; once shows the same path.
+            if matches!(fault, Fault::Hang | Fault::Trickle) {
                 continue;
             }
             let always = fault.clone();
@@ -212,7 +295,7 @@ fn disturb(pushes: bool) {
                 (n >= number && seen.kind() == kind).then(|| always.clone())
             });
             // What must hold is held in `run`; that it fails is not asked for, since some faults harm no request of a kind.
-            let _ = run(&registry, pushes);
+            let _ = run(&registry, operation);
         }
     }
     assert!(wrong.is_empty(), "{} must pass unnoticed:\n{}", wrong.len(), wrong.join("\n"));
@@ -220,24 +303,48 @@ fn disturb(pushes: bool) {
 
 #[test]
 fn a_pull_survives_or_fails_clearly() {
-    disturb(false);
+    disturb(Pull);
 }
 
 #[test]
 fn a_push_survives_or_fails_clearly() {
-    disturb(true);
+    disturb(Push);
+}
+
+#[test]
+fn a_copy_survives_or_fails_clearly() {
+    disturb(CopyFrom);
+    disturb(CopyTo);
+}
+
+#[test]
+fn an_early_upload_survives_or_fails_clearly() {
+    disturb(Early);
+}
+
+#[test]
+fn proofs_and_lists_survive_or_fail_clearly() {
+    for operation in [Preflight, Login, Tags, Referrers, Delete] {
+        disturb(operation);
+    }
 }
 
 /// The undisturbed operations take no request that is not needed.
 #[test]
 fn requests_are_few() {
-    let kinds = |push| undisturbed(push).iter().map(Seen::kind).collect::<Vec<_>>();
+    let kinds = |operation| undisturbed(operation).iter().map(Seen::kind).collect::<Vec<_>>();
     let pulled = ["GET ping", "GET token", "GET manifests", "GET manifests", "GET blobs", "GET blobs", "GET blobs"];
-    assert_eq!(kinds(false), pulled);
+    assert_eq!(kinds(Pull), pulled);
     let blob = ["HEAD blobs", "POST blobs/uploads/", "PUT blobs/uploads/"];
     let head = ["GET ping", "GET token", "HEAD manifests"];
     let pushed: Vec<_> = head.into_iter().chain(blob).chain(blob).chain(blob).chain(["PUT manifests"]).collect();
-    assert_eq!(kinds(true), pushed);
+    assert_eq!(kinds(Push), pushed);
+    assert_eq!(kinds(Preflight), ["GET ping", "GET token", "POST blobs/uploads/", "DELETE blobs/uploads/"]);
+    assert_eq!(kinds(Login), ["GET ping", "GET token", "GET ping"]);
+    // One pass: the layer goes out as it is written, and is not even looked for afterwards.
+    let early = ["GET ping", "GET token", "POST blobs/uploads/", "PATCH blobs/uploads/", "PUT blobs/uploads/"];
+    let early: Vec<_> = early.into_iter().chain(["HEAD manifests"]).chain(blob).chain(["PUT manifests"]).collect();
+    assert_eq!(kinds(Early), early);
 }
 
 #[test]
@@ -250,11 +357,80 @@ fn habits_of_registries() {
         Habits { no_ranges: true, ..Habits::default() },
         Habits { token_uses: Some(1), ..Habits::default() },
         Habits { token_uses: Some(3), ..Habits::default() },
+        // ECR: a password with every request, a PATCH that says 201 and never moves its range, no mounts.
+        Habits { basic: true, patch_created: true, stuck_range: true, no_mount: true, ..Habits::default() },
+        // GHCR: an upload cannot be given up. GAR: relative locations.
+        Habits { no_delete: true, ..Habits::default() },
+        Habits { relative: true, no_delete: true, no_referrers: true, page: Some(1), ..Habits::default() },
     ] {
-        for pushes in [false, true] {
+        for operation in [Pull, Push, CopyFrom, CopyTo, Early, Preflight, Login, Tags, Referrers, Delete] {
             let registry = Faulty::start_with(habits.clone(), |_, _| None);
-            run(&registry, pushes).unwrap_or_else(|error| panic!("{habits:?}: {}", told(&error)));
+            run(&registry, operation).unwrap_or_else(|error| panic!("{habits:?} {operation:?}: {}", told(&error)));
         }
+    }
+}
+
+/// ECR makes no repositories by itself.
+#[test]
+fn a_repository_that_must_be_made_first_is_explained() {
+    let habits = Habits { basic: true, unknown_repository: true, ..Habits::default() };
+    for operation in [Push, Preflight] {
+        let registry = Faulty::start_with(habits.clone(), |_, _| None);
+        let error = run(&registry, operation).unwrap_err();
+        assert!(error.hint().is_some_and(|hint| hint.contains("create")), "{}", told(&error));
+    }
+}
+
+/// The name stands for this very image already, or the repository has it under another tag: nothing but a few small
+/// requests goes out.
+#[test]
+fn an_unchanged_push_takes_three_round_trips_and_a_retag_five() {
+    let registry = Faulty::start();
+    let (_dir, store) = store();
+    let what = image().put_into_store(&store);
+    orderly(&registry, brisk()).push_image(&store, &what, &reference(&registry), &Quiet).unwrap();
+    let kinds = |to: &Reference| {
+        let before = registry.seen().len();
+        orderly(&registry, brisk()).push_image(&store, &what, to, &Quiet).unwrap();
+        registry.seen()[before..].iter().map(Seen::kind).collect::<Vec<_>>()
+    };
+    assert_eq!(kinds(&reference(&registry)), ["GET ping", "GET token", "HEAD manifests"]);
+    let retag = ["GET ping", "GET token", "HEAD manifests", "HEAD manifests", "PUT manifests"];
+    assert_eq!(kinds(&reference(&registry).with_tag("2")), retag);
+}
+
+/// A signature points at an image; where the registry keeps no list of such, a tag does.
+#[test]
+fn referrers_are_listed_by_the_registry_or_by_a_tag() {
+    for no_referrers in [false, true] {
+        let registry = Faulty::start_with(Habits { no_referrers, ..Habits::default() }, |_, _| None);
+        image().put_into(&registry);
+        let client = orderly(&registry, brisk());
+        let (_dir, store) = store();
+        let size = image().manifest.len() as u64;
+        let subject = manifest::descriptor(OCI_MANIFEST, &Digest::sha256(&image().manifest), size);
+        let empty = store.put_blob(b"{}").unwrap();
+        for name in ["signature", "sbom"] {
+            let document = serde_json::json!({
+                "schemaVersion": 2, "mediaType": OCI_MANIFEST, "artifactType": format!("application/{name}"),
+                "config": manifest::descriptor("application/vnd.oci.empty.v1+json", &empty, 2),
+                "layers": [], "subject": subject,
+            });
+            let bytes = document.to_string().into_bytes();
+            let what = manifest::descriptor(OCI_MANIFEST, &store.put_blob(&bytes).unwrap(), bytes.len() as u64);
+            client.push_image(&store, &what, &reference(&registry).with_tag(name), &Quiet).unwrap();
+        }
+        let here = reference(&registry).at_digest(Digest::sha256(&image().manifest));
+        let kinds = |wanted| {
+            let found = client.referrers(&here, wanted).unwrap();
+            let mut kinds: Vec<_> = found.iter().map(|d| d.artifact_type().clone().unwrap().to_string()).collect();
+            kinds.sort();
+            kinds
+        };
+        assert_eq!(kinds(None), ["application/sbom", "application/signature"], "{no_referrers}");
+        assert_eq!(kinds(Some("application/sbom")), ["application/sbom"]);
+        let by_tag = registry.manifest(&format!("sha256-{}", Digest::sha256(&image().manifest).hex()));
+        assert_eq!(by_tag.is_some(), no_referrers);
     }
 }
 
@@ -268,7 +444,7 @@ fn a_broken_download_goes_on_where_it_stopped() {
             let again = seen.target.ends_with(&large) && breaks.fetch_add(1, Ordering::SeqCst) < 3;
             again.then_some(Fault::ResetInBody)
         });
-        run(&registry, false).unwrap();
+        run(&registry, Pull).unwrap();
         let ranges: Vec<_> = registry.seen().into_iter().filter_map(|seen| seen.range).collect();
         assert_eq!(ranges.len(), 3, "{ranges:?}");
         assert!(no_ranges || ranges[0] < ranges[1], "{ranges:?}");
@@ -285,7 +461,7 @@ fn storage_elsewhere_is_told_no_credentials() {
 
     let habits = Habits { blobs_at: Some(elsewhere.clone()), ..Habits::default() };
     let registry = Faulty::start_with(habits, |_, _| None);
-    run(&registry, false).unwrap();
+    run(&registry, Pull).unwrap();
     let reads = storage.seen();
     assert_eq!(reads.iter().filter(|seen| seen.kind() == "GET blobs").count(), 3);
     assert!(reads.iter().all(|seen| !seen.authorized), "{reads:?}");
@@ -294,7 +470,7 @@ fn storage_elsewhere_is_told_no_credentials() {
     let habits = Habits { upload_at: Some(elsewhere), ..Habits::default() };
     let registry = Faulty::start_with(habits, |_, _| None);
     let (_dir, store) = store();
-    let error = push(&registry, &store).unwrap_err();
+    let error = perform(Push, &registry, &store).unwrap_err();
     assert!(told(&error).contains("MANIFEST_BLOB_UNKNOWN"), "{}", told(&error));
     let writes = storage.seen().split_off(reads.len());
     assert!(writes.iter().any(|seen| seen.method == "PUT") && writes.iter().all(|seen| !seen.authorized), "{writes:?}");
@@ -349,7 +525,7 @@ fn docker_hubs_limit_is_not_waited_for() {
     let registry = Faulty::start_with(Habits::default(), move |_, seen| {
         (seen.kind() == "GET manifests").then_some(Fault::Code(429, limit))
     });
-    let error = run(&registry, false).unwrap_err();
+    let error = run(&registry, Pull).unwrap_err();
     assert!(error.hint().is_some_and(|hint| hint.contains("--registry-mirror")), "{}", told(&error));
     assert_eq!(registry.seen().iter().filter(|seen| seen.kind() == "GET manifests").count(), 1);
 }
@@ -358,7 +534,7 @@ fn docker_hubs_limit_is_not_waited_for() {
 fn a_refused_push_names_account_and_reason() {
     let registry =
         Faulty::start_with(Habits::default(), |_, seen| (seen.method == "POST").then_some(Fault::Code(403, "DENIED")));
-    let text = told(&run(&registry, true).unwrap_err());
+    let text = told(&run(&registry, Push).unwrap_err());
     for part in ["user 'me' from --creds", "403", "DENIED: as scripted", "team/app"] {
         assert!(text.contains(part), "{part}: {text}");
     }

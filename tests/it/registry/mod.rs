@@ -1,13 +1,18 @@
 //! Tests of `registry`: against Debian's docker-registry, and against one that misbehaves on purpose.
 
+mod clouds;
 mod faults;
+mod logs;
+mod settings;
+mod tokens;
+mod verbs;
 
 use crate::support::faulty::{Faulty, Habits};
 use crate::support::registry::{Options, Registry};
 use dockless::http::{Http, Method, Proxies, Request, RetryPolicy, Secret, Settings, TlsSettings};
 use dockless::oci::{Platform, Reference};
 use dockless::progress::{Event, Outcome, Progress};
-use dockless::registry::{Environment, Keychain, RegistryClient, RegistryError};
+use dockless::registry::{Environment, Keychain, Mirror, RegistryClient, RegistryError, Route};
 use dockless::store::Store;
 use std::error::Error;
 use std::net::Ipv4Addr;
@@ -85,7 +90,7 @@ fn copy(client: &RegistryClient, store: &Store, from: &str, to: &str) -> Result<
     let (resolved, config) = client.pull_image(store, &from, &linux(), &Quiet)?;
     assert_eq!(config.rootfs.diff_ids.len(), resolved.manifest.layers().len());
     client.ensure_blobs(store, &resolved.origin, resolved.manifest.layers(), &Quiet)?;
-    client.push_image(store, &resolved.descriptor, &to, &Quiet).map(|digest| digest.to_string())
+    client.push_image(store, &resolved.descriptor, &to, &Quiet).map(|pushed| pushed.digest().to_string())
 }
 
 #[test]
@@ -140,7 +145,7 @@ fn with_login(registry: &Registry, user: &str, password: &str) -> Keychain {
 #[test]
 fn a_login_is_used_and_a_refusal_names_its_source() {
     let login = Some(("me".to_string(), "hunter2".to_string()));
-    let registry = Registry::start_with(Options { login, tls: false });
+    let registry = Registry::start_with(Options { login, ..Options::default() });
     let base = registry.put_base("busybox");
     let to = format!("{}/team/app:1", registry.host());
     let (_dir, store) = store();
@@ -161,7 +166,7 @@ fn a_login_is_used_and_a_refusal_names_its_source() {
 
 #[test]
 fn a_private_authority_must_be_named() {
-    let registry = Registry::start_with(Options { tls: true, login: None });
+    let registry = Registry::start_with(Options { tls: true, ..Options::default() });
     registry.put_base("busybox");
     let host = format!("registry.test:{}", registry.port());
     let (from, to) = (format!("{host}/library/busybox:latest"), format!("{host}/team/app:1"));
@@ -234,8 +239,8 @@ fn mirrors_are_asked_first_and_then_the_registry() {
     mirror.put_base("busybox");
     let registry = Registry::start();
     registry.put(&crate::support::bases::layout("busybox"), "library/only-here:1");
-    let mirrors = [(registry.host().to_string(), vec![mirror.host().to_string()])].into();
-    let settings = dockless::registry::Settings { mirrors, ..Default::default() };
+    let route = Route { mirrors: vec![Mirror::new(mirror.host())], ..Route::new(registry.host()) };
+    let settings = dockless::registry::Settings { routes: vec![route], ..Default::default() };
     let client = RegistryClient::new(Arc::new(Http::new(impatient())), Keychain::anonymous(), settings);
     let resolve = |name: &str| {
         let seen = Recorder::default();

@@ -35,6 +35,10 @@ pub enum Fault {
     Hang,
     /// What comes is no HTTP.
     Garbage,
+    /// The body comes, byte by byte and ever so slowly.
+    Trickle,
+    /// A body larger than anything sensible.
+    Huge,
     /// A redirect to this URL with the request's path.
     Redirect(String),
     /// A redirect to itself.
@@ -55,7 +59,8 @@ impl Seen {
     /// Method and what kind of thing it asks for.
     pub fn kind(&self) -> String {
         let path = self.target.split('?').next().unwrap();
-        let what = ["blobs/uploads/", "blobs", "manifests", "token"].into_iter().find(|w| path.contains(w));
+        let kinds = ["blobs/uploads/", "blobs", "manifests", "referrers", "tags", "token"];
+        let what = kinds.into_iter().find(|w| path.contains(w));
         format!("{} {}", self.method, what.unwrap_or("ping"))
     }
 }
@@ -83,6 +88,18 @@ pub struct Habits {
     pub open: bool,
     /// Ranges are not known: the whole blob comes.
     pub no_ranges: bool,
+    /// A password with every request instead of a token (ECR).
+    pub basic: bool,
+    /// Uploads to this repository are answered with 404: it must be made first (ECR).
+    pub unknown_repository: bool,
+    /// An upload cannot be given up (GHCR).
+    pub no_delete: bool,
+    /// There is no list of referrers: a tag holds it.
+    pub no_referrers: bool,
+    /// So many tags on a page.
+    pub page: Option<usize>,
+    /// The answer to a PATCH always says that nothing came (ECR).
+    pub stuck_range: bool,
 }
 
 type Script = Box<dyn Fn(usize, &Seen) -> Option<Fault> + Send + Sync>;
@@ -162,6 +179,11 @@ impl Faulty {
             manifests.insert(name.to_string(), (media_type.to_string(), bytes.to_vec()));
         }
         digest
+    }
+
+    /// Loses all blobs.
+    pub fn forget_blobs(&self) {
+        self.state.blobs.lock().unwrap().clear();
     }
 
     pub fn blob(&self, digest: &Digest) -> Option<Vec<u8>> {
@@ -260,6 +282,7 @@ fn send(stream: &mut TcpStream, seen: &Seen, mut reply: Answer, fault: Option<&F
         }
         Some(Fault::Short) => reply.body.truncate(whole / 2),
         Some(Fault::Corrupt) if whole > 0 => reply.body[whole / 2] ^= 1,
+        Some(Fault::Huge) => reply.body = vec![b' '; 5 << 20],
         Some(Fault::Long) => reply.body.extend_from_slice(b"and more"),
         _ => {}
     }
@@ -274,6 +297,13 @@ fn send(stream: &mut TcpStream, seen: &Seen, mut reply: Answer, fault: Option<&F
     if fault == Some(&Fault::ResetInBody) {
         let _ = stream.write_all(&reply.body[..whole / 2]);
         return false;
+    }
+    if fault == Some(&Fault::Trickle) {
+        let slowly = |byte: &u8| {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            stream.write_all(&[*byte]).is_ok()
+        };
+        return reply.body.iter().all(slowly);
     }
     stream.write_all(&reply.body).is_ok()
 }
@@ -323,6 +353,11 @@ fn challenge(state: &State, seen: &Seen) -> Answer {
     let repository =
         seen.target.strip_prefix("/v2/").and_then(|t| t.split_once("/manifests/").or(t.split_once("/blobs/")));
     let scope = repository.map(|(name, _)| format!(",scope=\"repository:{name}:pull\"")).unwrap_or_default();
+    if state.habits.basic {
+        let mut refusal = Answer::error(401, "UNAUTHORIZED");
+        refusal.headers.push(("WWW-Authenticate", "Basic realm=\"https://faulty/\",service=\"ecr\"".to_string()));
+        return refusal;
+    }
     let demand = format!("Bearer realm=\"{}/token\",service=\"faulty\"{scope}", state.base);
     let mut refusal = Answer::error(401, "UNAUTHORIZED");
     refusal.headers.push(("WWW-Authenticate", demand));
@@ -330,6 +365,9 @@ fn challenge(state: &State, seen: &Seen) -> Answer {
 }
 
 fn allowed(state: &State, headers: &Headers) -> bool {
+    if state.habits.basic {
+        return headers.get("authorization").is_some_and(|value| value == "Basic bWU6aHVudGVyMg==");
+    }
     let token = headers.get("authorization").and_then(|value| value.strip_prefix("Bearer "));
     let mut tokens = state.tokens.lock().unwrap();
     match token.and_then(|token| tokens.get_mut(token)) {
@@ -356,12 +394,21 @@ fn handle(state: &State, seen: &Seen, headers: &Headers, body: Vec<u8>) -> Answe
     if !state.habits.open && !allowed(state, headers) {
         return challenge(state, seen);
     }
+    if state.habits.unknown_repository && path.contains("/blobs/uploads/") && seen.method == "POST" {
+        return Answer::error(404, "NAME_UNKNOWN");
+    }
     if seen.method == "HEAD" && state.habits.no_head {
         return answer(405);
     }
     let rest = path.strip_prefix("/v2/").unwrap_or_default();
     if rest.is_empty() {
         return answer(200);
+    }
+    if rest.contains("/tags/list") {
+        return tags(state, seen, query);
+    }
+    if let Some((_, digest)) = rest.split_once("/referrers/") {
+        return referrers(state, digest);
     }
     if let Some((_, name)) = rest.split_once("/manifests/") {
         return manifest(state, seen, headers, name, body);
@@ -373,6 +420,46 @@ fn handle(state: &State, seen: &Seen, headers: &Headers, body: Vec<u8>) -> Answe
         Some((_, digest)) => blob(state, seen, digest),
         None => Answer::error(404, "NOT_FOUND"),
     }
+}
+
+/// The tags, in pages.
+fn tags(state: &State, seen: &Seen, query: &str) -> Answer {
+    let manifests = state.manifests.lock().unwrap();
+    let after = query.split('&').find_map(|pair| pair.strip_prefix("last=")).unwrap_or_default();
+    let all = manifests.keys().filter(|name| !name.starts_with("sha256:") && name.as_str() > after);
+    let page: Vec<&String> = all.take(state.habits.page.unwrap_or(usize::MAX)).collect();
+    let path = seen.target.split('?').next().unwrap();
+    let next = page.last().filter(|_| state.habits.page == Some(page.len()));
+    let link = next.map(|last| format!("<{path}?last={last}&n={}>; rel=\"next\"", page.len()));
+    let names = page.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(",");
+    let answer = Answer { body: format!(r#"{{"name":"x","tags":[{names}]}}"#).into_bytes(), ..answer(200) };
+    match link {
+        Some(link) => answer.with("Link", link),
+        None => answer,
+    }
+}
+
+/// What names `digest` as its subject.
+fn referrers(state: &State, digest: &str) -> Answer {
+    if state.habits.no_referrers {
+        return Answer::error(404, "NOT_FOUND");
+    }
+    let manifests = state.manifests.lock().unwrap();
+    let refers = |bytes: &[u8]| {
+        let value: serde_json::Value = serde_json::from_slice(bytes).unwrap_or_default();
+        (value["subject"]["digest"] == digest).then(|| value["artifactType"].as_str().unwrap_or_default().to_string())
+    };
+    let entries: Vec<String> = manifests
+        .iter()
+        .filter(|(name, _)| name.starts_with("sha256:"))
+        .filter_map(|(name, (kind, bytes))| {
+            let artifact = refers(bytes)?;
+            let size = bytes.len();
+            Some(format!(r#"{{"mediaType":"{kind}","digest":"{name}","size":{size},"artifactType":"{artifact}"}}"#))
+        })
+        .collect();
+    let body = format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, entries.join(",")).into_bytes();
+    Answer { body, ..answer(200) }.with("Content-Type", dockless::oci::manifest::OCI_INDEX)
 }
 
 fn manifest(state: &State, seen: &Seen, headers: &Headers, name: &str, body: Vec<u8>) -> Answer {
@@ -387,7 +474,13 @@ fn manifest(state: &State, seen: &Seen, headers: &Headers, name: &str, body: Vec
         let kind = headers.get("content-type").cloned().unwrap_or_default();
         manifests.insert(Digest::sha256(&body).to_string(), (kind.clone(), body.clone()));
         manifests.insert(name.to_string(), (kind, body));
-        return answer(201);
+        let subject = text.contains("\"subject\"") && !state.habits.no_referrers;
+        return if subject { answer(201).with("OCI-Subject", "yes") } else { answer(201) };
+    }
+    if seen.method == "DELETE" {
+        let Some((_, gone)) = manifests.remove(name) else { return Answer::error(404, "MANIFEST_UNKNOWN") };
+        manifests.retain(|_, (_, bytes)| *bytes != gone);
+        return answer(202);
     }
     match manifests.get(name) {
         None => Answer::error(404, "MANIFEST_UNKNOWN"),
@@ -433,11 +526,17 @@ fn upload(state: &State, seen: &Seen, (repository, id, query): (&str, &str, &str
             uploads.insert(id.clone(), Vec::new());
             answer(202).with("Location", place(&id))
         }
+        "DELETE" if habits.no_delete => Answer::error(405, "UNSUPPORTED"),
+        "DELETE" => match uploads.remove(id) {
+            Some(_) => answer(204),
+            None => Answer::error(404, "BLOB_UPLOAD_UNKNOWN"),
+        },
         // The storage behind a registry takes what comes.
         "PATCH" | "PUT" if !habits.open && !uploads.contains_key(id) => Answer::error(404, "BLOB_UPLOAD_UNKNOWN"),
         "PATCH" => {
             uploads.entry(id.to_string()).or_default().extend(body);
-            answer(if habits.patch_created { 201 } else { 202 }).with("Location", place(id))
+            let answer = answer(if habits.patch_created { 201 } else { 202 }).with("Location", place(id));
+            if habits.stuck_range { answer.with("Range", "0-0") } else { answer }
         }
         "PUT" if habits.no_monolithic && !body.is_empty() => Answer::error(405, "UNSUPPORTED"),
         "PUT" => {

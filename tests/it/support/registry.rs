@@ -1,5 +1,6 @@
 //! Debian's `docker-registry` on a free port of this machine.
 
+use super::token::{ISSUER, Rights, SERVICE, TokenServer};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ pub struct Registry {
     host: String,
     tls_ca: Option<PathBuf>,
     login: Option<(String, String)>,
+    tokens: Option<TokenServer>,
     root: TempDir,
 }
 
@@ -24,6 +26,11 @@ pub struct Options {
     pub login: Option<(String, String)>,
     /// Speaks TLS, with a certificate of a private authority for 127.0.0.1 and `registry.test`.
     pub tls: bool,
+    /// Wants tokens of a server that speaks TLS where the registry does: how long they live, in seconds, and what user
+    /// `ci` may do.
+    pub tokens: Option<(u64, Rights)>,
+    /// Asks for a certificate of its authority's.
+    pub client_certificates: bool,
 }
 
 impl Registry {
@@ -39,11 +46,24 @@ impl Registry {
             "version: 0.1\nlog:\n  level: info\n  accesslog:\n    disabled: true\nstorage:\n  delete:\n    enabled: true\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:0\n",
             root.path().join("data").display()
         );
-        let tls_ca = options.tls.then(|| {
-            let (ca, certificate, key) = certificates(root.path());
+        let certificates = options.tls.then(|| certificates(root.path()));
+        if let Some((ca, certificate, key)) = &certificates {
             config += &format!("  tls:\n    certificate: {}\n    key: {}\n", certificate.display(), key.display());
-            ca
+            if options.client_certificates {
+                config += &format!("    clientcas:\n      - {}\n", ca.display());
+            }
+        }
+        let tokens = options.tokens.map(|(lifetime, rights)| {
+            let tls = certificates.as_ref().map(|(_, certificate, key)| (certificate.as_path(), key.as_path()));
+            let server = TokenServer::start(root.path(), lifetime, rights, tls);
+            config += &format!(
+                "auth:\n  token:\n    realm: {}\n    service: {SERVICE}\n    issuer: {ISSUER}\n    rootcertbundle: {}\n",
+                server.realm,
+                server.certificate.display()
+            );
+            server
         });
+        let tls_ca = certificates.map(|(ca, ..)| ca);
         if let Some((user, password)) = &options.login {
             let file = root.path().join("htpasswd");
             // bcrypt is the only form it takes, and perl the only program that always has it.
@@ -58,7 +78,7 @@ impl Registry {
         command.arg("serve").arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("docker-registry is installed (apt-get install docker-registry)");
         let port = port(&mut child);
-        Registry { child, host: format!("127.0.0.1:{port}"), tls_ca, login: options.login, root }
+        Registry { child, host: format!("127.0.0.1:{port}"), tls_ca, login: options.login, tokens, root }
     }
 
     /// `127.0.0.1:PORT`.
@@ -74,6 +94,16 @@ impl Registry {
     /// Where it keeps `docker/registry/v2/{blobs,repositories}`.
     pub fn data(&self) -> PathBuf {
         self.root.path().join("data")
+    }
+
+    /// Who gives its tokens.
+    pub fn tokens(&self) -> &TokenServer {
+        self.tokens.as_ref().expect("started with tokens")
+    }
+
+    /// The directory with the certificates.
+    pub fn files(&self) -> &Path {
+        self.root.path()
     }
 
     /// The private authority's certificate, of a registry that speaks TLS.

@@ -92,6 +92,9 @@ fn answer(mut stream: &TcpStream, content: &Content, log: &Mutex<Vec<Head>>) -> 
         Some(root) => backend(root, content.old, method, path, query, &headers, &body),
         None => content.pages.get(path).cloned().unwrap_or(Page { status: Some(404), ..Page::default() }),
     };
+    let tag = page.headers.iter().find_map(|line| line.strip_prefix("ETag: "));
+    let same = tag.is_some() && tag == headers.get("if-none-match").map(String::as_str);
+    let page = if same { Page { body: Vec::new(), status: Some(304), ..page } } else { page };
     let mut head = format!("HTTP/1.1 {} x\r\nConnection: close\r\n", page.status.unwrap_or(200));
     page.headers.iter().for_each(|line| head.push_str(&format!("{line}\r\n")));
     head.push_str(&format!("Content-Length: {}\r\n\r\n", page.body.len()));

@@ -361,7 +361,13 @@ impl Recorded {
             if !self.records.has_table() {
                 return Ok(Answer::Continue);
             }
-            (self.reach(asked, from)?.target, self.reach(asked, to)?.target)
+            let old = Target { follow: false, ..self.reach(asked, from)?.target };
+            // A file takes its record along; only what the table may tell of, or holds, has to be followed.
+            let is_file = old.stat().is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
+            if is_file && flags & libc::RENAME_EXCHANGE == 0 && !self.records.tells_of_files() {
+                return Ok(Answer::Continue);
+            }
+            (old, self.reach(asked, to)?.target)
         } else {
             let (old, from) = self.search(asked, from, Last::Entry)?;
             let (new, to) = self.search(asked, to, Last::Entry)?;

@@ -1,0 +1,133 @@
+//! `dockless inspect` and `dockless registry`: what an image is, what a registry has.
+
+use super::environment::Environment;
+use super::network::ReachArgs;
+use super::{Outcome, go, platform, print, reference, transfer::screen};
+use crate::images::{self, ImagesError};
+use crate::oci::Platform;
+use crate::store::Store;
+use crate::ui::{self, Look};
+use clap::{Args, Subcommand};
+use serde_json::Value;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Describe images as JSON
+#[derive(Args, Debug)]
+pub struct InspectArgs {
+    /// Ask the registry instead of the local store
+    #[arg(long)]
+    remote: bool,
+    /// The image of this platform [default: the host's]
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<String>,
+    /// Accepted: there are images only
+    #[arg(long = "type", value_name = "TYPE", hide = true, value_parser = ["image"])]
+    kind: Option<String>,
+    #[command(flatten)]
+    reach: ReachArgs,
+    /// The images: names, or IDs or their beginnings
+    #[arg(value_name = "IMAGE", required = true)]
+    images: Vec<String>,
+}
+
+impl InspectArgs {
+    /// Prints an array of what was found; what was not is an error after it, as with Docker.
+    pub fn run(self, environment: &Environment, state: &Path, look: Look) -> Outcome<ExitCode> {
+        let wanted = platform(self.platform.as_deref(), environment)?.unwrap_or_else(Platform::host);
+        let (mut found, mut failed) = (Vec::new(), None);
+        if self.remote {
+            let names = self.images.iter().map(|text| reference(text)).collect::<Outcome<Vec<_>>>()?;
+            let client = self.reach.network(environment, state, &names.iter().collect::<Vec<_>>())?.client()?;
+            let screen = screen(look, true);
+            for name in &names {
+                found.push(images::inspect_remote(&client, name, &wanted, &screen)?);
+            }
+        } else {
+            let store = state.exists().then(|| Store::open(state)).transpose()?;
+            for text in &self.images {
+                let one = match &store {
+                    Some(store) => images::inspect(store, text, &wanted),
+                    None => Err(ImagesError::NotFound(text.clone())),
+                };
+                match one {
+                    Ok(value) => found.push(value),
+                    Err(error) => _ = failed.get_or_insert(error),
+                }
+            }
+        }
+        let printed = print(&pretty(&Value::from(found)))?;
+        failed.map_or(Ok(printed), |error| Err(error.into()))
+    }
+}
+
+/// JSON for people, with the end of the line.
+pub(super) fn pretty(value: &Value) -> String {
+    format!("{value:#}\n")
+}
+
+/// Look at a registry, or remove from it
+#[derive(Args, Debug)]
+pub struct RegistryArgs {
+    #[command(subcommand)]
+    verb: RegistryVerb,
+}
+
+#[derive(Subcommand, Debug)]
+enum RegistryVerb {
+    /// List the tags of a repository
+    Tags {
+        #[command(flatten)]
+        reach: ReachArgs,
+        /// The repository
+        #[arg(value_name = "REPOSITORY")]
+        repository: String,
+    },
+    /// List what refers to an image: signatures, attestations and the like
+    Referrers {
+        /// Only those of this type
+        #[arg(long, value_name = "TYPE")]
+        artifact_type: Option<String>,
+        #[command(flatten)]
+        reach: ReachArgs,
+        /// The image
+        #[arg(value_name = "IMAGE")]
+        image: String,
+    },
+    /// Remove an image from its registry, with all tags that stand for it
+    Delete {
+        #[command(flatten)]
+        reach: ReachArgs,
+        /// The image
+        #[arg(value_name = "IMAGE")]
+        image: String,
+    },
+}
+
+impl RegistryArgs {
+    /// Does what the verb says.
+    pub fn run(self, environment: &Environment, state: &Path, look: Look) -> Outcome<ExitCode> {
+        let (name, reach) = match &self.verb {
+            RegistryVerb::Tags { reach, repository } => (repository, reach),
+            RegistryVerb::Referrers { reach, image, .. } | RegistryVerb::Delete { reach, image } => (image, reach),
+        };
+        let name = reference(name)?;
+        let client = reach.network(environment, state, &[&name])?.client()?;
+        go(&screen(look, true), |_| {
+            let text = match &self.verb {
+                RegistryVerb::Tags { .. } => client.tags(&name)?.iter().map(|tag| format!("{tag}\n")).collect(),
+                RegistryVerb::Referrers { artifact_type, .. } => {
+                    let found = client.referrers(&name, artifact_type.as_deref())?;
+                    let row = |d: &crate::oci::Descriptor| {
+                        let kind = d.artifact_type().as_ref().map(ToString::to_string).unwrap_or_default();
+                        vec![d.digest().to_string(), kind, ui::bytes(d.size())]
+                    };
+                    let head = ["DIGEST", "TYPE", "SIZE"].map(String::from).to_vec();
+                    ui::table(&[vec![head], found.iter().map(row).collect()].concat())
+                }
+                RegistryVerb::Delete { .. } => format!("{}\n", client.delete(&name)?),
+            };
+            print(&text).map(drop)
+        })
+    }
+}

@@ -1,0 +1,62 @@
+//! Names in the store: finding what one means, giving another.
+
+use super::ImagesError;
+use crate::oci::manifest::digest_of;
+use crate::oci::{Descriptor, Platform, Reference};
+use crate::store::{Image, Store};
+
+/// An ID must have so many digits to be taken for one.
+const SHORTEST_ID: usize = 4;
+
+/// What a name or an ID means.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// What it names: an image or an index.
+    pub target: Descriptor,
+    /// The name, where it is one.
+    pub reference: Option<Reference>,
+}
+
+/// Finds the image that `text` names: a reference, a repository with a digest, an ID or its beginning.
+pub fn find(store: &Store, text: &str) -> Result<Found, ImagesError> {
+    let names = store.names()?;
+    if let Ok(reference) = text.parse::<Reference>() {
+        if let Some((_, target)) = names.iter().find(|(name, _)| *name == reference) {
+            return Ok(Found { target: target.clone(), reference: Some(reference) });
+        }
+        let pinned = |(name, target): &&(Reference, Descriptor)| {
+            let same = name.registry() == reference.registry() && name.repository() == reference.repository();
+            same && digest_of(target).is_ok_and(|digest| reference.digest() == Some(&digest))
+        };
+        if let Some((_, target)) = names.iter().find(pinned) {
+            return Ok(Found { target: target.clone(), reference: Some(reference) });
+        }
+    }
+    by_id(store, text, &names)?.ok_or_else(|| ImagesError::NotFound(text.to_string()))
+}
+
+fn by_id(store: &Store, text: &str, names: &[(Reference, Descriptor)]) -> Result<Option<Found>, ImagesError> {
+    let hex = text.strip_prefix("sha256:").unwrap_or(text);
+    if hex.len() < SHORTEST_ID || !hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+        return Ok(None);
+    }
+    let mut found: Option<Descriptor> = None;
+    for (_, target) in names {
+        let own = digest_of(target).is_ok_and(|digest| digest.hex().starts_with(hex));
+        let image = Image::load(store, target, &Platform::host());
+        if !own && !image.is_ok_and(|image| image.id.hex().starts_with(hex)) {
+            continue;
+        }
+        match &found {
+            Some(known) if known.digest() != target.digest() => return Err(ImagesError::Ambiguous(text.to_string())),
+            _ => found = Some(target.clone()),
+        }
+    }
+    Ok(found.map(|target| Found { target, reference: None }))
+}
+
+/// Makes `name` a name of what `source` means.
+pub fn tag(store: &Store, source: &str, name: &Reference) -> Result<(), ImagesError> {
+    let found = find(store, source)?;
+    Ok(store.tag(name, &found.target)?)
+}

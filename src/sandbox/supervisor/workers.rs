@@ -1,0 +1,165 @@
+//! How many workers receive calls.
+//!
+//! The kernel wakes every thread that waits for a notification, and all but one in vain. So as few wait as the step
+//! needs: one more where a call was already waiting when a worker had finished another, one fewer where that was not so for a
+//! while. Workers that are left over are parked. A watch adds one where all are stuck in calls that take long (a slow
+//! disk), so that others do not wait for those.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+/// More threads than these would only wait for one another.
+const MOST: usize = 64;
+
+/// After so many calls that nobody waited behind, a worker is one too many.
+const QUIET: u32 = 64;
+
+/// How long a call takes before it counts as stuck.
+const STUCK: Duration = Duration::from_millis(2);
+
+/// The workers of one supervisor, as numbers.
+#[derive(Debug)]
+pub(super) struct Workers {
+    /// Those that receive calls or answer one.
+    active: AtomicUsize,
+    /// Those that answer one.
+    busy: AtomicUsize,
+    /// Calls answered so far.
+    served: AtomicU64,
+    /// As many as can run at once.
+    processors: usize,
+    parked: Mutex<Parked>,
+    called: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Parked {
+    /// Workers that are parked.
+    workers: usize,
+    /// Of these, those that are to go on.
+    called: usize,
+}
+
+/// What is to be done for one more worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum More {
+    /// A thread is to be started, which is counted already.
+    Start,
+    /// Nothing.
+    Nothing,
+}
+
+impl Workers {
+    /// One worker, which is to be started.
+    pub(super) fn new() -> Workers {
+        Workers {
+            active: AtomicUsize::new(1),
+            busy: AtomicUsize::new(0),
+            served: AtomicU64::new(0),
+            processors: std::thread::available_parallelism().map_or(2, usize::from),
+            parked: Mutex::default(),
+            called: Condvar::new(),
+        }
+    }
+
+    /// A worker begins with a call.
+    pub(super) fn begin(&self) {
+        self.busy.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// It has answered.
+    pub(super) fn end(&self) {
+        self.busy.fetch_sub(1, Ordering::AcqRel);
+        self.served.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether no call is being answered.
+    pub(super) fn is_idle(&self) -> bool {
+        self.busy.load(Ordering::Acquire) == 0
+    }
+
+    /// A call waits although a worker has just become free.
+    pub(super) fn wanted(&self) -> More {
+        self.add(self.processors)
+    }
+
+    fn add(&self, limit: usize) -> More {
+        let mut parked = self.parked.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.active.load(Ordering::Acquire) >= limit.min(MOST) {
+            return More::Nothing;
+        }
+        self.active.fetch_add(1, Ordering::AcqRel);
+        if parked.workers > parked.called {
+            parked.called += 1;
+            self.called.notify_one();
+            return More::Nothing;
+        }
+        More::Start
+    }
+
+    /// A thread that was to be started was not.
+    pub(super) fn not_started(&self) {
+        self.active.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// To be called by a worker after so many calls that nobody waited behind: it may be parked here for a while.
+    pub(super) fn rest(&self, quiet: &mut u32) {
+        *quiet += 1;
+        if *quiet < QUIET {
+            return;
+        }
+        *quiet = 0;
+        let mut parked = self.parked.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.active.load(Ordering::Acquire) <= 1 {
+            return;
+        }
+        self.active.fetch_sub(1, Ordering::AcqRel);
+        parked.workers += 1;
+        while parked.called == 0 {
+            parked = self.called.wait(parked).unwrap_or_else(PoisonError::into_inner);
+        }
+        parked.called -= 1;
+        parked.workers -= 1;
+    }
+
+    /// Watches for ever: calls `start` for one more worker where all are stuck while `waiting` says that a call waits.
+    pub(super) fn watch(&self, waiting: impl Fn() -> bool, start: impl Fn()) {
+        let mut before = 0;
+        loop {
+            std::thread::sleep(if self.is_idle() { 5 * STUCK } else { STUCK });
+            let served = self.served.load(Ordering::Relaxed);
+            let (busy, active) = (self.busy.load(Ordering::Acquire), self.active.load(Ordering::Acquire));
+            if served == before && busy >= active && waiting() && self.add(MOST) == More::Start {
+                start();
+            }
+            before = served;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn adds_up_to_the_processors_and_parks_what_is_too_much() {
+        let workers = Workers { processors: 2, ..Workers::new() };
+        assert_eq!(workers.wanted(), More::Start);
+        assert_eq!(workers.wanted(), More::Nothing, "no more than processors");
+        std::thread::scope(|scope| {
+            let parked = scope.spawn(|| {
+                let mut quiet = QUIET - 1;
+                workers.rest(&mut quiet);
+            });
+            while workers.active.load(Ordering::Acquire) == 2 {
+                std::thread::yield_now();
+            }
+            let mut quiet = QUIET - 1;
+            workers.rest(&mut quiet); // the last one goes on
+            assert_eq!(workers.wanted(), More::Nothing, "the parked one is called");
+            parked.join().unwrap();
+        });
+        assert_eq!(workers.active.load(Ordering::Acquire), 2);
+    }
+}
