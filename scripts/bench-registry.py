@@ -19,7 +19,7 @@ LAYERS = 5
 
 
 def run(command, env=None):
-    """Runs a command: seconds, processor seconds, peak resident kilobytes."""
+    """Runs a command: seconds, processor seconds."""
     begin = time.monotonic()
     process = subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env)
     output = process.stdout.read()
@@ -28,7 +28,7 @@ def run(command, env=None):
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
         sys.exit(f"{command} failed ({process.returncode}):\n{output.decode(errors='replace')[-4000:]}")
-    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss
+    return seconds, usage.ru_utime + usage.ru_stime
 
 
 class Registry:
@@ -142,12 +142,12 @@ def main():
             for case, sample in results.items():
                 samples.setdefault((case, tool.name), []).append(sample)
     print(f"{os.cpu_count()} processors; medians of {options.runs} runs; {LAYERS} layers, {options.megabytes} MB, loopback")
-    print(f"{'case':10} {'tool':9} {'seconds':>9} {'cpu':>8} {'peak MB':>8}  ratio of time to skopeo")
+    print(f"{'case':10} {'tool':9} {'seconds':>9} {'cpu':>8}  ratio of time to skopeo")
     medians = {key: tuple(statistics.median(column) for column in zip(*rows)) for key, rows in samples.items()}
-    for (case, name), (seconds, cpu, memory) in medians.items():
+    for (case, name), (seconds, cpu) in medians.items():
         peer = medians.get((case, "skopeo"))
         ratio = f"  {seconds / peer[0]:.3f}x" if name == "dockless" and peer else ""
-        print(f"{case:10} {name:9} {seconds:9.3f} {cpu:8.3f} {memory / 1000:8.1f}{ratio}")
+        print(f"{case:10} {name:9} {seconds:9.3f} {cpu:8.3f}{ratio}")
     shutil.rmtree(work)
 
 

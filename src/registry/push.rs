@@ -1,4 +1,4 @@
-//! Images on their way out: blobs in parallel, then the config, the manifest, and the tag last.
+//! Images on their way out: blobs in parallel, then the manifest, and the tag last.
 
 use super::manifest::accept;
 use super::session::Session;
@@ -42,17 +42,15 @@ impl RegistryClient {
         platform: Option<&Platform>,
         progress: &dyn Progress,
     ) -> Result<Descriptor, RegistryError> {
-        let (origin, what) = match platform {
+        let (origin, what, bytes) = match platform {
             Some(platform) => {
                 let resolved = self.resolve(from, platform, progress)?;
-                (resolved.origin, resolved.descriptor)
+                (resolved.origin, resolved.descriptor, resolved.bytes)
             }
-            None => {
-                let (origin, descriptor, _) = self.locate(from, progress)?;
-                (origin, descriptor)
-            }
+            None => self.locate(from, progress)?,
         };
-        let supply = FromRegistry { session: self.session(&origin, false)?, origin: &origin };
+        let first = (what.clone(), bytes);
+        let supply = FromRegistry { session: self.session(&origin, false)?, origin: &origin, first };
         let session = self.session(to, true)?;
         Push { client: self, session: &session, supply: &supply, reference: to, progress }.tag(&what)
     }
@@ -207,22 +205,21 @@ impl Push<'_> {
     }
 
     fn blobs(&self, image: &Manifest) -> Result<(), RegistryError> {
-        let mut layers: Vec<Descriptor> = Vec::new();
+        let mut blobs: Vec<Descriptor> = Vec::new();
         for layer in image.layers() {
             // Layers with URLs may not be distributed: whoever pulls gets them there.
             let elsewhere = layer.urls().as_ref().is_some_and(|urls| !urls.is_empty());
-            if !elsewhere && layers.iter().all(|known| known.digest() != layer.digest()) {
-                layers.push(layer.clone());
+            if !elsewhere && blobs.iter().all(|known| known.digest() != layer.digest()) {
+                blobs.push(layer.clone());
             }
         }
+        blobs.push(image.config().clone());
         let push = |descriptor: &Descriptor| {
             let digest = digest_of(descriptor, self.reference)?;
             self.client.push_blob(self.session, self.supply, &digest, descriptor.size(), self.progress)
         };
-        self.client.in_parallel(&layers, push)?;
-        push(image.config())?;
-        let all: Vec<&Descriptor> = layers.iter().chain([image.config()]).collect();
-        self.supply.pushed(self.reference, &all)
+        self.client.in_parallel(&blobs, push)?;
+        self.supply.pushed(self.reference, &blobs.iter().collect::<Vec<_>>())
     }
 }
 

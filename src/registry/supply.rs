@@ -20,6 +20,9 @@ pub(super) trait Supply: Sync {
     /// Repositories that have the blob.
     fn origins(&self, digest: &Digest) -> Result<Vec<Reference>, RegistryError>;
 
+    /// Whether a blob is asked to be mounted before it is looked for: where it most likely is not there yet.
+    fn mounts_first(&self) -> bool;
+
     /// Sees to it that the blob can be opened.
     fn prepare(&self, digest: &Digest) -> Result<(), RegistryError>;
 
@@ -78,6 +81,10 @@ impl Supply for FromStore<'_> {
         Ok(sources::recall(self.store, digest)?.map(|(_, origins)| origins).unwrap_or_default())
     }
 
+    fn mounts_first(&self) -> bool {
+        false
+    }
+
     fn prepare(&self, digest: &Digest) -> Result<(), RegistryError> {
         self.client.ensure_known(self.store, digest, self.progress)
     }
@@ -100,16 +107,25 @@ impl Supply for FromStore<'_> {
 pub(super) struct FromRegistry<'a> {
     pub(super) session: Session<'a>,
     pub(super) origin: &'a Reference,
+    /// What the name stands for, which was read to find that out.
+    pub(super) first: (Descriptor, Vec<u8>),
 }
 
 impl Supply for FromRegistry<'_> {
     fn document(&self, descriptor: &Descriptor) -> Result<Option<Vec<u8>>, RegistryError> {
+        if descriptor.digest() == self.first.0.digest() {
+            return Ok(Some(self.first.1.clone()));
+        }
         let digest = digest_of(descriptor, self.origin)?;
         self.session.manifest(&self.origin.at_digest(digest)).map(|document| Some(document.bytes))
     }
 
     fn origins(&self, _: &Digest) -> Result<Vec<Reference>, RegistryError> {
         Ok(vec![self.origin.clone()])
+    }
+
+    fn mounts_first(&self) -> bool {
+        true
     }
 
     fn prepare(&self, _: &Digest) -> Result<(), RegistryError> {

@@ -66,13 +66,25 @@ struct Upload<'a> {
 impl Upload<'_> {
     /// It is there, it is mounted, or it travels.
     fn bring(&self) -> Result<Outcome, RegistryError> {
-        if self.exists()? {
-            return Ok(Outcome::Cached("already there".into()));
-        }
-        let place = match self.mount(&self.supply.origins(self.digest)?)? {
-            Mount::Done(from) => return Ok(Outcome::Cached(format!("mounted from {from}"))),
-            Mount::UploadAt(place) => Some(place),
-            Mount::No => None,
+        let origins = self.supply.origins(self.digest)?;
+        let there = || Outcome::Cached("already there".into());
+        let mounted = |from: String| Outcome::Cached(format!("mounted from {from}"));
+        // Each order gives the same result; the better one takes a round trip less.
+        let place = if self.supply.mounts_first() {
+            match self.mount(&origins)? {
+                Mount::Done(from) => return Ok(mounted(from)),
+                _ if self.exists()? => return Ok(there()),
+                Mount::UploadAt(place) => Some(place),
+                Mount::No => None,
+            }
+        } else if self.exists()? {
+            return Ok(there());
+        } else {
+            match self.mount(&origins)? {
+                Mount::Done(from) => return Ok(mounted(from)),
+                Mount::UploadAt(place) => Some(place),
+                Mount::No => None,
+            }
         };
         // A layer that nobody has read yet is still at its source.
         self.supply.prepare(self.digest)?;

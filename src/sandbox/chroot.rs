@@ -157,12 +157,18 @@ impl ChrootStep<'_> {
     }
 
     fn change_root(&self, stdin: &OwnedFd) -> Result<(), Failure> {
-        if self.spec.stdio == Stdio::Capture {
+        let captured = self.spec.stdio == Stdio::Capture;
+        if captured {
             // A session, and a process group, that nobody outside is in. A terminal's program stays in the terminal's.
             rustix::process::setsid().during(Step::Fork)?;
         }
-        rustix::stdio::dup2_stdin(stdin).during(Step::Start)?;
-        enter_tree(self.root)
+        enter_tree(self.root)?;
+        // The tree's own device, where it has one: through a descriptor root could change the mode and owner of the machine's.
+        let own = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
+        match own {
+            Ok(own) if captured => rustix::stdio::dup2_stdin(&own).during(Step::Start),
+            _ => rustix::stdio::dup2_stdin(stdin).during(Step::Start),
+        }
     }
 
     /// In the role: serves the command's calls until it ends and nothing is left of it.

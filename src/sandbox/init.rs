@@ -4,7 +4,8 @@
 //! namespace and removes the mount points when all is over. The second is pid 1: it mounts the rest, changes the root,
 //! starts the command as its child, reaps what is orphaned, and ends when the command ends, which kills everything that
 //! the command left running. Where a new /proc cannot be mounted there is no pid namespace; then the second process is
-//! the subreaper of all that descend from it and kills them at the end.
+//! the subreaper of all that descend from it and kills them at the end. With one id it also supervises the command
+//! (`one_id`), and kills what is left before it writes down whose files are whose.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;

@@ -459,6 +459,25 @@ fn runs_for_an_ordinary_user_with_one_id() {
     assert_eq!(std::str::from_utf8(&record[..length]), Ok("1000:33:644:f"));
 }
 
+/// Every supervised call with garbage, by root and by a user: the supervisor answers, and the command ends.
+#[test]
+fn with_one_id_survives_garbage() {
+    let tree = Tree::new();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/supervisor/fuzz.c");
+    let mut cc = Command::new("cc");
+    let compiled =
+        cc.args(["-O1", "-static", "-pthread", "-w", "-o"]).arg(tree.path("base/bin/fuzz")).arg(source).status();
+    assert!(compiled.unwrap().success(), "this test needs a C compiler");
+    let specs = ["", "app"].map(|user| {
+        let mut spec = RunSpec::new(tree.overlay(&format!("as{user}")), ["/bin/fuzz", "2", "1"]);
+        spec.user = user.into();
+        spec
+    });
+    for result in run_as_user(&tree, &specs, "").unwrap() {
+        assert_eq!((&result.exit, result.stdout.as_str()), (&Ok(Exit::Code(0)), "alive\n"), "{result:?}");
+    }
+}
+
 #[test]
 fn probes_what_the_machine_allows() {
     let tree = Tree::new();

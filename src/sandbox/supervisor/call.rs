@@ -276,6 +276,11 @@ pub(crate) enum Call {
         environment: Address,
         flags: i32,
     },
+    /// `getdents64`.
+    ReadDirectory {
+        directory: i32,
+        buffer: Address,
+    },
     GetCwd {
         buffer: Address,
         size: u64,
@@ -361,6 +366,7 @@ impl Call {
             | Call::Exec { path, .. } => (Some(path), None),
             Call::Rename { from, to, .. } | Call::Link { from, to } => (Some(from), Some(to)),
             Call::GetCwd { .. }
+            | Call::ReadDirectory { .. }
             | Call::Bind { .. }
             | Call::Connect { .. }
             | Call::SendTo { .. }
@@ -521,6 +527,7 @@ fn decode_descriptor(number: i64, a: [u64; 6]) -> Option<Call> {
             Call::Xattr { path, what: xattr(number, a) }
         }
         nr::GETCWD => Call::GetCwd { buffer: a[0], size: a[1] },
+        nr::GETDENTS64 => Call::ReadDirectory { directory: a[0] as i32, buffer: a[1] },
         nr::BIND => Call::Bind { socket, address, length: a[2] as u32 },
         nr::CONNECT => Call::Connect { socket, address, length: a[2] as u32 },
         nr::SENDTO => Call::SendTo {

@@ -32,6 +32,12 @@ impl Terminals {
         Ok(master)
     }
 
+    /// Whether a name in /dev/pts is that of something the step sees there.
+    pub(super) fn shows(&self, name: &[u8]) -> bool {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        name == b"ptmx" || number(name).and_then(|number| all.get(&number)).is_some_and(is_there)
+    }
+
     /// Names a node of /dev/pts: `ptmx`, or the number of one of the step's terminals.
     pub(super) fn open_node(&self, outside: &Outside, name: &[u8]) -> Result<OwnedFd, Errno> {
         if name == b"ptmx" {

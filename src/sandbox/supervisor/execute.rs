@@ -192,7 +192,7 @@ fn interpreter(start: &[u8]) -> Result<Option<Interpreter>, Errno> {
     };
     let begin = line.iter().position(|byte| !is_blank(byte)).ok_or(Errno::NOEXEC)?;
     let line = line[begin..].split(|byte| *byte == 0).next().unwrap_or_default();
-    let end = line.iter().position(|byte| is_blank(byte));
+    let end = line.iter().position(is_blank);
     // A name that may go on behind what was read is none.
     if line.is_empty() || (end.is_none() && !whole) {
         return Err(Errno::NOEXEC);
@@ -208,7 +208,8 @@ mod tests {
 
     #[test]
     fn reads_first_lines_as_the_kernel_does() {
-        let cases: &[(&[u8], Option<(&str, Option<&str>)>)] = &[
+        type Wanted = Option<(&'static str, Option<&'static str>)>;
+        let cases: &[(&[u8], Wanted)] = &[
             (b"\x7fELF", None),
             (b"#!/bin/sh\n", Some(("/bin/sh", None))),
             (b"#! /bin/sh -e \nx", Some(("/bin/sh", Some("-e")))),

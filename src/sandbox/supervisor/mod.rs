@@ -17,6 +17,7 @@ pub(crate) mod call;
 pub(crate) mod capability;
 pub(crate) mod credentials;
 mod devices;
+mod directories;
 mod entries;
 mod exec;
 mod execute;
@@ -77,6 +78,8 @@ pub(crate) enum Answer {
     },
     /// The kernel makes another call in its place.
     Restart(Restart),
+    /// It has been answered already.
+    Given,
 }
 
 /// A call that the caller is made to make in place of its own, about a file that it has no path to.

@@ -48,6 +48,7 @@ common! {
     FCHMOD = SYS_fchmod;
     FCHOWN = SYS_fchown;
     GETCWD = SYS_getcwd;
+    GETDENTS64 = SYS_getdents64;
     SOCKET = SYS_socket;
     BIND = SYS_bind;
     CONNECT = SYS_connect;

@@ -229,7 +229,7 @@ impl Walk {
         if magic && self.rules.scoped() { Err(Errno::XDEV) } else { Ok(()) }
     }
 
-    fn to_root(&mut self) -> Result<(), Errno> {
+    fn restart(&mut self) -> Result<(), Errno> {
         if self.rules.beneath {
             return Err(Errno::XDEV);
         }
@@ -252,7 +252,7 @@ impl Walk {
             return Err(Errno::NOENT);
         }
         if target[0] == b'/' {
-            self.to_root()?;
+            self.restart()?;
         }
         let before = self.todo.len();
         self.enter(target);
@@ -285,7 +285,7 @@ pub(crate) fn walk_within(
     let root = if rules.scoped() { start.clone() } else { ViewPath::root() };
     let mut walk = Walk { at: start.clone(), root, rules, todo: Vec::new(), links: 0 };
     if path[0] == b'/' {
-        walk.to_root()?;
+        walk.restart()?;
     }
     walk.enter(path);
     let mut end = End::Root;

@@ -1,8 +1,9 @@
 //! `SO_PEERCRED`: the kernel tells the real ids of a socket's peer, which are not those that it has for the step.
 
+use super::Caller;
 use super::call::Address;
 use super::process::Table;
-use super::{Caller, restart};
+use super::restart::{self, After};
 
 /// Size of `struct ucred`: pid, uid, gid.
 const SIZE: usize = 12;
@@ -16,7 +17,7 @@ pub(super) fn answer(caller: &Caller<'_>, table: &Table, value: Address) -> bool
         && restart::look_after(caller, |result| {
             let mut bytes = [0; SIZE];
             if result != 0 || caller.read(value, &mut bytes).is_err() {
-                return;
+                return After::Result(result);
             }
             let pid = i32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
             if let Some(peer) = table.peer(pid) {
@@ -25,6 +26,7 @@ pub(super) fn answer(caller: &Caller<'_>, table: &Table, value: Address) -> bool
                 bytes[8..12].copy_from_slice(&own.gid.effective.to_ne_bytes());
                 let _ = caller.write(value, &bytes); // the caller's memory, which it may have taken away
             }
+            After::Result(result)
         })
         .is_ok()
 }

@@ -69,9 +69,12 @@ impl Eyes<'_> {
             Call::GetCwd { buffer, size } => self.getcwd(buffer, size),
             Call::Bind { socket, address, length } => self.bind(socket, address, length),
             Call::Connect { socket, address, length } => self.connect(socket, address, length),
-            Call::SendTo { .. }
-            | Call::Chroot { .. }
+            Call::SendTo { socket, data, length, flags, address, address_length } => {
+                self.send((socket, flags), (data, length), (address, address_length))
+            }
+            Call::Chroot { .. }
             | Call::PeerCredentials { .. }
+            | Call::ReadDirectory { .. }
             | Call::Terminal { .. }
             | Call::Uname { .. }
             | Call::Identity(_)

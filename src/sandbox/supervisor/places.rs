@@ -164,6 +164,18 @@ impl Places {
         names.next().is_some_and(|last| last == b".." || self.names.iter().any(|name| name == last))
     }
 
+    /// The place at `path`, with the file type of what is there.
+    pub(super) fn at(&self, path: &ViewPath) -> Option<(Kind, FileType)> {
+        let (number, rest) = self.find(path)?;
+        let place = &self.served[number];
+        rest.is_empty().then(|| (place.kind, kind_of(place.source.as_fd()).unwrap_or(FileType::Unknown)))
+    }
+
+    /// Whether a place is at a name right in the directory `path`.
+    pub(super) fn has_in(&self, path: &ViewPath) -> bool {
+        self.served.iter().any(|one| one.at.split().is_some_and(|(above, _)| above == *path))
+    }
+
     /// Remembers that a directory of a place has been handed out.
     pub(super) fn give_directory(&self) {
         self.given.store(true, Ordering::Release);

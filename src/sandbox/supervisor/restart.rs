@@ -82,9 +82,21 @@ fn opened(caller: &Caller<'_>, file: &OwnedFd) -> Result<Option<OwnedFd>, Errno>
     caller.outside.open_proc(format!("thread-self/fd/{}", file.as_raw_fd()), flags).map(Some)
 }
 
-/// Lets the kernel make the call as it is and stops the caller before it sees the result; `then` is called with that.
+/// What becomes of a call that the kernel has made, see [`look_after`].
+pub(super) enum After {
+    /// The caller gets this result.
+    Result(i64),
+    /// The call is made once more.
+    Again,
+}
+
+/// What the kernel has for a call that a signal interrupted and that is to be made anew (`ERESTARTSYS` and its like): no
+/// caller sees it.
+const RESTARTS: std::ops::RangeInclusive<i64> = -516..=-512;
+
+/// Lets the kernel make the call as it is and stops the caller before it sees the result: `then` is called with that.
 /// With an error the call still waits for its answer.
-pub(super) fn look_after(caller: &Caller<'_>, then: impl FnOnce(i64)) -> Result<(), Errno> {
+pub(super) fn look_after(caller: &Caller<'_>, mut then: impl FnMut(i64) -> After) -> Result<(), Errno> {
     let errno = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
     let notification = &caller.notification;
     let traced = Traced::seize(notification.thread, caller.process.is_own_child(notification.thread))
@@ -96,10 +108,26 @@ pub(super) fn look_after(caller: &Caller<'_>, then: impl FnOnce(i64)) -> Result<
         let _ = caller.listener.refuse(notification.id, errno(error).raw_os_error());
         return Ok(());
     }
-    let _ = caller.listener.proceed(notification.id); // where the interruption came first, the call is made anew
+    let _ = caller.listener.proceed(notification.id); // where the interruption came first, the call is made anew below
     let mut thread = Thread { traced, signals: Vec::new(), instruction: notification.instruction };
-    if let Some(registers) = thread.stopped() {
-        then(registers.result());
+    let mut stopped = thread.stopped();
+    while let Some(registers) = stopped {
+        let result = registers.result();
+        match if RESTARTS.contains(&result) { After::Again } else { then(result) } {
+            After::Result(new) if new == result => break,
+            After::Result(new) => {
+                let mut after = registers;
+                after.set_result(new);
+                let _ = thread.traced.set_registers(&after); // it may have been killed
+                break;
+            }
+            After::Again => {
+                // This call is trapped, too: whoever receives it is to let it through.
+                caller.process.set_native(caller.thread);
+                stopped = thread.call(registers, notification.number, notification.arguments);
+                caller.process.set_native(0);
+            }
+        }
     }
     thread.release(notification.thread);
     Ok(())

@@ -13,7 +13,7 @@ use super::places::Places;
 use super::process::Table;
 use super::recorded::Recorded;
 use super::workers::{More, Workers};
-use super::{Answer, Caller, Identity, Worker, exec, identify, identities, peers, programs, restart};
+use super::{Answer, Caller, Identity, Worker, directories, exec, identify, identities, peers, programs, restart};
 use crate::sys::{Listener, Notification};
 
 /// Stack of a thread here, in bytes.
@@ -155,6 +155,11 @@ impl Supervisor {
         {
             return;
         }
+        if let (Call::ReadDirectory { directory, buffer }, Files::Placed(places)) = (call, &self.files)
+            && directories::answer(places, &caller, directory, buffer)
+        {
+            return;
+        }
         match self.dispatch(&call, &caller, worker) {
             Answer::Restart(what) => {
                 let restarted = worker.become_identity(None).and_then(|()| restart::restart(&caller, &what));
@@ -178,7 +183,7 @@ impl Supervisor {
                 Err(error) => listener.refuse(id, error.raw_os_error().unwrap_or(libc::EIO)),
                 done => done,
             },
-            Answer::Restart(_) => Ok(()), // made already
+            Answer::Restart(_) | Answer::Given => Ok(()), // made already
         };
         let _ = given;
     }

@@ -6,16 +6,18 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, chownat};
 use rustix::io::Errno;
-use rustix::net::{SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::Answer;
 use super::call::{Address, CWD, PathArgument};
 use super::path::Last;
 use super::perform::own;
-use super::places::kind_of;
-use super::view::Eyes;
+use super::places::{kind_of, raw};
+use super::restart::{self, After};
+use super::view::{Entry, Eyes, Site};
+use crate::sys;
 
 /// Bytes of a path in `struct sockaddr_un`, and where they begin.
 const SUN_PATH: usize = 108;
@@ -24,9 +26,13 @@ const SUN_START: usize = 2;
 /// How long a caller waits for a listener that has no room for it.
 const PATIENCE: u32 = 30_000;
 
+/// More than the kernel lets a datagram have by default (`net.core.wmem_max`).
+const MAX_DATAGRAM: u64 = 1 << 20;
+
 /// What is known of a caller's socket.
 struct Socket {
     kind: SocketType,
+    is_bound: bool,
     non_blocking: bool,
     close_on_exec: bool,
 }
@@ -40,21 +46,16 @@ impl Eyes<'_> {
         if kind_of(target.fd.as_fd())? != FileType::Socket {
             return Err(Errno::CONNREFUSED);
         }
+        if let Site::Tree { .. } = site {
+            // The kernel finds it, and the other side is told of the caller's own socket.
+            return raw(sys::may_access(target.fd.as_fd(), libc::W_OK)).map(|()| Answer::Continue);
+        }
         let known = self.socket(socket)?;
         self.as_caller()?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let new = rustix::net::socket_with(rustix::net::AddressFamily::UNIX, known.kind, flags, None)?;
         let name = SocketAddrUnix::new(own(&target.fd))?;
-        let mut tries = 0;
-        loop {
-            match rustix::net::connect(&new, &name) {
-                Err(Errno::AGAIN) if !known.non_blocking && tries < PATIENCE && self.caller.is_waiting() => {
-                    tries += 1;
-                    std::thread::sleep(Duration::from_millis(1));
-                }
-                other => break other?,
-            }
-        }
+        self.patiently(!known.non_blocking, || rustix::net::connect(&new, &name))?;
         self.replace(socket, new, &known)
     }
 
@@ -64,6 +65,9 @@ impl Eyes<'_> {
         let Some(site) = self.locate(&ANY, &path, Last::Entry)? else { return Ok(Answer::Continue) };
         let entry = self.entry(&site)?;
         self.check_makable(&entry).map_err(|error| if error == Errno::EXIST { Errno::ADDRINUSE } else { error })?;
+        if let Site::Tree { .. } = site {
+            return self.bind_in_tree(&entry);
+        }
         let known = self.socket(socket)?;
         let mode = self.made_mode(&entry.directory, 0o777)?;
         let new = rustix::net::socket_with(
@@ -79,6 +83,65 @@ impl Eyes<'_> {
         self.replace(socket, new, &known)
     }
 
+    /// Where the kernel finds its way the caller binds its own socket, and gets what it has made.
+    fn bind_in_tree(&mut self, entry: &Entry) -> Result<Answer, Errno> {
+        raw(sys::may_access(entry.directory.as_fd(), libc::W_OK | libc::X_OK))?;
+        let Some(identity) = self.identity else { return Ok(Answer::Continue) };
+        let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
+        self.as_self()?;
+        restart::look_after(self.caller, |result| {
+            if result == 0 {
+                let flags = AtFlags::SYMLINK_NOFOLLOW;
+                // It may have been removed again.
+                let _ = chownat(&entry.directory, entry.name.as_slice(), Some(uid), Some(gid), flags);
+            }
+            After::Result(result)
+        })?;
+        Ok(Answer::Given)
+    }
+
+    /// `sendto` a path: a datagram, which comes from a socket without a name then.
+    pub(super) fn send(
+        &mut self,
+        (socket, flags): (i32, i32),
+        (data, length): (Address, u64),
+        (address, address_length): (Address, u32),
+    ) -> Result<Answer, Errno> {
+        let Some(path) = self.socket_path(address, address_length)? else { return Ok(Answer::Continue) };
+        let Some(Site::At(walked)) = self.locate(&ANY, &path, Last::Follow)? else { return Ok(Answer::Continue) };
+        let target = self.object(&Site::At(walked), Last::Follow)?;
+        let known = self.socket(socket)?;
+        if known.kind != SocketType::DGRAM {
+            return Ok(Answer::Continue); // the kernel says what is wrong
+        }
+        if length > MAX_DATAGRAM {
+            return Err(Errno::MSGSIZE);
+        }
+        let mut bytes = vec![0; length as usize];
+        self.caller.read(data, &mut bytes)?;
+        self.as_caller()?;
+        let kinds = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let new = rustix::net::socket_with(rustix::net::AddressFamily::UNIX, SocketType::DGRAM, kinds, None)?;
+        let name = SocketAddrUnix::new(own(&target.fd))?;
+        let patient = !known.non_blocking && flags & libc::MSG_DONTWAIT == 0;
+        self.patiently(patient, || rustix::net::sendto(&new, &bytes, SendFlags::NOSIGNAL, &name))
+            .map(|sent| Answer::Value(sent as i64))
+    }
+
+    /// Makes a call that does not wait until it is done, for as long as the caller would wait.
+    fn patiently<T>(&self, patient: bool, call: impl Fn() -> Result<T, Errno>) -> Result<T, Errno> {
+        let mut tries = 0;
+        loop {
+            match call() {
+                Err(Errno::AGAIN) if patient && tries < PATIENCE && self.caller.is_waiting() => {
+                    tries += 1;
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                other => return other,
+            }
+        }
+    }
+
     /// The path in a socket's address; `None` for an address of another kind.
     fn socket_path(&self, address: Address, length: u32) -> Result<Option<Vec<u8>>, Errno> {
         let length = length as usize;
@@ -92,8 +155,7 @@ impl Eyes<'_> {
         Ok((family == libc::AF_UNIX as u16 && !path.is_empty()).then(|| path.to_vec()))
     }
 
-    /// What the caller's socket is like. Only one that is neither bound nor connected can be replaced: otherwise the call
-    /// fails, as it does natively for most of them.
+    /// What the caller's socket is like.
     fn socket(&mut self, fd: i32) -> Result<Socket, Errno> {
         self.as_self()?;
         let (proc, thread) = (&self.places.outside, self.caller.thread);
@@ -103,9 +165,6 @@ impl Eyes<'_> {
         let table = proc.read_proc(format!("{thread}/net/unix"))?;
         let (kind, path) =
             table.split(|byte| *byte == b'\n').find_map(|line| unix_socket(line, inode)).ok_or(Errno::INVAL)?;
-        if path {
-            return Err(Errno::INVAL);
-        }
         let info = proc.read_proc(format!("{thread}/fdinfo/{fd}"))?;
         let flags = info.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"flags:"));
         let flags = flags.and_then(|text| std::str::from_utf8(text).ok()).map(str::trim);
@@ -113,6 +172,7 @@ impl Eyes<'_> {
         let flags = OFlags::from_bits_retain(flags);
         Ok(Socket {
             kind,
+            is_bound: path,
             non_blocking: flags.contains(OFlags::NONBLOCK),
             close_on_exec: flags.contains(OFlags::CLOEXEC),
         })
@@ -120,6 +180,10 @@ impl Eyes<'_> {
 
     /// Gives the caller `new` in the place of its own socket.
     fn replace(&mut self, socket: i32, new: OwnedFd, known: &Socket) -> Result<Answer, Errno> {
+        // A name of its own would be lost.
+        if known.is_bound {
+            return Err(Errno::INVAL);
+        }
         if !known.non_blocking {
             let flags = rustix::fs::fcntl_getfl(&new)?;
             rustix::fs::fcntl_setfl(&new, flags.difference(OFlags::NONBLOCK))?;
