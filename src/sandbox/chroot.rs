@@ -12,18 +12,16 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{
-    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus, kill_process, set_child_subreaper, waitid, waitpid,
-};
+use rustix::process::{Pid, Signal, kill_process, set_child_subreaper};
 
 use super::child::{block_forwarded, forwarded};
 use super::chroot_tree::PreparedTree;
 use super::error::{During, Failure, Step};
 use super::exec::{Ids, Prepared, SUPERVISED_CAPABILITIES};
 use super::init::{FromInit, Job, exit_of};
+use super::reaper::Reaper;
 use super::spec::{Network, Root, RunSpec, Stdio};
 use super::supervisor::credentials::Credentials;
 use super::supervisor::filter::{Features, Ownership};
@@ -181,8 +179,10 @@ impl ChrootStep<'_> {
             // It failed before that, and has told.
             None => None,
         };
-        let ended = self.wait(first);
-        self.kill_descendants()?;
+        let read = |path: &Path| Ok(self.outside.read_proc(path)?);
+        let reaper = Reaper { read: &read };
+        let ended = self.wait(first, &reaper);
+        reaper.kill_descendants()?;
         if let Some(supervisor) = supervisor {
             supervisor.settle();
         }
@@ -207,13 +207,10 @@ impl ChrootStep<'_> {
 
     /// Waits for the first process, reaping every other child on the way and passing signals on; `None` once the builder
     /// has gone away.
-    fn wait(&self, first: Pid) -> Result<Option<Exit>, Failure> {
+    fn wait(&self, first: Pid, reaper: &Reaper<'_>) -> Result<Option<Exit>, Failure> {
         loop {
-            for (pid, status) in self.children()? {
-                match status {
-                    Some(status) if pid == first => return Ok(Some(exit_of(status))),
-                    _ => {}
-                }
+            if let Some(status) = reaper.reap(first)? {
+                return Ok(Some(exit_of(status)));
             }
             let Some(caught) = self.signals.wait(Some(self.control.as_fd())).during(Step::Wait)? else {
                 return Ok(None);
@@ -222,51 +219,6 @@ impl ChrootStep<'_> {
                 kill_process(first, signal).during(Step::Wait)?; // not reaped yet, so the pid is its own
             }
         }
-    }
-
-    /// Kills what descends from this subreaper until nothing is left.
-    fn kill_descendants(&self) -> Result<(), Failure> {
-        loop {
-            let children = self.children()?;
-            if children.is_empty() {
-                return Ok(());
-            }
-            // Children of killed processes become ours, so look again.
-            for (pid, status) in children {
-                if status.is_none() {
-                    let _ = kill_process(pid, Signal::KILL); // it may have ended just now
-                }
-            }
-            std::thread::sleep(Duration::from_micros(100));
-        }
-    }
-
-    /// The children of this thread, each with how it ended where it has; such a one is gone then.
-    ///
-    /// One after another, and first without taking what there is to be told: a wait for any child would also take the stop
-    /// of one that a worker traces, since the kernel makes no difference between the threads of a tracer
-    /// (`wait_consider_task`), and the worker would wait for that stop for ever.
-    fn children(&self) -> Result<Vec<(Pid, Option<WaitStatus>)>, Failure> {
-        let path = Path::new("thread-self/children");
-        let children = self.outside.read_proc(path).during_at(Step::Wait, path)?;
-        let children = String::from_utf8_lossy(&children);
-        let pids = children.split_ascii_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?));
-        pids.map(|pid| Ok((pid, ended(pid).during(Step::Wait)?))).collect()
-    }
-}
-
-/// How a child of this thread ended, if it has.
-fn ended(pid: Pid) -> rustix::io::Result<Option<WaitStatus>> {
-    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    let gone = |error| if error == rustix::io::Errno::CHILD { Ok(None) } else { Err(error) };
-    match rustix::io::retry_on_intr(|| waitid(WaitId::Pid(pid), look)) {
-        Ok(Some(status)) if status.exited() || status.killed() || status.dumped() => {
-            let taken = rustix::io::retry_on_intr(|| waitpid(Some(pid), WaitOptions::NOHANG));
-            // Somebody who traced it may have taken leave of it already: then it is told once more.
-            taken.map(|taken| taken.map(|(_, status)| status)).or_else(gone)
-        }
-        Ok(_) => Ok(None),
-        Err(error) => gone(error),
     }
 }
 

@@ -25,6 +25,7 @@ use super::error::{During, Failure, Namespaces, Step};
 use super::exec::{Ids, Prepared};
 use super::mounts::{self, MountedRoot, Targets};
 use super::one_id::OneId;
+use super::reaper::Reaper;
 use super::sources::Sources;
 use super::spec::{Network, RunSpec, Stdio};
 use super::target::Stubs;
@@ -118,7 +119,7 @@ fn run_inner(
     match sys::fork().during(Step::Fork)? {
         Fork::Parent(pid) => {
             drop(alive);
-            let status = wait_for(pid, signals)?;
+            let status = wait_for(pid, signals, reap_any)?;
             drop(ours);
             // Killed from outside (out of memory): nobody has told yet.
             match exit_of(status) {
@@ -170,9 +171,9 @@ fn pid_one(
         Fork::Parent(pid) => {
             drop((stdin, theirs));
             device_nodes::serve(&ours)?;
-            let exit = exit_of(wait_for(pid, &signals)?);
+            let exit = exit_of(wait_for(pid, &signals, reap_any)?);
             if !job.own_pids {
-                kill_descendants()?;
+                Reaper { read: &read_proc }.kill_descendants()?;
             }
             Ok(exit)
         }
@@ -200,8 +201,8 @@ fn run_supervised(
         Fork::Parent(pid) => {
             drop(theirs);
             let supervisor = one_id.supervise(&ours)?;
-            let exit = exit_of(wait_for(pid, signals)?);
-            kill_descendants()?;
+            let exit = exit_of(wait_for(pid, signals, |first| Reaper { read: &read_proc }.reap(first))?);
+            Reaper { read: &read_proc }.kill_descendants()?;
             if let Some(supervisor) = supervisor {
                 supervisor.settle();
             }
@@ -236,12 +237,14 @@ fn change_root(root: &MountedRoot) -> Result<(), Failure> {
 }
 
 /// Waits for `main`, reaping every other child on the way and passing signals on.
-fn wait_for(main: Pid, signals: &SignalSet) -> Result<WaitStatus, Failure> {
+fn wait_for(
+    main: Pid,
+    signals: &SignalSet,
+    reap: impl Fn(Pid) -> Result<Option<WaitStatus>, Failure>,
+) -> Result<WaitStatus, Failure> {
     loop {
-        while let Some((pid, status)) = rustix::process::wait(WaitOptions::NOHANG).during(Step::Wait)? {
-            if pid == main {
-                return Ok(status);
-            }
+        if let Some(status) = reap(main)? {
+            return Ok(status);
         }
         let caught = signals.wait(None).during(Step::Wait)?;
         let signal = caught.filter(|caught| caught.from_process).and_then(|caught| forwarded(caught.signal));
@@ -251,20 +254,19 @@ fn wait_for(main: Pid, signals: &SignalSet) -> Result<WaitStatus, Failure> {
     }
 }
 
-/// Kills what descends from this subreaper until nothing is left.
-fn kill_descendants() -> Result<(), Failure> {
-    let path = "/proc/thread-self/children";
-    loop {
-        // Children of killed processes become ours, so look again after each that is reaped.
-        let children = fs_err::read_to_string(path).during_at(Step::Wait, Path::new(path))?;
-        for child in children.split_ascii_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)) {
-            let _ = kill_process(child, Signal::KILL); // it may have ended just now
+/// Reaps all children that have ended, where none is traced; how `first` did, if it has.
+fn reap_any(first: Pid) -> Result<Option<WaitStatus>, Failure> {
+    while let Some((pid, status)) = rustix::process::wait(WaitOptions::NOHANG).during(Step::Wait)? {
+        if pid == first {
+            return Ok(Some(status));
         }
-        match rustix::process::wait(WaitOptions::empty()) {
-            Err(rustix::io::Errno::CHILD) => return Ok(()),
-            other => other.during(Step::Wait)?,
-        };
     }
+    Ok(None)
+}
+
+/// Reads a file below /proc.
+fn read_proc(path: &Path) -> std::io::Result<Vec<u8>> {
+    fs_err::read(Path::new("/proc").join(path))
 }
 
 pub(super) fn exit_of(status: WaitStatus) -> Exit {

@@ -28,6 +28,7 @@ mod limits;
 mod mounts;
 mod one_id;
 mod probe;
+mod reaper;
 mod run;
 mod sources;
 mod spec;

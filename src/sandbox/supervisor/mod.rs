@@ -16,6 +16,7 @@ pub(crate) mod access;
 pub(crate) mod call;
 pub(crate) mod capability;
 pub(crate) mod credentials;
+mod decode;
 mod devices;
 mod directories;
 mod entries;
