@@ -216,13 +216,22 @@ impl Identity {
 }
 
 /// What one worker thread keeps for itself.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Worker {
     /// Who this thread is now, where it is not who it began as.
     current: Option<Identity>,
 }
 
 impl Worker {
+    /// The calling thread, which becomes who the supervisor is: a new thread has the ids of the one that started it, and
+    /// that may be a worker in the midst of a call.
+    pub(crate) fn begin() -> Worker {
+        sys::set_file_uid(0);
+        let _ = sys::set_thread_groups(&[]); // denied where no other groups can have been set either
+        sys::set_file_gid(0);
+        Worker { current: None }
+    }
+
     /// Makes this thread `identity`; `None` for who it began as, which may do everything.
     pub(crate) fn become_identity(&mut self, identity: Option<&Identity>) -> Result<(), Errno> {
         if self.current.as_ref() == identity {

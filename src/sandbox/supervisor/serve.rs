@@ -102,7 +102,7 @@ impl Supervisor {
     }
 
     fn work(self: Arc<Supervisor>) {
-        let mut worker = Worker::default();
+        let mut worker = Worker::begin();
         let mut quiet = 0;
         loop {
             // An error means that the listener is of no more use: the step is over.
