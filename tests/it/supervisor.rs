@@ -1,5 +1,6 @@
 //! Tests of the chroot tier and its supervisor, with the real binary and a busybox root. They need root, as CI has it.
 
+use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
@@ -178,7 +179,7 @@ fn used() -> f64 {
     ticks as f64 / 100.0
 }
 
-/// Prints how the supervised step compares with a plain chroot; `cargo test -- --ignored --nocapture measures`.
+/// Tells how the supervised step compares with a plain chroot; `cargo test -- --ignored --nocapture measures`.
 #[test]
 #[ignore = "a measurement: needs DOCKLESS_TEST_DEBIAN, the directory of a Debian tree that may be changed"]
 fn measures() {
@@ -203,6 +204,7 @@ fn measures() {
         let spec = RunSpec::new(Root::Dir(tree.clone()), ["/bin/sh", "-c", command]);
         let result = trial_in(&exe, &[spec], Isolation::Chroot).unwrap().remove(0);
         assert_eq!(result.exit, Ok(Exit::Code(0)), "{result:?}");
-        println!("{command}: plain {plain:.2} s, supervised {:.2} s", used() - before - plain);
+        let supervised = used() - before - plain;
+        writeln!(std::io::stdout(), "{command}: plain {plain:.2} s, supervised {supervised:.2} s").unwrap();
     }
 }
