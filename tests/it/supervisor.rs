@@ -181,6 +181,7 @@ fn used() -> f64 {
 
 /// Tells how the supervised step compares with a plain chroot; `cargo test -- --ignored --nocapture measures`.
 #[test]
+#[allow(clippy::print_stdout)] // figures are what it is for
 #[ignore = "a measurement: needs DOCKLESS_TEST_DEBIAN, the directory of a Debian tree that may be changed"]
 fn measures() {
     let tree = PathBuf::from(std::env::var_os("DOCKLESS_TEST_DEBIAN").expect("a tree"));
