@@ -79,7 +79,6 @@ fn wrong_values_say_what_was_expected() {
         ("--add-host db CTX", "--add-host 'db': expected NAME:IP"),
         ("--add-host db:ten CTX", "--add-host 'db:ten': expected NAME:IP"),
         ("--build-arg =x CTX", "--build-arg '=x' has no name: expected NAME=VALUE or NAME"),
-        ("--isolation jail CTX", "--isolation=jail is unknown: expected auto, namespaces or chroot"),
         ("--build-context a CTX", "--build-context 'a': expected NAME=DIRECTORY, URL or image"),
         ("--build-context a=- CTX", "--build-context a=-: only the main context can come from standard input"),
         (
