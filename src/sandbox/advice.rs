@@ -62,6 +62,9 @@ const APPARMOR: &[&str] = &[
 ];
 
 fn for_chroot(why: &AttemptFailure) -> &'static [&'static str] {
+    if *why == AttemptFailure::OneId {
+        return &["start it outside of this user namespace, or in one with a range of ids"];
+    }
     let AttemptFailure::Setup(Failure::Step { step, errno, .. }) = why else { return ROOT };
     match (step, Errno::from_raw_os_error(*errno)) {
         (Step::Supervise, Errno::NOSYS | Errno::INVAL) => {

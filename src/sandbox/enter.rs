@@ -180,7 +180,7 @@ fn plans(isolation: Isolation) -> Vec<Result<(Tier, IdMap), Attempt>> {
         plans.push(namespaces(IdMapKind::OneId, Ok(IdMap::one(uid, gid))));
     }
     if isolation != Isolation::Namespaces {
-        let map = own_map().map(|map| (Tier::Chroot, map));
+        let map = chroot_map().map(|map| (Tier::Chroot, map));
         plans.push(map.map_err(|why| Attempt { how: Way::Chroot, why }));
     }
     plans
@@ -201,6 +201,12 @@ fn own_map() -> Result<IdMap, AttemptFailure> {
         Ok::<_, AttemptFailure>(idmap::parse_map(&text))
     };
     Ok(IdMap::identity(&read("/proc/self/uid_map")?, &read("/proc/self/gid_map")?))
+}
+
+/// Steps in the chroot tier are this process's ids: with one of them no file could be given its owner.
+fn chroot_map() -> Result<IdMap, AttemptFailure> {
+    let map = own_map()?;
+    if idmap::is_one(&map.uids) || idmap::is_one(&map.gids) { Err(AttemptFailure::OneId) } else { Ok(map) }
 }
 
 fn granted_plan(uid: u32, gid: u32) -> Result<IdMap, AttemptFailure> {

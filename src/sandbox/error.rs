@@ -116,6 +116,9 @@ pub enum AttemptFailure {
     /// The caller may not set ids.
     #[error("needs the capabilities SETUID and SETGID")]
     NotPrivileged,
+    /// The namespace that the caller is in has one id.
+    #[error("this user namespace has one id, so files could not be given their owners")]
+    OneId,
     /// `/etc/subuid` or `/etc/subgid` grants the caller nothing.
     #[error("no range for uid {uid} in {file}")]
     NoRange {

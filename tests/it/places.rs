@@ -151,6 +151,15 @@ fn acts_on_descriptors_by_their_paths() {
             ("ls /dev/fd | head -2", "0\n1"),
             ("ls -l /dev/fd/ < /etc/passwd 2>/dev/null | grep -o '0 -> .*'", "0 -> /etc/passwd"),
             ("exec 3> /tmp/f; chmod 600 /proc/self/fd/3; stat -c %a /tmp/f", "600"),
+            // What belongs to the machine stays as it is, by name and by descriptor.
+            (
+                "for d in /proc /proc/uptime /dev/pts /proc/self; do chmod 700 $d 2> /dev/null && echo $d; done; echo no",
+                "no",
+            ),
+            (
+                "exec 3< /proc; chown 5 /proc/self/fd/3 2> /dev/null || echo no; touch /proc 2> /dev/null || echo no",
+                "no\nno",
+            ),
             ("exec 3> /tmp/f; chown 5:6 /dev/fd/3; stat -c %u:%g /tmp/f", "5:6"),
             ("exec 3> /tmp/f; touch -d '2001-02-03 04:05:06' /proc/self/fd/3; stat -c %Y /tmp/f", "981173106"),
             ("exec 3> /tmp/f; echo long >&3; truncate -s 2 /proc/self/fd/3; cat /tmp/f", "lo"),

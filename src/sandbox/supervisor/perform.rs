@@ -116,6 +116,7 @@ impl Eyes<'_> {
         };
         if let Some(object) = &object {
             self.check_writable(object)?;
+            self.check_own(object)?;
             self.as_owner(object)?;
         }
         Ok(object)
@@ -140,6 +141,18 @@ impl Eyes<'_> {
         let place = self.places.get(number);
         let closed = place.kind == Kind::Proc && procfs::among(&procfs::PROC_READONLY, rest);
         if place.readonly || closed { Err(Errno::ROFS) } else { Ok(()) }
+    }
+
+    /// Fails where an object is the machine's: what is in /proc and the directory of terminals are those of every process
+    /// here, and their modes, owners and times would stay changed after the step.
+    fn check_own(&self, object: &Object) -> Result<(), Errno> {
+        let Some(number) = object.place else { return Ok(()) };
+        let shared = match self.places.get(number).kind {
+            Kind::Proc | Kind::Sys => true,
+            Kind::Pts => kind_of(object.fd.as_fd())? == FileType::Directory,
+            Kind::Bind => false,
+        };
+        if shared { Err(Errno::PERM) } else { Ok(()) }
     }
 
     /// Becomes who the kernel is to check for a change of an object: the caller, but where the object is a file of a
