@@ -35,7 +35,7 @@ impl std::fmt::Debug for Registers {
 
 fn request(request: libc::c_uint, thread: i32, data: usize) -> io::Result<()> {
     // SAFETY: called only with requests whose data is an integer, or a pointer that lives through the call.
-    let done = unsafe { libc::ptrace(request, thread, std::ptr::null_mut::<libc::c_void>(), data) };
+    let done = unsafe { libc::ptrace(request as _, thread, std::ptr::null_mut::<libc::c_void>(), data) };
     if done == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
@@ -43,13 +43,13 @@ impl Traced {
     /// Begins to trace `thread`, without stopping it. `EPERM` where somebody traces it already. With `own_child` it is a
     /// child process of this one: then how it ends is left for another thread to be told.
     pub fn seize(thread: i32, own_child: bool) -> io::Result<Traced> {
-        request(libc::PTRACE_SEIZE, thread, libc::PTRACE_O_TRACESYSGOOD as usize)?;
+        request(libc::PTRACE_SEIZE as _, thread, libc::PTRACE_O_TRACESYSGOOD as usize)?;
         Ok(Traced { thread, own_child })
     }
 
     /// Stops it, which ends the system call that it waits in.
     pub fn interrupt(&self) -> io::Result<()> {
-        request(libc::PTRACE_INTERRUPT, self.thread, 0)
+        request(libc::PTRACE_INTERRUPT as _, self.thread, 0)
     }
 
     /// Waits until it stops.
@@ -102,7 +102,7 @@ impl Traced {
 
     /// Lets it run to the next beginning or end of a system call, delivering `signal` if it is not 0.
     pub fn run_to_call(&self, signal: i32) -> io::Result<()> {
-        request(libc::PTRACE_SYSCALL, self.thread, signal as usize)
+        request(libc::PTRACE_SYSCALL as _, self.thread, signal as usize)
     }
 
     /// Lets it go, delivering `signal` if it is not 0. It is to be stopped.
@@ -115,7 +115,7 @@ impl Traced {
     /// stopped first.
     fn let_go(&self, signal: i32) {
         let mut signal = signal;
-        while request(libc::PTRACE_DETACH, self.thread, signal as usize).is_err() {
+        while request(libc::PTRACE_DETACH as _, self.thread, signal as usize).is_err() {
             let _ = self.interrupt(); // fails where it has ended, which the next line tells
             match self.wait() {
                 Ok(Stop::Gone) | Err(_) => return,

@@ -228,7 +228,7 @@ impl Features {
         }
         if self.outsiders {
             add(REACHING, When::NotZero(0), Verdict::HandOver);
-            add(&[nr::PTRACE], When::OneOf(0, &[libc::PTRACE_ATTACH, libc::PTRACE_SEIZE]), Verdict::HandOver);
+            add(&[nr::PTRACE], When::OneOf(0, &[libc::PTRACE_ATTACH as _, libc::PTRACE_SEIZE as _]), Verdict::HandOver);
             add(DENIED, When::Always, Verdict::Refuse(libc::EPERM));
         }
         if self.hostname {
