@@ -17,6 +17,7 @@ mod outline;
 mod plain;
 mod steps;
 mod table;
+pub mod template;
 mod tty;
 
 pub use ask::{AskError, ask};
