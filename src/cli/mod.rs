@@ -98,7 +98,8 @@ fn perform(arguments: Vec<OsString>, environment: &Environment, look: &mut Look)
         Ok(cli) => cli,
         Err(error) => return complain(&error, *look, if runs { 125 } else { 2 }),
     };
-    let state = state::directory(environment);
+    let places = state::Places::find(environment);
+    let state = places.state.clone();
     let warn = |look: Look, warnings: Vec<String>| warnings.iter().for_each(|text| ui::notice(look, text));
     match cli.verb {
         Verb::Version => print(&format!("dockless {VERSION}\n")),
@@ -129,7 +130,7 @@ fn perform(arguments: Vec<OsString>, environment: &Environment, look: &mut Look)
             warn(*look, warnings);
             match question {
                 Some(question) => check::answer(question, &job.options, &state, &network, *look),
-                None => job::enter(Job::new(*look, state, network, isolation, Task::Build(Box::new(job)))),
+                None => job::enter(Job::new(*look, places, network, isolation, Task::Build(Box::new(job)))),
             }
         }
         Verb::Run(args) => {
@@ -141,7 +142,7 @@ fn perform(arguments: Vec<OsString>, environment: &Environment, look: &mut Look)
             warn(*look, warnings);
             *look = Look { mode: ui::Mode::Quiet, ..*look };
             let network = Network::plain(environment, &state);
-            job::enter(Job::new(*look, state, network, isolation, Task::Run(Box::new(options))))
+            job::enter(Job::new(*look, places, network, isolation, Task::Run(Box::new(options))))
         }
     }
 }
