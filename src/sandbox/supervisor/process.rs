@@ -35,6 +35,8 @@ pub(crate) struct State {
     pub credentials: Credentials,
     /// It has executed, or tried to execute, a set-id program: who it is once it has.
     pub pending: Option<Pending>,
+    /// The path of the program that it runs, as the step has it, where the kernel does not know it.
+    pub program: Option<Arc<[u8]>>,
 }
 
 /// An exec of a set-id program that has been let through and may yet fail.
@@ -147,7 +149,7 @@ impl Table {
     /// To be called when `process` executes a program.
     pub(crate) fn execs(&self, process: &Process) {
         if process.is_child && !self.is_settled.swap(true, Ordering::AcqRel) {
-            let state = State { credentials: process.credentials(), pending: None };
+            let state = State { credentials: process.credentials(), ..State::default() };
             *self.first.write().unwrap_or_else(PoisonError::into_inner) = state;
         }
     }
