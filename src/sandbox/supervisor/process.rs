@@ -149,7 +149,7 @@ impl Table {
     /// To be called when `process` executes a program.
     pub(crate) fn execs(&self, process: &Process) {
         if process.is_child && !self.is_settled.swap(true, Ordering::AcqRel) {
-            let state = State { credentials: process.credentials(), pending: None, program: None };
+            let state = State { credentials: process.credentials(), ..State::default() };
             *self.first.write().unwrap_or_else(PoisonError::into_inner) = state;
         }
     }
