@@ -242,7 +242,7 @@ fn what_is_knowingly_left_out_changes_nothing() {
     let (first, _) = place.steps(&text, AS_IT_IS);
     assert_eq!(first.len(), text.lines().count() - 1, "{first:?}");
     let nothing = [""; 0];
-    let same: [(&str, &dyn Fn(&mut BuildOptions)); 6] = [
+    let same: [Change<'_>; 6] = [
         ("nothing", AS_IT_IS),
         ("a secret", &|o| drop(o.steps.secrets.insert("s".into(), SecretBytes::new(b"hush".to_vec())))),
         ("a host", &|o| o.add_hosts = vec![("a".into(), "127.0.0.1".into())]),
