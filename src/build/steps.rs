@@ -62,6 +62,7 @@ impl Build<'_> {
             }
             let why = self.why(state, &parts, files)?;
             self.services.progress.emit(Event::Missed { id, why });
+            self.prove_destinations()?;
             let record = self.remember(&key, Some(make()?))?;
             self.keep_parts(state, &parts, files)?;
             Ok(record)
@@ -86,7 +87,8 @@ impl Build<'_> {
         Ok(blob)
     }
 
-    /// Proves, before the first command, that what is built can be pushed.
+    /// Proves, before the first step that is carried out, that what is built can be pushed. Where all are known nothing is
+    /// proved: the push itself is next.
     fn prove_destinations(&self) -> Result<(), StepError> {
         let mut proved = self.proved.lock().unwrap_or_else(PoisonError::into_inner);
         if !*proved {
@@ -112,7 +114,6 @@ impl Build<'_> {
             if host.os != wanted.os {
                 return Err(StepError::Platform { host, wanted });
             }
-            self.prove_destinations()?;
             let foreign = host.architecture != wanted.architecture;
             // Only the kernel knows what it can start: files about emulators are not to be seen in most containers.
             self.execute(state, step, results, id).map_err(|error| match error {
