@@ -7,7 +7,7 @@ use super::output::{Destination, Output, OutputKind};
 use crate::build::{self, BuildError, Built, BuiltImage, Lookup, Services};
 use crate::context::SourceTree;
 use crate::dockerfile::lint::Warning;
-use crate::images::{self, Target};
+use crate::images::{self, Saved, Target};
 use crate::oci::json::to_canonical;
 use crate::oci::{Layer, Platform};
 use crate::progress::{Event, Progress};
@@ -35,7 +35,7 @@ pub fn perform(job: Job, tier: Tier, screen: &Screen) -> Outcome<u8> {
 
 /// Overlays where they work, by trial; else copies.
 fn snapshotter(store: &Store, tier: Tier) -> Outcome<SnapshotterKind> {
-    if tier == Tier::Chroot {
+    if !tier.mounts() {
         return Ok(SnapshotterKind::Copy);
     }
     let place = store.temp_dir()?;
@@ -115,6 +115,7 @@ fn build(
         }
     })?;
     warn(&built.warnings);
+    images::remember(store, &built.image.id, &built.image.descriptor)?;
     write_outputs(job, &built, store, registry, screen)?;
     if job.push {
         push(job, &built.image, store, registry, screen)?;
@@ -164,7 +165,8 @@ fn write_outputs(
             }
             with_target(output, |to| match output.kind {
                 OutputKind::Docker => {
-                    images::save_docker(store, descriptor, &built.image.platforms[0].platform, names, to)
+                    let saved = Saved { target: descriptor.clone(), names: names.clone() };
+                    images::save_docker(store, &[saved], &built.image.platforms[0].platform, to)
                 }
                 _ => images::save_oci(store, descriptor, names, to),
             })?;

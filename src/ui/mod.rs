@@ -16,6 +16,7 @@ mod outline;
 mod plain;
 mod steps;
 mod table;
+pub mod template;
 mod tty;
 
 pub use diagnostic::{Diagnostic, Kind, Snippet};
