@@ -156,7 +156,7 @@ fn pid_one(
     sys::unshare(UnshareFlags::NEWNS).during(Step::Unshare(Namespaces::Mount))?;
     mounts::mount_all(&place.root, targets, proc, &job.spec, &place.sources)?;
     change_root(&place.root)?;
-    let prepared = Prepared::new(&job.spec, &place.ids)?;
+    let prepared = Prepared::new(mounts::place(Path::new("/"))?.as_fd(), &job.spec, &place.ids)?;
     let stdin = match (job.spec.stdio, fds.into_iter().next()) {
         (Stdio::Inherit, Some(stdin)) => stdin,
         _ => rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
