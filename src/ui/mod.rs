@@ -19,6 +19,7 @@ mod steps;
 mod table;
 pub mod template;
 mod tty;
+mod when;
 
 pub use ask::{AskError, ask};
 pub use diagnostic::{Diagnostic, Kind, Snippet};
@@ -28,6 +29,7 @@ pub use lint::{lint_json, lint_sarif, lint_text};
 pub use outline::{outline_json, outline_text, targets_json, targets_text};
 pub use steps::bytes;
 pub use table::table;
+pub use when::since;
 
 use crate::progress::{Event, Progress};
 use indicatif::ProgressDrawTarget;
