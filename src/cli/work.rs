@@ -127,6 +127,8 @@ fn build(
     for file in &job.tools.digest_files {
         write_digest(file, job, &built.image)?;
     }
+    // Its layers are in the registry now, if they are the image's: the caches mount them.
+    build::give(&built.gifts, &lookup);
     if let Some(path) = &job.iidfile {
         write_file(path, built.image.id.to_string().as_bytes())?;
     }
