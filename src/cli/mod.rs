@@ -6,6 +6,8 @@
 
 mod archive;
 mod build;
+mod buildah;
+mod buildctl;
 mod check;
 mod compose;
 mod docker;
@@ -18,6 +20,7 @@ mod info;
 mod inspect;
 mod isolation;
 mod job;
+mod kaniko;
 mod login;
 mod manifest;
 mod network;
@@ -95,7 +98,9 @@ pub fn main() -> ExitCode {
     let done = match tool {
         Tool::Dockless => perform(arguments, tool, &environment, &mut look),
         Tool::Docker => docker::perform(arguments, environment, &mut look),
-        Tool::Kaniko | Tool::Buildctl | Tool::Buildah => Err(usage("not yet")),
+        Tool::Kaniko => kaniko::perform(arguments, environment, &mut look),
+        Tool::Buildctl => buildctl::perform(arguments, &environment, &mut look),
+        Tool::Buildah => buildah::perform(arguments, environment, &mut look),
     };
     match done {
         Ok(code) => code,
@@ -148,6 +153,7 @@ fn perform(arguments: Vec<OsString>, tool: Tool, environment: &Environment, look
             let (job, warnings) = args.job(environment)?;
             let named: Vec<_> = job.options.tags.iter().collect();
             let network = Network::new(environment, &state, &flags, &named, &job.options.add_hosts)?;
+            let network = network.insecure_if(job.tools.insecure, &named);
             warn(*look, warnings);
             match question {
                 Some(question) => check::answer(question, &job.options, &state, &network, *look),

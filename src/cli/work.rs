@@ -1,7 +1,7 @@
 //! The operations, called inside the namespaces: from a job's values to results on standard output and in files.
 
 use super::Outcome;
-use super::build::BuildJob;
+use super::build::{BuildJob, DigestFile, DigestForm};
 use super::job::{Job, SELF, Task};
 use super::output::{Destination, Output, OutputKind};
 use crate::build::{self, BuildError, Built, BuiltImage, Lookup, Services};
@@ -9,7 +9,7 @@ use crate::context::SourceTree;
 use crate::dockerfile::lint::Warning;
 use crate::images::{self, Saved, Target};
 use crate::oci::json::to_canonical;
-use crate::oci::{Layer, Platform};
+use crate::oci::{Layer, Platform, Reference};
 use crate::progress::{Event, Progress};
 use crate::registry::RegistryClient;
 use crate::rootfs::{Snapshotter, SnapshotterKind};
@@ -131,9 +131,13 @@ fn build(
         if let BuildError::Lint { warnings, .. } = &error {
             warn(warnings);
         }
-        match (&error, sandbox) {
+        let failure = match (&error, sandbox) {
             (BuildError::NoSandbox { .. }, Err(why)) => ui::no_sandbox(&error, &why, source),
             _ => ui::build_failure(&error, source),
+        };
+        match error.run_exit() {
+            Some(code) if job.tools.run_exit_code => Box::new(failure.exit(code)),
+            _ => failure,
         }
     })?;
     warn(&built.warnings);
@@ -141,6 +145,9 @@ fn build(
     write_outputs(job, &built, (store, trees), registry, screen)?;
     if job.push {
         push(job, &built.image, store, registry, screen)?;
+    }
+    for file in &job.tools.digest_files {
+        write_digest(file, job, &built.image)?;
     }
     // Its layers are in the registry now, if they are the image's: the caches mount them.
     build::give(&built.gifts, &lookup);
@@ -159,7 +166,12 @@ fn build(
 /// Pushes under every name; the digest goes to standard output.
 fn push(job: &BuildJob, image: &BuiltImage, store: &Store, registry: &RegistryClient, screen: &Screen) -> Outcome<()> {
     for tag in &job.options.tags {
-        registry.push_image(store, &image.descriptor, tag, screen).map_err(|error| ui::push_failure(&error, tag))?;
+        match registry.push_image(store, &image.descriptor, tag, screen) {
+            Err(error) if job.tools.ignore_immutable_tags && error.is_immutable() => {
+                screen.emit(Event::Warning { text: format!("{tag} is there already and cannot be changed: {error}") });
+            }
+            pushed => _ = pushed.map_err(|error| ui::push_failure(&error, tag))?,
+        }
     }
     print(&format!("{}\n", image.descriptor.digest()))
 }
@@ -182,7 +194,7 @@ fn write_outputs(
     let snapshots = Snapshotter::new(store.clone(), SnapshotterKind::Copy)
         .with_trees(trees.volume.as_ref().unwrap_or(store).clone());
     for output in &job.outputs {
-        if matches!(output.kind, OutputKind::Oci | OutputKind::Docker) {
+        if matches!(output.kind, OutputKind::Oci | OutputKind::Layout | OutputKind::Docker) {
             for layer in images.iter().flat_map(|image| &image.layers) {
                 registry.ensure_known(store, &layer.digest, screen)?;
             }
@@ -227,9 +239,35 @@ where
     Box<Diagnostic>: From<E>,
 {
     match &output.dest {
+        Destination::Path(path) if output.kind == OutputKind::Layout => Ok(write(Target::Directory(path))?),
         Destination::Path(path) => Ok(write(Target::File(path))?),
         Destination::Stdout => Ok(ui::with_stdout(|out| write(Target::Stream(out)))?),
     }
+}
+
+/// Writes a file of digests, as kaniko does.
+fn write_digest(file: &DigestFile, job: &BuildJob, image: &BuiltImage) -> Outcome<()> {
+    let digest = image.descriptor.digest();
+    let line = |name: &Reference| {
+        let whole = format!("{}/{}", name.registry(), name.repository());
+        let tag = name.tag().map(|tag| format!(":{tag}")).unwrap_or_default();
+        match file.form {
+            DigestForm::Digest => String::new(),
+            DigestForm::Name => format!("{whole}@{digest}\n"),
+            DigestForm::NameAndTag => format!("{whole}{tag}@{digest}\n"),
+            DigestForm::Json => {
+                format!("{}\n", json!({ "name": format!("{whole}{tag}"), "digest": digest.to_string() }))
+            }
+        }
+    };
+    let text = match file.form {
+        DigestForm::Digest => digest.to_string(),
+        _ => job.options.tags.iter().map(line).collect(),
+    };
+    if let Some(dir) = file.path.parent() {
+        fs_err::create_dir_all(dir).map_err(|error| output_failure(&error))?;
+    }
+    write_file(&file.path, text.as_bytes())
 }
 
 /// What `--metadata-file` holds, in buildx's words.
