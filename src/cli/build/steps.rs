@@ -175,7 +175,7 @@ fn ulimit(text: &str) -> Outcome<Limit> {
 }
 
 /// `128m`, as Docker's units: bytes, or with b, k, m, g, t (also kb, kib), powers of 1024.
-fn shm_size(text: &str) -> Outcome<u64> {
+pub(super) fn shm_size(text: &str) -> Outcome<u64> {
     let lower = text.trim().to_ascii_lowercase();
     let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == ' ');
     let unit = lower[digits.len()..].trim();
