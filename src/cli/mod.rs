@@ -120,7 +120,8 @@ fn perform(arguments: Vec<OsString>, tool: Tool, environment: &Environment, look
         Ok(cli) => cli,
         Err(error) => return complain(&error, *look, tool.misread(error.kind(), runs)),
     };
-    let state = state::directory(environment);
+    let places = state::Places::find(environment);
+    let state = places.state.clone();
     let warn = |look: Look, warnings: Vec<String>| warnings.iter().for_each(|text| ui::notice(look, text));
     match cli.verb {
         Verb::Version => print(&format!("dockless {VERSION}\n")),
@@ -156,7 +157,7 @@ fn perform(arguments: Vec<OsString>, tool: Tool, environment: &Environment, look
             warn(*look, warnings);
             match question {
                 Some(question) => check::answer(question, &job.options, &state, &network, *look),
-                None => job::enter(Job::new(*look, state, network, isolation, Task::Build(Box::new(job)))),
+                None => job::enter(Job::new(*look, places, network, isolation, Task::Build(Box::new(job)))),
             }
         }
         Verb::Run(args) => {
@@ -168,7 +169,7 @@ fn perform(arguments: Vec<OsString>, tool: Tool, environment: &Environment, look
             warn(*look, warnings);
             *look = Look { mode: ui::Mode::Quiet, ..*look };
             let network = Network::plain(environment, &state);
-            job::enter(Job::new(*look, state, network, isolation, Task::Run(Box::new(options))))
+            job::enter(Job::new(*look, places, network, isolation, Task::Run(Box::new(options))))
         }
     }
 }

@@ -26,32 +26,53 @@ pub fn perform(job: Job, tier: Tier, screen: &Screen) -> Outcome<u8> {
     let store = Store::open(&job.state)?;
     let registry = job.network.client()?;
     let sandbox = Sandbox::new(SELF, tier)?;
-    let snapshots = snapshotter(&store, tier)?;
+    let trees = trees(&store, tier, job.volume.as_deref())?;
     match &job.task {
-        Task::Build(job) => build(job, &store, &registry, Ok(&sandbox), snapshots, screen).map(|()| 0),
-        Task::Run(options) => start(options, &store, &registry, &sandbox, snapshots, screen),
+        Task::Build(job) => build(job, &store, &registry, Ok(&sandbox), &trees, screen).map(|()| 0),
+        Task::Run(options) => start(options, &store, &registry, &sandbox, trees.in_state(), screen),
     }
 }
 
-/// Overlays where they work, by trial; else copies.
-fn snapshotter(store: &Store, tier: Tier) -> Outcome<SnapshotterKind> {
+/// How trees are made, and where.
+struct Trees {
+    kind: SnapshotterKind,
+    /// A store of their own, where the state directory's file system cannot carry overlays and a volume can.
+    volume: Option<Store>,
+}
+
+impl Trees {
+    /// How they are made in the state directory.
+    fn in_state(&self) -> SnapshotterKind {
+        if self.volume.is_some() { SnapshotterKind::Copy } else { self.kind }
+    }
+}
+
+/// Overlays where they work, by trial: in the state directory, else on the job's volume; else copies.
+fn trees(store: &Store, tier: Tier, volume: Option<&Path>) -> Outcome<Trees> {
+    let copies = Trees { kind: SnapshotterKind::Copy, volume: None };
     if !tier.mounts() {
-        return Ok(SnapshotterKind::Copy);
+        return Ok(copies);
     }
     let place = store.temp_dir()?;
-    Ok(match sandbox::probe_overlay(place.path()) {
-        OverlayProbe::Works => SnapshotterKind::Overlay,
+    let OverlayProbe::Fails(why) = sandbox::probe_overlay(place.path()) else {
+        return Ok(Trees { kind: SnapshotterKind::Overlay, volume: None });
+    };
+    tracing::debug!(%why, "no overlays in the state directory");
+    let Some((volume, above)) = volume.and_then(|volume| Some((volume, volume.parent()?))) else { return Ok(copies) };
+    match sandbox::probe_overlay(above) {
+        OverlayProbe::Works => Ok(Trees { kind: SnapshotterKind::Overlay, volume: Some(Store::open(volume)?) }),
         OverlayProbe::Fails(why) => {
-            tracing::debug!(%why, "no overlays in the state directory");
-            SnapshotterKind::Copy
+            tracing::debug!(%why, "nor on the volume");
+            Ok(copies)
         }
-    })
+    }
 }
 
 /// Does a job in this process, where there are no namespaces, as `why` says: a build without RUN steps needs none.
 pub fn perform_outside(job: Job, why: SandboxError, screen: &Screen) -> Outcome<u8> {
     let Task::Build(task) = &job.task else { return Err(why.into()) };
-    build(task, &Store::open(&job.state)?, &job.network.client()?, Err(why), SnapshotterKind::Copy, screen).map(|()| 0)
+    let trees = Trees { kind: SnapshotterKind::Copy, volume: None };
+    build(task, &Store::open(&job.state)?, &job.network.client()?, Err(why), &trees, screen).map(|()| 0)
 }
 
 fn start(
@@ -70,7 +91,7 @@ fn build(
     store: &Store,
     registry: &RegistryClient,
     sandbox: Result<&Sandbox, SandboxError>,
-    snapshots: SnapshotterKind,
+    trees: &Trees,
     screen: &Screen,
 ) -> Outcome<()> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -92,7 +113,8 @@ fn build(
             store,
             registry,
             sandbox: found,
-            snapshots,
+            snapshots: trees.kind,
+            trees: trees.volume.as_ref(),
             progress: screen,
             threads,
             watch,
@@ -120,7 +142,7 @@ fn build(
     })?;
     warn(&built.warnings);
     images::remember(store, &built.image.id, &built.image.descriptor)?;
-    write_outputs(job, &built, store, registry, screen)?;
+    write_outputs(job, &built, (store, trees), registry, screen)?;
     if job.push {
         push(job, &built.image, store, registry, screen)?;
     }
@@ -157,7 +179,7 @@ fn push(job: &BuildJob, image: &BuiltImage, store: &Store, registry: &RegistryCl
 fn write_outputs(
     job: &BuildJob,
     built: &Built,
-    store: &Store,
+    (store, trees): (&Store, &Trees),
     registry: &RegistryClient,
     screen: &Screen,
 ) -> Outcome<()> {
@@ -169,7 +191,8 @@ fn write_outputs(
     let images = images.collect::<Result<Vec<_>, _>>()?;
     let fetch = |layer: &Layer| Ok(registry.ensure_known(store, &layer.digest, screen)?);
     // Trees are only read here.
-    let snapshots = Snapshotter::new(store.clone(), SnapshotterKind::Copy);
+    let snapshots = Snapshotter::new(store.clone(), SnapshotterKind::Copy)
+        .with_trees(trees.volume.as_ref().unwrap_or(store).clone());
     for output in &job.outputs {
         if matches!(output.kind, OutputKind::Oci | OutputKind::Layout | OutputKind::Docker) {
             for layer in images.iter().flat_map(|image| &image.layers) {
