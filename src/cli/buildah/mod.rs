@@ -209,7 +209,7 @@ fn tag(call: &mut Call<'_>) -> Outcome<ExitCode> {
 }
 
 fn rmi_all(call: &mut Call<'_>) -> Outcome<ExitCode> {
-    let state = super::state::directory(&call.environment);
+    let state = super::state::Places::find(&call.environment).state;
     let store = state.exists().then(|| crate::store::Store::open(&state)).transpose()?;
     let names = store.map(|store| store.names()).transpose()?.unwrap_or_default();
     if names.is_empty() {
