@@ -6,6 +6,7 @@
 
 mod build;
 mod check;
+mod container;
 mod environment;
 mod foreign;
 mod images;
@@ -15,6 +16,7 @@ mod isolation;
 mod job;
 mod login;
 mod manifest;
+mod mount_flags;
 mod network;
 mod output;
 mod run;
@@ -22,6 +24,7 @@ mod state;
 mod transfer;
 mod work;
 
+pub use container::keep;
 pub use job::inside;
 
 use crate::oci::{Platform, Reference};
@@ -56,7 +59,12 @@ struct Cli {
 #[derive(Subcommand, Debug)]
 enum Verb {
     Build(Box<build::BuildArgs>),
-    Run(run::RunArgs),
+    Run(Box<run::RunArgs>),
+    Create(Box<run::CreateArgs>),
+    #[command(flatten)]
+    Containers(container::ContainerVerb),
+    /// Manage containers
+    Container(container::ContainerArgs),
     Pull(transfer::PullArgs),
     Push(transfer::PushArgs),
     Tag(transfer::TagArgs),
@@ -132,17 +140,10 @@ fn perform(arguments: Vec<OsString>, environment: &Environment, look: &mut Look)
                 None => job::enter(Job::new(*look, state, network, isolation, Task::Build(Box::new(job)))),
             }
         }
-        Verb::Run(args) => {
-            if !args.hands_input_on() {
-                close_input()?;
-            }
-            let isolation = args.isolation(environment)?;
-            let (options, warnings) = args.options(environment)?;
-            warn(*look, warnings);
-            *look = Look { mode: ui::Mode::Quiet, ..*look };
-            let network = Network::plain(environment, &state);
-            job::enter(Job::new(*look, state, network, isolation, Task::Run(Box::new(options))))
-        }
+        Verb::Run(args) => args.run(environment, &state, look),
+        Verb::Create(args) => args.run(environment, &state, look),
+        Verb::Containers(verb) => verb.run(environment, &state, look),
+        Verb::Container(args) => args.run(environment, &state, look),
     }
 }
 
@@ -165,12 +166,6 @@ fn platform(text: Option<&str>, environment: &Environment) -> Outcome<Option<Pla
         0 | 1 => Ok(platforms.pop()),
         _ => Err(usage("one platform is expected here, not several")),
     }
-}
-
-/// Gives this process, and so the container, an empty standard input.
-fn close_input() -> Outcome<()> {
-    let null = fs_err::File::open("/dev/null").and_then(|null| Ok(rustix::stdio::dup2_stdin(null.file())?));
-    null.map_err(|error| Box::new(Diagnostic::from_error(Kind::Environment, &error)))
 }
 
 fn parse(arguments: Vec<OsString>) -> Result<Cli, clap::Error> {

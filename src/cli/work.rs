@@ -2,6 +2,7 @@
 
 use super::Outcome;
 use super::build::BuildJob;
+use super::container;
 use super::job::{Job, SELF, Task};
 use super::output::{Destination, Output, OutputKind};
 use crate::build::{self, BuildError, Built, BuiltImage, Lookup, Services};
@@ -13,7 +14,7 @@ use crate::oci::{Layer, Platform};
 use crate::progress::{Event, Progress};
 use crate::registry::RegistryClient;
 use crate::rootfs::{Snapshotter, SnapshotterKind};
-use crate::run::{self, RunOptions};
+use crate::run::Services as RunServices;
 use crate::sandbox::{self, OverlayProbe, Sandbox, SandboxError, Tier};
 use crate::store::{Follower, Image, Store};
 use crate::ui::{self, Diagnostic, Kind, Screen};
@@ -29,7 +30,10 @@ pub fn perform(job: Job, tier: Tier, screen: &Screen) -> Outcome<u8> {
     let snapshots = snapshotter(&store, tier)?;
     match &job.task {
         Task::Build(job) => build(job, &store, &registry, Ok(&sandbox), snapshots, screen).map(|()| 0),
-        Task::Run(options) => start(options, &store, &registry, &sandbox, snapshots, screen),
+        Task::Container(task) => {
+            let services = RunServices { store: &store, registry: &registry, sandbox: &sandbox, progress: screen };
+            container::perform(task, &services, snapshots)
+        }
     }
 }
 
@@ -52,17 +56,6 @@ fn snapshotter(store: &Store, tier: Tier) -> Outcome<SnapshotterKind> {
 pub fn perform_outside(job: Job, why: SandboxError, screen: &Screen) -> Outcome<u8> {
     let Task::Build(task) = &job.task else { return Err(why.into()) };
     build(task, &Store::open(&job.state)?, &job.network.client()?, Err(why), SnapshotterKind::Copy, screen).map(|()| 0)
-}
-
-fn start(
-    options: &RunOptions,
-    store: &Store,
-    registry: &RegistryClient,
-    sandbox: &Sandbox,
-    snapshots: SnapshotterKind,
-    screen: &Screen,
-) -> Outcome<u8> {
-    Ok(run::run(options, store, registry, sandbox, snapshots, screen)?.code())
 }
 
 fn build(
