@@ -1,6 +1,7 @@
 //! Flags of other tools that dockless does not carry out: each is refused by name, or ignored with a warning where what
 //! it asks for has no bearing on the image. None is dropped in silence.
 
+use super::words::warning;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
 
 /// What happens when the flag is given.
@@ -145,6 +146,12 @@ pub const RUN: &[Flag] = &[
 pub const PUBLISH: &str =
     "the container shares the network of the machine: a port that it opens is open there, under its own number";
 
+/// Flags of `docker images`.
+pub const IMAGES: &[Flag] = &[flag("tree", false, Refused("platforms are listed by `docker manifest inspect`"))];
+
+/// Flags of `docker inspect`.
+pub const INSPECT: &[Flag] = &[short("size", 's', false, Ignored("an image's size is always told"))];
+
 /// Which table a command has.
 pub trait Table {
     /// The flags.
@@ -163,6 +170,20 @@ impl Table for OfBuild {
 pub struct OfRun;
 impl Table for OfRun {
     const FLAGS: &'static [Flag] = RUN;
+}
+
+/// `docker images`'.
+#[derive(Debug)]
+pub struct OfImages;
+impl Table for OfImages {
+    const FLAGS: &'static [Flag] = IMAGES;
+}
+
+/// `docker inspect`'s.
+#[derive(Debug)]
+pub struct OfInspect;
+impl Table for OfInspect {
+    const FLAGS: &'static [Flag] = INSPECT;
 }
 
 /// The foreign flags that were given.
@@ -186,11 +207,7 @@ impl<T> Foreign<T> {
                 },
             }
         }
-        let warning = |(why, names): &(&str, Vec<String>)| match &names[..] {
-            [name] => format!("flag {name} is ignored: {why}"),
-            names => format!("flags {} are ignored: {why}", names.join(", ")),
-        };
-        Ok(ignored.iter().map(warning).collect())
+        Ok(ignored.iter().map(|(why, names)| warning(why, names)).collect())
     }
 }
 

@@ -8,7 +8,7 @@ use super::output::{Destination, Output, OutputKind};
 use crate::build::{self, BuildError, Built, BuiltImage, Lookup, Services};
 use crate::context::SourceTree;
 use crate::dockerfile::lint::Warning;
-use crate::images::{self, Target};
+use crate::images::{self, Saved, Target};
 use crate::oci::json::to_canonical;
 use crate::oci::{Layer, Platform};
 use crate::progress::{Event, Progress};
@@ -108,6 +108,7 @@ fn build(
         }
     })?;
     warn(&built.warnings);
+    images::remember(store, &built.image.id, &built.image.descriptor)?;
     write_outputs(job, &built, store, registry, screen)?;
     if job.push {
         push(job, &built.image, store, registry, screen)?;
@@ -155,7 +156,8 @@ fn write_outputs(
             }
             with_target(output, |to| match output.kind {
                 OutputKind::Docker => {
-                    images::save_docker(store, descriptor, &built.image.platforms[0].platform, names, to)
+                    let saved = Saved { target: descriptor.clone(), names: names.clone() };
+                    images::save_docker(store, &[saved], &built.image.platforms[0].platform, to)
                 }
                 _ => images::save_oci(store, descriptor, names, to),
             })?;

@@ -15,9 +15,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 /// A name in an OCI layout: the tag.
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
+pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// The whole name, which containerd's and BuildKit's importers read.
-const IMAGE_NAME: &str = "io.containerd.image.name";
+pub(super) const IMAGE_NAME: &str = "io.containerd.image.name";
 
 /// Writes `image` (a manifest or an index, with all it needs) as an OCI image layout under `names`. In a directory that is
 /// a layout already, the image is added, and takes names over.
@@ -34,35 +34,42 @@ pub fn save_oci(store: &Store, image: &Descriptor, names: &[Reference], to: Targ
     })
 }
 
-/// Writes `image` as `docker save` does, under `names`: an OCI layout and Docker's `manifest.json` in one. Of an index only
-/// the image for `platform` is written, because `docker load` takes one.
-pub fn save_docker(
-    store: &Store,
-    image: &Descriptor,
-    platform: &Platform,
-    names: &[Reference],
-    to: Target,
-) -> Result<(), SaveError> {
-    let image = Image::load(store, image, platform)?;
-    let blobs = blobs(store, &image.descriptor)?;
-    let layers = image.manifest.layers().iter().map(digest_of).collect::<Result<Vec<_>, _>>()?;
-    let tagged: Vec<&Reference> = names.iter().filter(|name| name.tag().is_some()).collect();
-    let manifest = json!([{
-        "Config": blob_path(&image.id),
-        "RepoTags": tagged.iter().map(|name| name.familiar()).collect::<Vec<_>>(),
-        "Layers": layers.iter().map(blob_path).collect::<Vec<_>>(),
-    }]);
+/// An image for [`save_docker`].
+#[derive(Debug, Clone)]
+pub struct Saved {
+    /// The image; of an index only the one for the platform is written, because `docker load` takes one.
+    pub target: Descriptor,
+    /// Its names.
+    pub names: Vec<Reference>,
+}
+
+/// Writes images as `docker save` does: an OCI layout and Docker's `manifest.json` in one.
+pub fn save_docker(store: &Store, images: &[Saved], platform: &Platform, to: Target) -> Result<(), SaveError> {
+    let (mut all, mut manifest, mut listed) = (BTreeMap::new(), Vec::new(), Vec::new());
     // Old readers look for the top layer of each name here.
-    let mut repositories: BTreeMap<String, BTreeMap<&str, &str>> = BTreeMap::new();
-    for name in tagged {
-        if let (Some(tag), Some(top)) = (name.tag(), layers.last()) {
-            repositories.entry(name.familiar_repository()).or_default().insert(tag, top.hex());
+    let mut repositories: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+    for Saved { target, names } in images {
+        let image = Image::load(store, target, platform)?;
+        all.extend(blobs(store, &image.descriptor)?);
+        let layers = image.manifest.layers().iter().map(digest_of).collect::<Result<Vec<_>, _>>()?;
+        let tagged: Vec<&Reference> = names.iter().filter(|name| name.tag().is_some()).collect();
+        manifest.push(json!({
+            "Config": blob_path(&image.id),
+            "RepoTags": tagged.iter().map(|name| name.familiar()).collect::<Vec<_>>(),
+            "Layers": layers.iter().map(blob_path).collect::<Vec<_>>(),
+        }));
+        listed.extend(entries(&image.descriptor, names));
+        for name in tagged {
+            if let (Some(tag), Some(top)) = (name.tag(), layers.last()) {
+                let tags = repositories.entry(name.familiar_repository()).or_default();
+                tags.insert(tag.to_string(), top.hex().to_string());
+            }
         }
     }
     write(to, |sink| {
-        layout(store, &blobs, sink)?;
-        text(sink, "index.json", &index(&entries(&image.descriptor, names))?)?;
-        text(sink, "manifest.json", &canonical(&manifest)?)?;
+        layout(store, &all, sink)?;
+        text(sink, "index.json", &index(&listed)?)?;
+        text(sink, "manifest.json", &canonical(&json!(manifest))?)?;
         text(sink, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         text(sink, "repositories", &canonical(&json!(repositories))?)
     })

@@ -2,11 +2,30 @@
 
 use super::ImagesError;
 use crate::oci::manifest::digest_of;
-use crate::oci::{Descriptor, Platform, Reference};
-use crate::store::{Image, Store};
+use crate::oci::{Descriptor, Digest, Platform, Reference};
+use crate::store::{Image, Store, StoreError};
 
 /// An ID must have so many digits to be taken for one.
 const SHORTEST_ID: usize = 4;
+
+/// Bucket of the store that says which image an ID means, so that one without a name can be found.
+const IDS: &str = "images";
+
+/// Keeps in mind that `id` is the ID of the image at `target`.
+pub fn remember(store: &Store, id: &Digest, target: &Descriptor) -> Result<(), StoreError> {
+    // Strings and numbers: always JSON.
+    store.put_record(IDS, id, &serde_json::to_vec(target).unwrap_or_default())
+}
+
+/// The image of a whole ID, named or not, if it is still there.
+fn recall(store: &Store, hex: &str) -> Result<Option<Found>, ImagesError> {
+    let Ok(id) = format!("sha256:{hex}").parse::<Digest>() else { return Ok(None) };
+    let target = store.record(IDS, &id)?.and_then(|bytes| serde_json::from_slice::<Descriptor>(&bytes).ok());
+    Ok(match target {
+        Some(target) if store.has_blob(&digest_of(&target)?)?.is_some() => Some(Found { target, reference: None }),
+        _ => None,
+    })
+}
 
 /// What a name or an ID means.
 #[derive(Debug, Clone)]
@@ -52,7 +71,10 @@ fn by_id(store: &Store, text: &str, names: &[(Reference, Descriptor)]) -> Result
             _ => found = Some(target.clone()),
         }
     }
-    Ok(found.map(|target| Found { target, reference: None }))
+    match found {
+        Some(target) => Ok(Some(Found { target, reference: None })),
+        None => recall(store, hex),
+    }
 }
 
 /// Makes `name` a name of what `source` means.

@@ -1,16 +1,22 @@
 //! Images as wholes: pull, push, tag, save, list, remove.
 
 mod archive;
+mod history;
 pub mod index;
 mod inspect;
+mod load;
 mod local;
+mod remove;
 mod rootfs;
 mod sink;
 mod transfer;
 
-pub use archive::{save_docker, save_oci};
+pub use archive::{Saved, save_docker, save_oci};
+pub use history::{Step, history};
 pub use inspect::{inspect, inspect_remote};
-pub use local::{Found, find, tag};
+pub use load::{Loaded, load};
+pub use local::{Found, find, remember, tag};
+pub use remove::{Removed, remove};
 pub use rootfs::{LeftOut, save_local, save_tar};
 pub use sink::Target;
 pub use transfer::{Pulled, pull, push, tags_of};
@@ -70,6 +76,28 @@ impl From<TreeError> for SaveError {
     }
 }
 
+/// Why an archive could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// It cannot be read, or its files not be kept; the cause says which.
+    #[error("cannot read the archive")]
+    Read(#[source] io::Error),
+    /// It holds neither `manifest.json` nor `index.json`.
+    #[error("the archive holds no images: there is neither a manifest.json nor an index.json in it")]
+    NoImages,
+    /// A file that others name is missing.
+    #[error("the archive does not hold '{0}', which it names")]
+    NoMember(String),
+    /// A document that is none.
+    #[error("'{name}' of the archive cannot be understood")]
+    Json {
+        /// Its name.
+        name: String,
+        /// Why.
+        source: serde_json::Error,
+    },
+}
+
 /// Why something could not be done with an image.
 #[derive(Debug, thiserror::Error)]
 pub enum ImagesError {
@@ -79,6 +107,12 @@ pub enum ImagesError {
     /// The beginning of several IDs.
     #[error("'{0}' is the beginning of several images' IDs")]
     Ambiguous(String),
+    /// An ID that stands for names in several repositories.
+    #[error("the image '{0}' has names in several repositories; --force takes all of them away")]
+    SeveralNames(String),
+    /// An archive.
+    #[error(transparent)]
+    Load(#[from] LoadError),
     /// An index of that name is there.
     #[error("{0} is there already; --amend adds to it")]
     Exists(String),

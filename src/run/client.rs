@@ -164,7 +164,9 @@ pub fn exec(
         Some((Answer::Ended(exit), _)) => exit,
         _ => Exit::Signal(Signal::KILL.as_raw()),
     };
-    drop(relayed.map(Relayed::finish));
+    if let Some(relayed) = relayed {
+        relayed.finish();
+    }
     Ok(exit)
 }
 

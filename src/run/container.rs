@@ -275,6 +275,24 @@ impl Containers {
         write(&self.dir(id), "state.json", state)
     }
 
+    /// Bytes that the container's own files take, as far as the caller may look.
+    pub fn size(&self, id: &str) -> Result<u64, RunError> {
+        let (mut pending, mut bytes) = (vec![self.dir(id).join("tree")], 0);
+        while let Some(dir) = pending.pop() {
+            let Ok(entries) = fs::read_dir(&dir) else { continue };
+            for entry in entries {
+                let entry = entry?;
+                let metadata = entry.metadata()?;
+                if metadata.is_dir() {
+                    pending.push(entry.path());
+                } else {
+                    bytes += metadata.len();
+                }
+            }
+        }
+        Ok(bytes)
+    }
+
     /// Takes the container for a run of it, which lasts for as long as the lock is held.
     pub(super) fn keep(&self, container: &Container) -> Result<Kept, RunError> {
         let running = || RunError::Running { id: container.short_id().to_string() };

@@ -16,7 +16,9 @@ mod outline;
 mod plain;
 mod steps;
 mod table;
+pub mod template;
 mod tty;
+mod when;
 
 pub use diagnostic::{Diagnostic, Kind, Snippet};
 pub use errors::{build_failure, images_push_failure, login_failure, no_sandbox, push_failure};
@@ -25,6 +27,7 @@ pub use lint::{lint_json, lint_sarif, lint_text};
 pub use outline::{outline_json, outline_text, targets_json, targets_text};
 pub use steps::bytes;
 pub use table::table;
+pub use when::since;
 
 use crate::progress::{Event, Progress};
 use indicatif::ProgressDrawTarget;

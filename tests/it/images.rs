@@ -1,7 +1,7 @@
 //! Images written out of the store, read by skopeo, umoci and GNU tar.
 
 use dockless::context::SourceTree;
-use dockless::images::{Target, list, save_docker, save_local, save_oci, save_tar};
+use dockless::images::{Saved, Target, find, history, list, load, remove, save_docker, save_local, save_oci, save_tar};
 use dockless::oci::json::to_canonical;
 use dockless::oci::layer::{Kind, Metadata};
 use dockless::oci::manifest::{OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, descriptor};
@@ -65,6 +65,10 @@ fn image(store: &Store, compression: Compression) -> Descriptor {
         "layers": layers.map(|layer| descriptor(&layer.media_type, &layer.digest, layer.size)),
     });
     put(OCI_MANIFEST, to_canonical(&manifest).unwrap())
+}
+
+fn saved(image: &Descriptor, names: &[Reference]) -> Saved {
+    Saved { target: image.clone(), names: names.to_vec() }
 }
 
 struct Fixture {
@@ -139,7 +143,7 @@ fn layouts_take_more_images() {
 fn skopeo_reads_a_docker_archive() {
     let Fixture { dir, store, image, names } = fixture();
     let archive = dir.path().join("image.tar");
-    save_docker(&store, &image, &Platform::host(), &names, Target::File(&archive)).unwrap();
+    save_docker(&store, &[saved(&image, &names)], &Platform::host(), Target::File(&archive)).unwrap();
     for name in &names {
         let source = format!("docker-archive:{}:{}", text(&archive), name.familiar());
         let copied = dir.path().join(name.tag().unwrap());
@@ -165,9 +169,9 @@ fn archives_do_not_depend_on_where_they_go() {
     save_oci(&store, &image, &names, Target::Stream(&mut stream)).unwrap();
     assert!(fs::read(&archive).unwrap() == stream);
     let mut again = Vec::new();
-    save_docker(&store, &image, &Platform::host(), &names, Target::Stream(&mut stream)).unwrap();
+    save_docker(&store, &[saved(&image, &names)], &Platform::host(), Target::Stream(&mut stream)).unwrap();
     save_oci(&store, &image, &names, Target::Stream(&mut again)).unwrap();
-    save_docker(&store, &image, &Platform::host(), &names, Target::Stream(&mut again)).unwrap();
+    save_docker(&store, &[saved(&image, &names)], &Platform::host(), Target::Stream(&mut again)).unwrap();
     assert!(again == stream);
 }
 
@@ -298,4 +302,62 @@ fn a_tree_as_files() {
     let full = dir.path().join("full");
     fs::create_dir_all(full.join("pipe/x")).unwrap();
     assert!(save_local(&memory(), &full).unwrap_err().to_string().contains("full/pipe"));
+}
+
+/// What is in an archive of ours, of skopeo's (`docker-archive:`, which has a manifest.json and links alone), compressed or
+/// not, comes back as the same image under the same names.
+#[test]
+fn loads_what_was_saved() {
+    let Fixture { dir, store, image, names } = fixture();
+    let archive = dir.path().join("image.tar");
+    save_docker(&store, &[saved(&image, &names)], &Platform::host(), Target::File(&archive)).unwrap();
+    let old = dir.path().join("old.tar");
+    let source = format!("docker-archive:{}:{}", text(&archive), names[0].familiar());
+    run("skopeo", &["copy", &source, &format!("docker-archive:{}:{}", text(&old), names[0].familiar())]);
+    run("gzip", &["-k", text(&old)]);
+    let id = Image::load(&store, &image, &Platform::host()).unwrap().id;
+    for (path, wanted) in
+        [(archive, &names[..]), (old.clone(), &names[..1]), (old.with_extension("tar.gz"), &names[..1])]
+    {
+        let other = Store::open(&dir.path().join(format!("store-{}", path.file_name().unwrap().display()))).unwrap();
+        let loaded = load(&other, &mut fs::File::open(&path).unwrap()).unwrap();
+        let [one] = &loaded[..] else { panic!("{loaded:?}") };
+        let mut wanted = wanted.to_vec();
+        wanted.sort();
+        assert_eq!(one.names, wanted, "{}", path.display());
+        let image = other.image(&wanted[0], &Platform::host()).unwrap().unwrap();
+        assert_eq!(image.id, id);
+        assert!(image.layers.iter().all(|layer| other.has_blob(&layer.digest).unwrap().is_some()));
+        assert!(find(&other, id.hex()).is_ok());
+    }
+    let error = load(&store, &mut &b"no archive"[..]).unwrap_err();
+    assert!(error.to_string().contains("archive"), "{error}");
+}
+
+#[test]
+fn names_are_taken_away() {
+    let Fixture { dir: _dir, store, image, names } = fixture();
+    let other: Reference = "elsewhere.io/app:1".parse().unwrap();
+    for name in names.iter().chain([&other]) {
+        store.tag(name, &image).unwrap();
+    }
+    let id = Image::load(&store, &image, &Platform::host()).unwrap().id;
+    assert!(remove(&store, id.hex(), false).unwrap_err().to_string().contains("several repositories"));
+    let removed = remove(&store, &names[0].familiar(), false).unwrap();
+    assert_eq!((removed.names, removed.image), (names[..1].to_vec(), None));
+    let removed = remove(&store, &id.hex()[..12], true).unwrap();
+    assert_eq!((removed.names.len(), removed.image), (2, Some(id)));
+    assert!(store.names().unwrap().is_empty());
+    assert!(remove(&store, "nothing", true).unwrap_err().to_string().contains("no such image"));
+}
+
+#[test]
+fn history_is_newest_first() {
+    let Fixture { dir: _dir, store, image, names } = fixture();
+    store.tag(&names[0], &image).unwrap();
+    let steps = history(&store, &names[0].familiar(), &Platform::host()).unwrap();
+    let layers = Image::load(&store, &image, &Platform::host()).unwrap().layers;
+    let sizes: Vec<u64> = steps.iter().map(|step| step.size).collect();
+    assert_eq!(sizes, [layers[1].size, layers[0].size]);
+    assert!(steps[0].id.is_some() && steps[1].id.is_none());
 }
