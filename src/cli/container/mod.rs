@@ -41,7 +41,7 @@ pub struct ContainerArgs {
 enum Managed {
     Run(Box<RunArgs>),
     Create(Box<CreateArgs>),
-    #[command(visible_aliases = ["list", "ps"])]
+    #[command(visible_alias = "list")]
     Ls(PsArgs),
     Inspect(InspectArgs),
     Prune(PruneArgs),
