@@ -11,6 +11,7 @@ fn main() -> ExitCode {
         Some(Role::Keep) => cli::keep(),
         Some(Role::Init) => sandbox::init(),
         Some(Role::Chroot) => sandbox::chroot_role(),
+        Some(Role::Emulated) => sandbox::emulated_role(),
         Some(Role::Probe) => sandbox::probe_role(),
         Some(Role::Trial) => sandbox::trial_role(),
         None => cli::main(),

@@ -97,8 +97,7 @@ impl Override {
     /// unpacker's, a mode that is no longer the one that was put there with the record. A set-id bit that could not be
     /// put there cannot be seen to go, and stays.
     pub fn apply(&self, metadata: &mut Metadata) {
-        // A store has one user: whoever reads it unpacked it, inside of a user namespace (as 0) or outside.
-        self.apply_as(metadata, rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        self.apply_as(metadata, 0, 0); // see `image_ids`
     }
 
     fn apply_as(&self, metadata: &mut Metadata, unpacker: u32, group: u32) {
@@ -146,6 +145,13 @@ impl fmt::Display for Override {
             Type::Block(major, minor) => write!(f, "b:{major}:{minor}"),
         }
     }
+}
+
+/// The ids in the image of a file that has these in the file system, and no record. A store has one user, whoever reads it
+/// unpacked it: what is that user's own is root's. Inside of a user namespace this is so by itself.
+pub fn image_ids(uid: u32, gid: u32) -> (u32, u32) {
+    let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    (if uid == own.0 { 0 } else { uid }, if gid == own.1 { 0 } else { gid })
 }
 
 /// Says beside the regular file or directory `path`, which has its mode already, that it should belong to `uid` and `gid`.

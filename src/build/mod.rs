@@ -4,6 +4,7 @@
 //! stages that the target needs at the same time, those of several platforms too, and writes config and manifest. Each step is looked up by its
 //! [`key::CacheKey`]; on a hit its layer is a descriptor and nothing is read. Trees are made only when a step must read one.
 
+pub mod cache;
 pub mod check;
 pub mod copy;
 mod epoch;

@@ -65,8 +65,9 @@ pub const BUILD: &[Flag] = &[
 const SANDBOX: Treatment = Ignored("a container has the rights that the sandbox gives it, no more and no fewer");
 const HEALTH: Treatment = Ignored("nobody looks after a container's health: there is no daemon");
 const ONE_NETWORK: Treatment = Ignored("the container shares the network of the machine");
-const PORTS: Treatment =
-    Ignored("the container shares the network of the machine: a port that it opens is open there, under its own number");
+const PORTS: Treatment = Ignored(
+    "the container shares the network of the machine: a port that it opens is open there, under its own number",
+);
 
 /// Flags of `docker run` and `docker create`.
 pub const RUN: &[Flag] = &[

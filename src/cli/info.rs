@@ -92,7 +92,7 @@ fn snapshotter(found: &Probe) -> String {
     match &found.overlay {
         Some(OverlayProbe::Works) => "overlay".to_string(),
         Some(OverlayProbe::Fails(why)) => format!("copy, because an overlay does not work: {why}"),
-        None if found.tier == Tier::Chroot => "copy, because nothing can be mounted in this tier".to_string(),
+        None if !found.tier.mounts() => "copy, because nothing can be mounted in this tier".to_string(),
         None => "not tried: the state directory cannot be used".to_string(),
     }
 }
@@ -123,8 +123,8 @@ impl DoctorArgs {
         } else {
             text.push_str("  does not exist yet\n");
         }
-        for (tier, isolation) in [(Tier::Namespaces, Isolation::Namespaces), (Tier::Chroot, Isolation::Chroot)] {
-            examine(&mut text, state, tier, isolation);
+        for tier in Tier::ALL {
+            examine(&mut text, state, tier, tier.alone());
         }
         text.push_str(
             "\nA Dockerfile without RUN needs no tier. docs/environments.md says what each environment allows.\n",
@@ -159,7 +159,9 @@ fn examine(text: &mut String, state: &Path, tier: Tier, isolation: Isolation) {
                          directory (DOCKLESS_HOME) on a volume would do without"
                     )
                 }
-                (None, Tier::Chroot) => writeln!(text, "  snapshotter: copy, for nothing can be mounted"),
+                (None, Tier::Chroot | Tier::Emulated) => {
+                    writeln!(text, "  snapshotter: copy, for nothing can be mounted")
+                }
                 (None, Tier::Namespaces) => writeln!(text, "  overlay: not tried, the state directory cannot be used"),
             };
             if let Some(why) = found.masked_proc {

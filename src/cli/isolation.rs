@@ -18,7 +18,7 @@ pub fn isolation(flag: Option<&str>, environment: &Environment) -> Outcome<Isola
         "auto" | "default" | "" => Ok(Isolation::Auto),
         "namespaces" => Ok(Isolation::Namespaces),
         "chroot" => Ok(Isolation::Chroot),
-        "emulated" => Err(usage(format!("{name}=emulated is not supported yet: expected auto, namespaces or chroot"))),
+        "emulated" => Ok(Isolation::Emulated),
         other => Err(usage(format!("{name}={other} is unknown: expected auto, namespaces or chroot"))),
     }
 }

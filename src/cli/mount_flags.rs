@@ -98,7 +98,9 @@ pub fn mount(text: &str, environment: &Environment) -> Outcome<VolumeMount> {
         ("volume", Some(name)) => VolumeSource::Volume { name: name.to_string(), seed, anonymous: false },
         ("tmpfs", None) => VolumeSource::Tmpfs(size),
         ("tmpfs", Some(_)) => return Err(wrong("a tmpfs has no source")),
-        (other, _) => return Err(wrong(&format!("the type '{other}' is not supported: expected bind, volume or tmpfs"))),
+        (other, _) => {
+            return Err(wrong(&format!("the type '{other}' is not supported: expected bind, volume or tmpfs")));
+        }
     };
     Ok(VolumeMount { source, target, readonly })
 }

@@ -39,7 +39,7 @@ pub fn perform(job: Job, tier: Tier, screen: &Screen) -> Outcome<u8> {
 
 /// Overlays where they work, by trial; else copies.
 fn snapshotter(store: &Store, tier: Tier) -> Outcome<SnapshotterKind> {
-    if tier == Tier::Chroot {
+    if !tier.mounts() {
         return Ok(SnapshotterKind::Copy);
     }
     let place = store.temp_dir()?;

@@ -3,7 +3,7 @@
 use super::diff::DiffError;
 use super::xattrs;
 use crate::oci::layer::{Kind, Metadata};
-use crate::overrides::Owners;
+use crate::overrides::{Owners, image_ids};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use std::ffi::OsStr;
@@ -196,14 +196,8 @@ pub(super) fn look(walk: &Walk, name: &[u8], owners: &Owners) -> Result<Node, Di
     };
     let is_dir = kind == Kind::Dir;
     let found = xattrs::read(dir, name).map_err(|error| walk.error(error))?;
-    let mut meta = Metadata {
-        kind,
-        mode: stat.st_mode & 0o7777,
-        uid: stat.st_uid,
-        gid: stat.st_gid,
-        mtime: stat.st_mtime,
-        xattrs: found.image,
-    };
+    let (uid, gid) = image_ids(stat.st_uid, stat.st_gid);
+    let mut meta = Metadata { kind, mode: stat.st_mode & 0o7777, uid, gid, mtime: stat.st_mtime, xattrs: found.image };
     if let Some(told) = found.replaced.as_ref().or_else(|| owners.get(walk.path())) {
         told.apply(&mut meta);
     }

@@ -6,7 +6,7 @@ use super::unpack_tree::{Result, Tree};
 use super::view::last;
 use super::xattrs;
 use crate::oci::layer::{Kind, Metadata};
-use crate::overrides::{OVERRIDE, Override, SHELVED, Type};
+use crate::overrides::{OVERRIDE, Override, SHELVED, Type, image_ids};
 use rustix::fd::AsFd;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
@@ -88,8 +88,12 @@ impl Tree<'_> {
 
     /// Changes the owner; false where the file system or the id map does not let us.
     fn give(&self, dir: impl AsFd, name: &[u8], metadata: &Metadata, found: &Stat) -> std::result::Result<bool, Errno> {
-        if (found.st_uid, found.st_gid) == (metadata.uid, metadata.gid) {
+        if image_ids(found.st_uid, found.st_gid) == (metadata.uid, metadata.gid) {
             return Ok(true);
+        }
+        // An ordinary user may give nothing away, and what it could give itself would be root's to whoever reads it.
+        if !rustix::process::geteuid().is_root() {
+            return Ok(false);
         }
         // To chown(2) this means "leave it".
         if metadata.uid == u32::MAX || metadata.gid == u32::MAX {

@@ -14,7 +14,7 @@
 use super::xattrs;
 use crate::context::SourceTree;
 use crate::oci::layer::{Kind, Metadata};
-use crate::overrides::Owners;
+use crate::overrides::{Owners, image_ids};
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -234,14 +234,9 @@ impl LayerView {
             _ => Kind::File { size: stat.st_size as u64 },
         };
         let found = xattrs::read(&part.dir, name)?;
-        let mut metadata = Metadata {
-            kind,
-            mode: stat.st_mode & 0o7777,
-            uid: stat.st_uid,
-            gid: stat.st_gid,
-            mtime: stat.st_mtime,
-            xattrs: found.image,
-        };
+        let (uid, gid) = image_ids(stat.st_uid, stat.st_gid);
+        let mut metadata =
+            Metadata { kind, mode: stat.st_mode & 0o7777, uid, gid, mtime: stat.st_mtime, xattrs: found.image };
         if let Some(told) = found.replaced.as_ref().or_else(|| self.layers[part.layer].owners.get(path)) {
             told.apply(&mut metadata);
         }

@@ -303,7 +303,8 @@ impl Containers {
         let path = self.dir(&container.id).join("lock");
         let lock = fs::OpenOptions::new().read(true).write(true).open(path)?;
         // Not without waiting: somebody may just be asking whether it runs.
-        rustix::io::retry_on_intr(|| rustix::fs::flock(&lock, FlockOperation::LockExclusive)).map_err(io::Error::from)?;
+        rustix::io::retry_on_intr(|| rustix::fs::flock(&lock, FlockOperation::LockExclusive))
+            .map_err(io::Error::from)?;
         if !self.dir(&container.id).exists() {
             return Err(RunError::NoContainer(container.name.clone()));
         }
@@ -369,7 +370,8 @@ impl Containers {
         fs::create_dir_all(&self.dir)?;
         let path = self.dir.join("lock");
         let lock = fs::OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
-        rustix::io::retry_on_intr(|| rustix::fs::flock(&lock, FlockOperation::LockExclusive)).map_err(io::Error::from)?;
+        rustix::io::retry_on_intr(|| rustix::fs::flock(&lock, FlockOperation::LockExclusive))
+            .map_err(io::Error::from)?;
         Ok(lock)
     }
 }
@@ -393,8 +395,7 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<T, RunError> {
 /// In one piece: whoever reads it sees the old or the new.
 fn write(dir: &Path, name: &str, value: &impl Serialize) -> Result<(), RunError> {
     let (path, temporary) = (dir.join(name), dir.join(format!("{name}.new")));
-    let bytes =
-        serde_json::to_vec(value).map_err(|source| RunError::Damaged { path: path.clone(), source })?;
+    let bytes = serde_json::to_vec(value).map_err(|source| RunError::Damaged { path: path.clone(), source })?;
     fs::write(&temporary, bytes)?;
     Ok(fs::rename(&temporary, &path)?)
 }

@@ -98,7 +98,9 @@ pub enum RunError {
         why: &'static str,
     },
     /// An instruction that a commit cannot apply.
-    #[error("--change {0}: only CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME and WORKDIR can be changed")]
+    #[error(
+        "--change {0}: only CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME and WORKDIR can be changed"
+    )]
     Change(String),
     /// An instruction of a commit that cannot be read.
     #[error("--change: {0}")]

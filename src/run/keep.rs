@@ -114,7 +114,12 @@ fn keep(
         input: Mutex::new(None),
         log,
     });
-    keeper.running.start(0, &command(container), first.size, &first.theirs.iter().map(AsFd::as_fd).collect::<Vec<_>>())?;
+    keeper.running.start(
+        0,
+        &command(container),
+        first.size,
+        &first.theirs.iter().map(AsFd::as_fd).collect::<Vec<_>>(),
+    )?;
     first.theirs.clear();
     let master = match keeper.running.next_event()? {
         Some((Event::Started { .. }, fds)) => fds.into_iter().next(),
@@ -148,11 +153,8 @@ fn spec(container: &Container, mut spec: RunSpec) -> RunSpec {
 /// The container's command.
 fn command(container: &Container) -> Command {
     let settings = &container.settings;
-    let options = ExecOptions {
-        args: settings.args(),
-        terminal: settings.tty.then_some(NO_SIZE),
-        ..ExecOptions::default()
-    };
+    let options =
+        ExecOptions { args: settings.args(), terminal: settings.tty.then_some(NO_SIZE), ..ExecOptions::default() };
     exec_command(container, &options)
 }
 

@@ -4,12 +4,12 @@ use super::RunError;
 use std::io;
 
 const FIRST: [&str; 24] = [
-    "amber", "brave", "brisk", "calm", "clever", "crisp", "eager", "fair", "gentle", "golden", "happy", "honest", "jolly",
-    "keen", "lively", "lucky", "mellow", "nimble", "proud", "quiet", "rapid", "sunny", "tidy", "witty",
+    "amber", "brave", "brisk", "calm", "clever", "crisp", "eager", "fair", "gentle", "golden", "happy", "honest",
+    "jolly", "keen", "lively", "lucky", "mellow", "nimble", "proud", "quiet", "rapid", "sunny", "tidy", "witty",
 ];
 const SECOND: [&str; 24] = [
-    "acorn", "badger", "birch", "bison", "comet", "crane", "falcon", "fern", "finch", "harbor", "heron", "lark", "lynx",
-    "maple", "meadow", "otter", "pebble", "pine", "raven", "river", "robin", "spruce", "thistle", "willow",
+    "acorn", "badger", "birch", "bison", "comet", "crane", "falcon", "fern", "finch", "harbor", "heron", "lark",
+    "lynx", "maple", "meadow", "otter", "pebble", "pine", "raven", "river", "robin", "spruce", "thistle", "willow",
 ];
 
 fn random<const N: usize>() -> Result<[u8; N], RunError> {

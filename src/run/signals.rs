@@ -72,7 +72,9 @@ mod tests {
 
     #[test]
     fn knows_names_and_numbers() {
-        for (text, number) in [("SIGTERM", 15), ("kill", 9), ("9", 9), ("SIGRTMIN+3", 37), ("RTMAX-14", 50), ("usr1", 10)] {
+        for (text, number) in
+            [("SIGTERM", 15), ("kill", 9), ("9", 9), ("SIGRTMIN+3", 37), ("RTMAX-14", 50), ("usr1", 10)]
+        {
             assert_eq!(signal(text).unwrap(), number, "{text}");
         }
         for text in ["", "0", "65", "SIGFOO", "TERM+1", "RTMIN+40", "-9"] {

@@ -104,12 +104,7 @@ impl Volumes {
     }
 
     /// The volume of that name, made if there is none; with an empty name a new one.
-    pub fn ensure(
-        &self,
-        name: &str,
-        labels: &BTreeMap<String, String>,
-        anonymous: bool,
-    ) -> Result<Volume, RunError> {
+    pub fn ensure(&self, name: &str, labels: &BTreeMap<String, String>, anonymous: bool) -> Result<Volume, RunError> {
         let name = if name.is_empty() { super::names::id()? } else { check(name)?.to_string() };
         if let Some(volume) = self.get(&name)? {
             return Ok(volume);
@@ -119,8 +114,7 @@ impl Volumes {
         fs::create_dir_all(dir.join("_data"))?;
         fs::set_permissions(dir.join("_data"), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
         let path = dir.join("volume.json");
-        let bytes =
-            serde_json::to_vec(&volume).map_err(|source| RunError::Damaged { path: path.clone(), source })?;
+        let bytes = serde_json::to_vec(&volume).map_err(|source| RunError::Damaged { path: path.clone(), source })?;
         fs::write(path, bytes)?;
         Ok(volume)
     }
@@ -152,11 +146,7 @@ fn check(name: &str) -> Result<&str, RunError> {
 }
 
 /// The mounts of a container as the sandbox takes them: volumes are made if need be, and filled while they are empty.
-pub(super) fn prepare(
-    volumes: &Volumes,
-    mounts: &[VolumeMount],
-    tree: &LayerView,
-) -> Result<Vec<Mount>, RunError> {
+pub(super) fn prepare(volumes: &Volumes, mounts: &[VolumeMount], tree: &LayerView) -> Result<Vec<Mount>, RunError> {
     let mut prepared: Vec<Mount> = Vec::new();
     for mount in mounts {
         let source = match &mount.source {

@@ -11,6 +11,7 @@ pub fn remedies(tier: Tier, attempts: &[Attempt]) -> Vec<String> {
     let texts: Vec<&str> = match tier {
         Tier::Namespaces => own.iter().flat_map(|attempt| for_namespaces(&attempt.why)).copied().collect(),
         Tier::Chroot => own.iter().flat_map(|attempt| for_chroot(&attempt.why)).copied().collect(),
+        Tier::Emulated => own.iter().flat_map(|attempt| for_emulated(&attempt.why)).copied().collect(),
     };
     let mut unique: Vec<String> = Vec::new();
     for text in texts {
@@ -25,6 +26,7 @@ fn tier_of(way: Way) -> Tier {
     match way {
         Way::Namespaces(_) => Tier::Namespaces,
         Way::Chroot => Tier::Chroot,
+        Way::Emulated => Tier::Emulated,
     }
 }
 
@@ -66,14 +68,25 @@ fn for_chroot(why: &AttemptFailure) -> &'static [&'static str] {
         return &["start it outside of this user namespace, or in one with a range of ids"];
     }
     let AttemptFailure::Setup(Failure::Step { step, errno, .. }) = why else { return ROOT };
-    match (step, Errno::from_raw_os_error(*errno)) {
-        (Step::Supervise, Errno::NOSYS | Errno::INVAL) => {
-            &["kernel: Linux 5.9 or newer, with seccomp user notification; gVisor has none"]
-        }
-        (Step::Supervise, _) => {
-            &["container runtime: a seccomp profile that allows seccomp(2), as the default profiles do"]
-        }
-        _ => ROOT,
+    if *step == Step::Supervise { for_supervision(Errno::from_raw_os_error(*errno)) } else { ROOT }
+}
+
+fn for_supervision(errno: Errno) -> &'static [&'static str] {
+    match errno {
+        Errno::NOSYS | Errno::INVAL => &["kernel: Linux 5.9 or newer, with seccomp user notification; gVisor has none"],
+        _ => &["container runtime: a seccomp profile that allows seccomp(2), as the default profiles do"],
+    }
+}
+
+fn for_emulated(why: &AttemptFailure) -> &'static [&'static str] {
+    let AttemptFailure::Setup(Failure::Step { step, errno, .. }) = why else { return &[] };
+    match step {
+        Step::Supervise => for_supervision(Errno::from_raw_os_error(*errno)),
+        Step::Trace => &[
+            "kernel: sysctl kernel.yama.ptrace_scope=2 or less (3 forbids every trace)",
+            "container runtime: a seccomp profile that allows ptrace(2), as the default profiles do since Linux 4.8",
+        ],
+        _ => &[],
     }
 }
 

@@ -1,4 +1,5 @@
-//! The chroot tier: a command as real root in a directory of its own, supervised.
+//! The tiers without mounts. Chroot: a command as real root in a directory of its own, supervised. Emulated: the same
+//! without the root, and without the change of it (see `emulated`).
 //!
 //! One role process a command. It prepares the tree, forks the command's first process while it has one thread, changes
 //! its own root to the tree as well, and then serves the command's system calls (`supervisor`). It is the subreaper of
@@ -25,13 +26,15 @@ use super::reaper::Reaper;
 use super::spawner::Spawner;
 use super::spec::{Network, Root, RunSpec, Stdio};
 use super::supervisor::credentials::Credentials;
+use super::supervisor::emulated::Emulated;
 use super::supervisor::filter::{Features, Ownership};
 use super::supervisor::outside::Outside;
 use super::supervisor::places::Places;
 use super::supervisor::process::{State, Table};
+use super::supervisor::recorded::Recorded;
 use super::supervisor::serve::{Files, Setup, Supervisor};
 use super::wire::Control;
-use super::{Exit, mounts};
+use super::{Exit, Tier, emulated, mounts};
 use crate::sys::{self, Fork, SignalSet};
 
 /// In the process that a build lives in: checks that this tier can work, and keeps commands from looking into it.
@@ -41,10 +44,19 @@ pub(super) fn prepare_build() -> Result<(), Failure> {
     sys::forbid_inspection().during(Step::Start)
 }
 
-/// The role: to be called in a process that `Sandbox::run` started, before any thread.
+/// The role in the chroot tier: to be called in a process that `Sandbox::run` started, before any thread.
 pub fn chroot_role() -> ExitCode {
+    role(Tier::Chroot)
+}
+
+/// The role in the emulated tier, likewise.
+pub fn emulated_role() -> ExitCode {
+    role(Tier::Emulated)
+}
+
+fn role(tier: Tier) -> ExitCode {
     let Ok(control) = Control::from_stdin() else { return ExitCode::from(125) };
-    let told = match run_job(&control) {
+    let told = match run_job(&control, tier) {
         Ok(Some(exit)) => FromInit::Ended(exit),
         // The builder is gone.
         Ok(None) => sys::exit_now(125),
@@ -55,8 +67,11 @@ pub fn chroot_role() -> ExitCode {
     sys::exit_now(if sent.is_ok() { 0 } else { 125 })
 }
 
-fn run_job(control: &Control) -> Result<Option<Exit>, Failure> {
+fn run_job(control: &Control, tier: Tier) -> Result<Option<Exit>, Failure> {
     sys::unblock_all();
+    if tier == Tier::Emulated {
+        emulated::give_up_rights()?;
+    }
     sys::forbid_inspection().during(Step::Start)?;
     let gone = || Failure::Step { step: Step::Start, path: None, errno: rustix::io::Errno::PIPE.raw_os_error() };
     let (job, fds): (Job, _) = control.receive().during(Step::Start)?.ok_or_else(gone)?;
@@ -68,11 +83,13 @@ fn run_job(control: &Control) -> Result<Option<Exit>, Failure> {
     let outside = Arc::new(Outside::open().during_at(Step::OpenDirectory, Path::new("/proc"))?);
     let ids = Ids::read()?;
     let mut tree = PreparedTree::prepare(root, spec, &ids)?;
-    let step = ChrootStep { control, spec, root, ids, outside: outside.clone(), signals };
-    let done = Served::open(&outside, &mut tree).and_then(|served| step.run(served, fds));
+    let step = ChrootStep { control, spec, root, ids, outside: outside.clone(), signals, tier, pass: random() };
+    let done = Served::open(&outside, &mut tree, step.tree()).and_then(|served| step.run(served, fds));
     // Nothing of the step runs any more, or nothing ever did: this process may go back to where its root was.
     rustix::process::fchdir(outside.root()).during(Step::Chroot)?;
-    rustix::process::chroot(".").during(Step::Chroot)?;
+    if tier == Tier::Chroot {
+        rustix::process::chroot(".").during(Step::Chroot)?;
+    }
     tree.restore()?;
     done
 }
@@ -82,16 +99,24 @@ struct Served {
     root: i32,
     table: Arc<Table>,
     places: Places,
+    /// Whose files are whose, where that is recorded.
+    recorded: Option<Arc<Recorded>>,
 }
 
 impl Served {
-    fn open(outside: &Arc<Outside>, tree: &mut PreparedTree) -> Result<Served, Failure> {
+    /// With the path of a tree that is not this process's root: see `Places::open`.
+    fn open(outside: &Arc<Outside>, tree: &mut PreparedTree, emulated: Option<&Path>) -> Result<Served, Failure> {
         let root = rustix::process::getpid().as_raw_nonzero().get();
         let credentials = Credentials::new(0, 0, &[], SUPERVISED_CAPABILITIES.into());
-        let table = Arc::new(Table::new(root, State { credentials, pending: None }, outside.clone()));
+        let table = Arc::new(Table::new(root, State { credentials, pending: None, program: None }, outside.clone()));
         let places = std::mem::take(&mut tree.places);
-        let places = Places::open(outside.clone(), table.clone(), tree.root(), places, &tree.shown);
-        Ok(Served { root, table, places: places.during(Step::Supervise)? })
+        let places = Places::open(outside.clone(), table.clone(), tree.root(), places, &tree.shown, emulated.is_some());
+        let places = places.during(Step::Supervise)?;
+        let recorded = emulated.map(|path| {
+            let read = Recorded::read(&[path.to_path_buf()]).during_at(Step::Owners, path);
+            read.map(|recorded| Arc::new(recorded.seen_from_outside(places.mapping())))
+        });
+        Ok(Served { root, table, places, recorded: recorded.transpose()? })
     }
 }
 
@@ -102,9 +127,25 @@ struct ChrootStep<'a> {
     ids: Ids,
     outside: Arc<Outside>,
     signals: SignalSet,
+    tier: Tier,
+    /// See `filter`.
+    pass: u64,
 }
 
 impl ChrootStep<'_> {
+    /// The tree, where it does not become a root.
+    fn tree(&self) -> Option<&Path> {
+        (self.tier == Tier::Emulated).then_some(self.root)
+    }
+
+    fn enter_tree(&self) -> Result<(), Failure> {
+        rustix::process::chdir(self.root).during_at(Step::Chroot, self.root)?;
+        match self.tier {
+            Tier::Emulated => Ok(()),
+            Tier::Chroot | Tier::Namespaces => rustix::process::chroot(".").during_at(Step::Chroot, self.root),
+        }
+    }
+
     /// Runs the command; `None` where the builder went away meanwhile.
     fn run(&self, served: Served, fds: Vec<OwnedFd>) -> Result<Option<Exit>, Failure> {
         let mut fds = fds.into_iter();
@@ -133,7 +174,8 @@ impl ChrootStep<'_> {
     fn features(&self) -> Features {
         Features {
             credentials: true,
-            ownership: Ownership::Real,
+            ownership: if self.tier == Tier::Emulated { Ownership::Recorded } else { Ownership::Real },
+            emulated: (self.tier == Tier::Emulated).then_some(self.pass),
             places: true,
             hostname: self.spec.hostname.is_some(),
             no_network: self.spec.network == Network::None,
@@ -143,7 +185,11 @@ impl ChrootStep<'_> {
 
     /// In the command's first process: comes back only with the reason why there is no command.
     fn first_process(&self, stdin: &OwnedFd, supervisor: &Control, container: Option<Spawner<'_>>) -> Failure {
-        let ready = self.change_root(stdin).and_then(|()| Prepared::new(self.spec, &self.ids));
+        let ready = self.change_root(stdin).and_then(|()| {
+            // The tree: its root directory is the working directory in either tier.
+            let root = mounts::place(Path::new("."))?;
+            Prepared::new(root.as_fd(), self.spec, &self.ids)
+        });
         let prepared = match ready {
             Ok(prepared) => prepared,
             Err(failure) => return failure,
@@ -167,7 +213,7 @@ impl ChrootStep<'_> {
             // A session, and a process group, that nobody outside is in. A terminal's program stays in the terminal's.
             rustix::process::setsid().during(Step::Fork)?;
         }
-        enter_tree(self.root)?;
+        self.enter_tree()?;
         // The tree's own device, where it has one: through a descriptor root could change the mode and owner of the machine's.
         let own = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
         match own {
@@ -178,7 +224,8 @@ impl ChrootStep<'_> {
 
     /// In the role: serves the command's calls until it ends and nothing is left of it.
     fn supervise(&self, first: Pid, child: &Control, served: Served) -> Result<Option<Exit>, Failure> {
-        enter_tree(self.root)?;
+        self.enter_tree()?;
+        let recorded = served.recorded.clone();
         let received = child.receive::<()>().during(Step::Supervise)?;
         let listener = received.and_then(|((), fds)| fds.into_iter().next());
         let supervisor = match listener {
@@ -193,6 +240,9 @@ impl ChrootStep<'_> {
         if let Some(supervisor) = supervisor {
             supervisor.settle();
         }
+        if let Some(recorded) = recorded {
+            recorded.write(self.root, self.root).during_at(Step::Owners, self.root)?;
+        }
         ended
     }
 
@@ -206,8 +256,12 @@ impl ChrootStep<'_> {
             outside: self.outside.clone(),
             root: served.root,
             table: served.table,
-            files: Files::Placed(served.places),
+            files: match served.recorded {
+                Some(recorded) => Files::Emulated(Emulated::new(served.places, recorded)),
+                None => Files::Placed(served.places),
+            },
             hostname: self.spec.hostname.clone(),
+            pass: self.pass,
         };
         Supervisor::start(setup).during(Step::Supervise)
     }
@@ -229,9 +283,10 @@ impl ChrootStep<'_> {
     }
 }
 
-fn enter_tree(root: &Path) -> Result<(), Failure> {
-    rustix::process::chdir(root).during_at(Step::Chroot, root)?;
-    rustix::process::chroot(".").during_at(Step::Chroot, root)
+/// A number that nobody can guess.
+fn random() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::hash::RandomState::new().build_hasher().finish() | 1
 }
 
 /// `/etc/hosts` and `/etc/resolv.conf` as the command is to see them.

@@ -55,7 +55,7 @@ pub struct Ended {
 }
 
 /// Runs `exe` in `role` in the best tier that `isolation` and this machine allow, as id 0 there, and waits for it: in a new
-/// user and mount namespace with the best id map to be had, else in the chroot tier. Standard input, output and error are the caller's; `payload` is what [`entered`] gives there.
+/// user and mount namespace with the best id map to be had, else in the tiers chroot or emulated. Standard input, output and error are the caller's; `payload` is what [`entered`] gives there.
 ///
 /// SIGINT, SIGTERM, SIGHUP and SIGQUIT that a process sends to the caller meanwhile are passed on; those of a terminal reach
 /// the role by themselves. That takes a caller without other threads, which would get them. The role is killed when the calling thread ends.
@@ -77,7 +77,7 @@ fn enter_blocked(
     let mut attempts: Vec<Attempt> = Vec::new();
     for plan in plans(isolation) {
         let (how, tier, map) = match plan {
-            Ok((tier, map)) => (if tier == Tier::Chroot { Way::Chroot } else { Way::Namespaces(map.kind) }, tier, map),
+            Ok((tier, map)) => (way(tier, &map), tier, map),
             Err(attempt) => {
                 attempts.push(attempt);
                 continue;
@@ -169,7 +169,7 @@ fn finish(
 /// What to try, best first, each with the reason where it need not be tried.
 fn plans(isolation: Isolation) -> Vec<Result<(Tier, IdMap), Attempt>> {
     let mut plans = Vec::new();
-    if isolation != Isolation::Chroot {
+    if isolation.allows(Tier::Namespaces) {
         let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
         let namespaces = |kind, plan: Result<IdMap, AttemptFailure>| match plan {
             Ok(map) => Ok((Tier::Namespaces, map)),
@@ -179,11 +179,22 @@ fn plans(isolation: Isolation) -> Vec<Result<(Tier, IdMap), Attempt>> {
         plans.push(namespaces(IdMapKind::Newuidmap, granted_plan(uid, gid)));
         plans.push(namespaces(IdMapKind::OneId, Ok(IdMap::one(uid, gid))));
     }
-    if isolation != Isolation::Namespaces {
+    if isolation.allows(Tier::Chroot) {
         let map = chroot_map().map(|map| (Tier::Chroot, map));
         plans.push(map.map_err(|why| Attempt { how: Way::Chroot, why }));
     }
+    if isolation.allows(Tier::Emulated) {
+        plans.push(Ok((Tier::Emulated, IdMap::one(geteuid().as_raw(), getegid().as_raw()))));
+    }
     plans
+}
+
+fn way(tier: Tier, map: &IdMap) -> Way {
+    match tier {
+        Tier::Namespaces => Way::Namespaces(map.kind),
+        Tier::Chroot => Way::Chroot,
+        Tier::Emulated => Way::Emulated,
+    }
 }
 
 fn direct_plan() -> Result<IdMap, AttemptFailure> {
@@ -302,6 +313,7 @@ fn take_up(control: &Control) -> Result<(Vec<u8>, IdMap, Tier), Failure> {
     match tier {
         Tier::Namespaces => sys::unshare(UnshareFlags::NEWUSER).during(Step::Unshare(Namespaces::User))?,
         Tier::Chroot => super::chroot::prepare_build()?,
+        Tier::Emulated => super::emulated::prepare_build()?,
     }
     control.send(&FromInside::Unshared, &[]).during(Step::Start)?;
     let (map, fds): (IdMap, _) = control.receive().during(Step::Start)?.ok_or_else(gone)?;

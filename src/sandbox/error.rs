@@ -81,6 +81,8 @@ pub enum Way {
     Namespaces(IdMapKind),
     /// By chroot.
     Chroot,
+    /// By emulation.
+    Emulated,
 }
 
 impl fmt::Display for Way {
@@ -90,6 +92,7 @@ impl fmt::Display for Way {
             Way::Namespaces(IdMapKind::Newuidmap) => "namespaces, id ranges by newuidmap",
             Way::Namespaces(IdMapKind::OneId) => "namespaces, one id",
             Way::Chroot => "chroot",
+            Way::Emulated => "emulated",
         })
     }
 }
@@ -206,7 +209,7 @@ pub enum Failure {
         what: String,
     },
     /// A root or a mount that this tier cannot give.
-    #[error("{what} cannot be mounted in the chroot tier")]
+    #[error("{what} cannot be mounted in the tiers chroot and emulated")]
     NeedsMount {
         /// What was to be mounted.
         what: String,
@@ -227,6 +230,7 @@ pub enum Step {
     Start,
     Chroot,
     Supervise,
+    Trace,
     /// Reading or writing the owners of files that the file system cannot hold.
     Owners,
     Unshare(Namespaces),
@@ -275,6 +279,7 @@ impl fmt::Display for Step {
             Step::Start => "take up the role",
             Step::Chroot => "change the root by chroot to",
             Step::Supervise => "supervise system calls",
+            Step::Trace => "trace a process of its own",
             Step::Owners => "keep the owners of files",
             Step::Unshare(Namespaces::User) => "make a user namespace",
             Step::Unshare(Namespaces::Mount) => "make a mount namespace",
@@ -342,7 +347,7 @@ fn explain(attempts: &[Attempt]) -> String {
     for Attempt { how, why } in attempts {
         out.push_str(&format!("\n  {how}: {why}"));
     }
-    for tier in [Tier::Namespaces, Tier::Chroot] {
+    for tier in Tier::ALL {
         let remedies = remedies(tier, attempts);
         if !remedies.is_empty() {
             out.push_str(&format!("\nwhat would enable {tier}, any one of:"));

@@ -2,10 +2,11 @@
 
 use std::ffi::{CString, OsStr, OsString};
 use std::io::Read;
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::process::Signal;
 use rustix::thread::{CapabilitySet, CapabilitySets, Gid, Uid};
@@ -47,6 +48,7 @@ pub(super) struct Prepared {
     user: User,
     set_groups: bool,
     one_id: bool,
+    powerless: bool,
     program: String,
     /// Files to try, in the order of PATH.
     candidates: Vec<CString>,
@@ -64,13 +66,17 @@ pub(super) struct Ids {
     uids: Vec<IdRange>,
     gids: Vec<IdRange>,
     set_groups: bool,
+    /// This process has no capability.
+    powerless: bool,
 }
 
 impl Ids {
     /// Those of this process.
     pub(super) fn read() -> Result<Ids, Failure> {
         let read = |path: &str| fs_err::read_to_string(path).during_at(Step::SetIds, Path::new(path));
+        let sets = rustix::thread::capabilities(None).during(Step::Capabilities)?;
         Ok(Ids {
+            powerless: sets.permitted.is_empty(),
             uids: idmap::parse_map(&read("/proc/self/uid_map")?),
             gids: idmap::parse_map(&read("/proc/self/gid_map")?),
             set_groups: read("/proc/self/setgroups")?.trim() == "allow",
@@ -79,7 +85,7 @@ impl Ids {
 
     /// Whether `path` can be given to these ids.
     pub(super) fn check_owner(&self, path: &Path, uid: u32, gid: u32) -> Result<(), Failure> {
-        match idmap::contains(&self.uids, uid) && idmap::contains(&self.gids, gid) {
+        match self.powerless || (idmap::contains(&self.uids, uid) && idmap::contains(&self.gids, gid)) {
             true => Ok(()),
             false => Err(Failure::OwnerNotMapped { path: path.display().to_string(), uid, gid }),
         }
@@ -87,7 +93,7 @@ impl Ids {
 
     /// Whether there is one id only, so that all others are emulated.
     pub(super) fn one_id(&self) -> bool {
-        idmap::is_one(&self.uids) && idmap::is_one(&self.gids)
+        self.powerless || (idmap::is_one(&self.uids) && idmap::is_one(&self.gids))
     }
 
     fn check(&self, user: &User) -> Result<(), Failure> {
@@ -123,9 +129,9 @@ impl Ids {
 }
 
 impl Prepared {
-    /// Resolves the user, the environment and the program. This process's root is the command's already.
-    pub(super) fn new(spec: &RunSpec, ids: &Ids) -> Result<Prepared, Failure> {
-        let user = users::lookup(&read_small("/etc/passwd")?, &read_small("/etc/group")?, &spec.user)?;
+    /// Resolves the user, the environment and the program of a command whose root directory is `root`.
+    pub(super) fn new(root: BorrowedFd<'_>, spec: &RunSpec, ids: &Ids) -> Result<Prepared, Failure> {
+        let user = users::lookup(&read_small(root, "/etc/passwd")?, &read_small(root, "/etc/group")?, &spec.user)?;
         ids.check(&user)?;
         let mut env = spec.env.clone();
         for (name, value) in &spec.secret_env {
@@ -154,6 +160,7 @@ impl Prepared {
         Ok(Prepared {
             set_groups: ids.set_groups || ids.one_id(),
             one_id: ids.one_id(),
+            powerless: ids.powerless,
             program: program.to_string_lossy().into_owned(),
             candidates,
             args: spec.args.iter().map(|arg| c_string(arg.clone(), "an argument")).collect::<Result<_, _>>()?,
@@ -199,11 +206,13 @@ impl Prepared {
 
     /// The first half of that: this process is supervised afterwards, and all that it forks.
     pub(super) fn enter_supervision(&self, supervise: &dyn Fn() -> Result<(), Failure>) -> Result<(), Failure> {
-        drop_bounding_set()?;
-        if !self.one_id {
-            rustix::thread::set_thread_groups(&[]).during(Step::SetIds)?;
+        if !self.powerless {
+            drop_bounding_set()?;
+            if !self.one_id {
+                rustix::thread::set_thread_groups(&[]).during(Step::SetIds)?;
+            }
+            set_capabilities(self.capabilities_supervised())?;
         }
-        set_capabilities(self.capabilities_supervised())?;
         clean_up()?;
         supervise()
     }
@@ -221,7 +230,7 @@ impl Prepared {
     }
 
     fn capabilities_supervised(&self) -> CapabilitySet {
-        if self.one_id { CAPABILITIES } else { SUPERVISED_CAPABILITIES }
+        if self.one_id && !self.powerless { CAPABILITIES } else { SUPERVISED_CAPABILITIES }
     }
 
     /// Sets the umask and the resource limits.
@@ -315,11 +324,11 @@ fn c_string(text: OsString, what: &str) -> Result<CString, Failure> {
 }
 
 /// The bytes of a file of the image; none where there is no regular file.
-fn read_small(path: &str) -> Result<Vec<u8>, Failure> {
+fn read_small(root: BorrowedFd<'_>, path: &str) -> Result<Vec<u8>, Failure> {
     let path = Path::new(path);
     // Not blocking: it may be a fifo.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+    let file = match rustix::fs::openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT) {
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Vec::new()),
         other => fs_err::File::from_parts(other.during_at(Step::ReadUsers, path)?.into(), path),
     };

@@ -100,8 +100,13 @@ pub(super) fn is_one(ranges: &[IdRange]) -> bool {
     matches!(ranges, [IdRange { count: 1, .. }])
 }
 
-/// Whether this process is in a namespace of one id, where the owners of files are recorded and not held.
+/// Whether this process can give files to its own id alone, so that their owners are recorded and not held: it may not
+/// change owners, or its namespace has no other id.
 pub fn has_one_id() -> io::Result<bool> {
+    let sets = rustix::thread::capabilities(None)?;
+    if !sets.effective.contains(rustix::thread::CapabilitySet::CHOWN) {
+        return Ok(true);
+    }
     let one = |path: &str| Ok::<_, io::Error>(is_one(&parse_map(&fs_err::read_to_string(path)?)));
     Ok(one("/proc/self/uid_map")? && one("/proc/self/gid_map")?)
 }

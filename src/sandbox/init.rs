@@ -157,7 +157,7 @@ fn pid_one(
     sys::unshare(UnshareFlags::NEWNS).during(Step::Unshare(Namespaces::Mount))?;
     mounts::mount_all(&place.root, targets, proc, &job.spec, &place.sources)?;
     change_root(&place.root)?;
-    let prepared = Prepared::new(&job.spec, &place.ids)?;
+    let prepared = Prepared::new(mounts::place(Path::new("/"))?.as_fd(), &job.spec, &place.ids)?;
     let mut fds = fds.into_iter();
     let stdin = match (job.spec.stdio, fds.next()) {
         (Stdio::Inherit, Some(stdin)) => stdin,

@@ -19,6 +19,7 @@ mod child;
 mod chroot;
 mod chroot_tree;
 mod device_nodes;
+mod emulated;
 mod enter;
 mod error;
 mod exec;
@@ -41,7 +42,7 @@ pub mod users;
 mod wire;
 
 pub use advice::remedies;
-pub use chroot::chroot_role;
+pub use chroot::{chroot_role, emulated_role};
 pub use enter::{Ended, Entered, enter, entered};
 pub use error::{Attempt, AttemptFailure, Failure, Namespaces, SandboxError, Step, Way};
 pub use idmap::{IdMap, IdMapKind, IdRange, has_one_id};
@@ -67,6 +68,27 @@ pub enum Tier {
     Namespaces,
     /// By chroot and a supervisor of system calls, as real root; nothing can be mounted.
     Chroot,
+    /// By a supervisor of system calls alone, which makes every call about a path itself; no right is needed.
+    Emulated,
+}
+
+impl Tier {
+    /// The tiers, the best first.
+    pub const ALL: [Tier; 3] = [Tier::Namespaces, Tier::Chroot, Tier::Emulated];
+
+    /// Whether anything can be mounted in it.
+    pub fn mounts(self) -> bool {
+        self == Tier::Namespaces
+    }
+
+    /// What takes this tier or none.
+    pub fn alone(self) -> Isolation {
+        match self {
+            Tier::Namespaces => Isolation::Namespaces,
+            Tier::Chroot => Isolation::Chroot,
+            Tier::Emulated => Isolation::Emulated,
+        }
+    }
 }
 
 impl fmt::Display for Tier {
@@ -74,6 +96,7 @@ impl fmt::Display for Tier {
         f.write_str(match self {
             Tier::Namespaces => "namespaces",
             Tier::Chroot => "chroot",
+            Tier::Emulated => "emulated",
         })
     }
 }
@@ -88,6 +111,15 @@ pub enum Isolation {
     Namespaces,
     /// Chroot, or none.
     Chroot,
+    /// Emulation, or none.
+    Emulated,
+}
+
+impl Isolation {
+    /// Whether `tier` may be taken.
+    pub fn allows(self, tier: Tier) -> bool {
+        self == Isolation::Auto || self == tier.alone()
+    }
 }
 
 /// What the executable is to be when it is started by itself.
@@ -99,6 +131,8 @@ pub enum Role {
     Init,
     /// The root and the supervisor of one command in the chroot tier: [`chroot_role`].
     Chroot,
+    /// The supervisor of one command in the emulated tier: [`emulated_role`].
+    Emulated,
     /// A trial of what this machine allows: [`probe_role`].
     Probe,
     /// Commands run by themselves: [`trial_role`].
@@ -110,7 +144,7 @@ pub enum Role {
 impl Role {
     /// The role that a process's first argument names, if it is one.
     pub fn from_argument(argument: &OsStr) -> Option<Role> {
-        [Role::Build, Role::Init, Role::Chroot, Role::Probe, Role::Trial, Role::Keep]
+        [Role::Build, Role::Init, Role::Chroot, Role::Emulated, Role::Probe, Role::Trial, Role::Keep]
             .into_iter()
             .find(|role| argument == role.argument())
     }
@@ -121,6 +155,7 @@ impl Role {
             Role::Build => "dockless-role:build",
             Role::Init => "dockless-role:init",
             Role::Chroot => "dockless-role:chroot",
+            Role::Emulated => "dockless-role:emulated",
             Role::Probe => "dockless-role:probe",
             Role::Trial => "dockless-role:trial",
             Role::Keep => "dockless-role:keep",
@@ -132,6 +167,7 @@ impl Role {
             Role::Build => "build",
             Role::Init => "init",
             Role::Chroot => "chroot",
+            Role::Emulated => "emulated",
             Role::Probe => "probe",
             Role::Trial => "trial",
             Role::Keep => "keep",

@@ -79,7 +79,8 @@ impl OneId {
         rustix::process::umask(Mode::empty());
         let outside = Arc::new(Outside::open().during_at(Step::OpenDirectory, Path::new("/proc"))?);
         let root = rustix::process::getpid().as_raw_nonzero().get();
-        let first = State { credentials: Credentials::new(0, 0, &[], exec::CAPABILITIES.into()), pending: None };
+        let first =
+            State { credentials: Credentials::new(0, 0, &[], exec::CAPABILITIES.into()), pending: None, program: None };
         let setup = Setup {
             listener: sys::Listener::new(listener),
             table: Arc::new(Table::new(root, first, outside.clone())),
@@ -87,6 +88,7 @@ impl OneId {
             outside,
             root,
             hostname: None,
+            pass: 0,
         };
         Supervisor::start(setup).during(Step::Supervise).map(Some)
     }
@@ -104,6 +106,7 @@ fn features(own_pids: bool) -> Features {
         credentials: true,
         ownership: Ownership::Recorded,
         places: false,
+        emulated: None,
         hostname: false,
         no_network: false,
         outsiders: !own_pids,

@@ -88,6 +88,7 @@ impl Sandbox {
         let role = match self.tier {
             Tier::Namespaces => Role::Init,
             Tier::Chroot => Role::Chroot,
+            Tier::Emulated => Role::Emulated,
         };
         let lost = |source| SandboxError::Control { role: role.name(), source };
         let inherit = spec.stdio == Stdio::Inherit;
@@ -104,7 +105,7 @@ impl Sandbox {
             None => match collect(&control, &mut child, self.stop.as_fd(), output).map_err(lost)? {
                 Collected::Told(told) => told,
                 Collected::Stopped => {
-                    if self.tier == Tier::Chroot {
+                    if !self.tier.mounts() {
                         // Without a pid namespace the role has to kill the command; that we are gone tells it.
                         drop(control);
                         child.wait().map_err(lost)?;

@@ -12,9 +12,9 @@ use super::child::Guard;
 use super::enter::spawn;
 use super::error::{Failure, SandboxError};
 use super::init::{FromInit, Job};
+use super::mounts::{MountedRoot, place};
 use super::run::Sandbox;
 use super::spawner::{Command, Request, TerminalSize};
-use super::mounts::{MountedRoot, place};
 use super::spec::{Root, RunSpec};
 use super::wire::Control;
 use super::{Exit, Role, Tier};
@@ -76,6 +76,7 @@ impl Sandbox {
         let role = match self.tier() {
             Tier::Namespaces => Role::Init,
             Tier::Chroot => Role::Chroot,
+            Tier::Emulated => Role::Emulated,
         };
         let lost = |source| SandboxError::Control { role: role.name(), source };
         let null = fs_err::File::open("/dev/null").map_err(lost)?;

@@ -10,7 +10,6 @@ use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, set_parent_process_death_signal, waitpid};
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
@@ -21,7 +20,7 @@ use super::exec::{Ids, Prepared};
 use super::init::exit_of;
 use super::spec::{RunSpec, path};
 use super::wire::Control;
-use super::{Event, Exit};
+use super::{Event, Exit, mounts};
 use crate::sys::{self, Fork, SignalSet};
 
 /// A command in a container.
@@ -83,22 +82,25 @@ pub(super) struct Spawner<'a> {
     spec: &'a RunSpec,
     ids: &'a Ids,
     rights: Rights,
+    /// The root directory; where it is no process's root, the tree that is emulated as one.
+    root: Option<OwnedFd>,
     children: Vec<(u64, Pid)>,
 }
 
 impl<'a> Spawner<'a> {
     /// It will take requests from `requests`.
     pub(super) fn new(requests: Control, spec: &'a RunSpec, ids: &'a Ids) -> Spawner<'a> {
-        Spawner { requests, spec, ids, rights: Rights::All, children: Vec::new() }
+        Spawner { requests, spec, ids, rights: Rights::All, root: None, children: Vec::new() }
     }
 
     /// Has this process supervised, and serves; comes back only with the reason why it cannot.
     pub(super) fn serve_supervised(
-        self,
+        mut self,
         prepared: &Prepared,
         supervise: &dyn Fn() -> Result<(), Failure>,
     ) -> Failure {
-        match prepared.enter_supervision(supervise) {
+        let opened = self.open_root();
+        match opened.and_then(|()| prepared.enter_supervision(supervise)) {
             Ok(()) => self.serve(Rights::Supervised),
             Err(failure) => failure,
         }
@@ -107,10 +109,18 @@ impl<'a> Spawner<'a> {
     /// Serves, and ends the process; comes back only with the reason why it cannot.
     pub(super) fn serve(mut self, rights: Rights) -> Failure {
         self.rights = rights;
-        match self.work() {
+        match self.open_root().and_then(|()| self.work()) {
             Ok(exit) => sys::exit_now(exit.code()),
             Err(failure) => failure,
         }
+    }
+
+    /// The working directory is the root directory, in every tier.
+    fn open_root(&mut self) -> Result<(), Failure> {
+        if self.root.is_none() {
+            self.root = Some(mounts::place(Path::new("."))?);
+        }
+        Ok(())
     }
 
     fn work(&mut self) -> Result<Exit, Failure> {
@@ -118,9 +128,7 @@ impl<'a> Spawner<'a> {
         set_parent_process_death_signal(Some(Signal::KILL)).during(Step::Start)?;
         // The chroot tier has made one already.
         let _ = rustix::process::setsid();
-        let root = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-        let root = root.during_at(Step::OpenDirectory, Path::new("/"))?;
-        self.tell(&Event::Ready, &[root])?;
+        self.tell(&Event::Ready, self.root.as_slice())?;
         loop {
             if let Some(exit) = self.reap()? {
                 return Ok(exit);
@@ -194,7 +202,8 @@ impl<'a> Spawner<'a> {
         spec.env.clone_from(&command.env);
         spec.cwd.clone_from(&command.cwd);
         spec.user.clone_from(&command.user);
-        let prepared = Prepared::new(&spec, self.ids)?;
+        let Some(root) = &self.root else { return Err(Failure::NoCommand) };
+        let prepared = Prepared::new(root.as_fd(), &spec, self.ids)?;
         let (stdio, master) = match terminal {
             Some(size) => {
                 let (master, slave) = open_terminal(size, &prepared)?;

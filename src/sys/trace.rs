@@ -15,6 +15,8 @@ pub struct Traced {
 pub enum Stop {
     /// Because [`Traced::interrupt`] was called, or its process is stopped.
     Event,
+    /// Because it runs another program now.
+    Exec,
     /// At the beginning or the end of a system call, after [`Traced::run_to_call`].
     Call,
     /// Because it is to get this signal; [`Traced::run_to_call`] and dropping deliver it only where told.
@@ -33,6 +35,8 @@ impl std::fmt::Debug for Registers {
     }
 }
 
+const OPTIONS: libc::c_int = libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_TRACEEXEC;
+
 fn request(request: libc::c_uint, thread: i32, data: usize) -> io::Result<()> {
     // SAFETY: called only with requests whose data is an integer, or a pointer that lives through the call.
     let done = unsafe { libc::ptrace(request as _, thread, std::ptr::null_mut::<libc::c_void>(), data) };
@@ -43,7 +47,7 @@ impl Traced {
     /// Begins to trace `thread`, without stopping it. `EPERM` where somebody traces it already. With `own_child` it is a
     /// child process of this one: then how it ends is left for another thread to be told.
     pub fn seize(thread: i32, own_child: bool) -> io::Result<Traced> {
-        request(libc::PTRACE_SEIZE as _, thread, libc::PTRACE_O_TRACESYSGOOD as usize)?;
+        request(libc::PTRACE_SEIZE as _, thread, OPTIONS as usize)?;
         Ok(Traced { thread, own_child })
     }
 
@@ -76,6 +80,7 @@ impl Traced {
         }
         Ok(match libc::WSTOPSIG(status) {
             _ if status >> 16 == libc::PTRACE_EVENT_STOP => Stop::Event,
+            _ if status >> 16 == libc::PTRACE_EVENT_EXEC => Stop::Exec,
             signal if signal == libc::SIGTRAP | 0x80 => Stop::Call,
             signal => Stop::Signal(signal),
         })
@@ -120,9 +125,29 @@ impl Traced {
             match self.wait() {
                 Ok(Stop::Gone) | Err(_) => return,
                 Ok(Stop::Signal(came)) => signal = came,
-                Ok(Stop::Event | Stop::Call) => {}
+                Ok(Stop::Event | Stop::Call | Stop::Exec) => {}
             }
         }
+    }
+
+    /// The thread is the only one of its process now, and has that one's id: an exec ends all others (ptrace(2)).
+    pub fn becomes(&mut self, process: i32, own_child: bool) {
+        (self.thread, self.own_child) = (process, own_child);
+    }
+
+    /// Writes a word to its memory, whatever its protection, and gives what was there; while it is stopped.
+    pub fn exchange(&self, address: u64, word: u64) -> io::Result<u64> {
+        let mut before = 0u64;
+        let at = std::ptr::without_provenance_mut::<libc::c_void>(address as usize);
+        // SAFETY: the raw call (ptrace(2), "C library/kernel differences") writes one word, which lives through it; the
+        // address is the other process's.
+        let done = unsafe { libc::syscall(libc::SYS_ptrace, libc::PTRACE_PEEKDATA, self.thread, at, &raw mut before) };
+        if done == -1 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the word is passed by value; the address is the other process's.
+        let done = unsafe { libc::syscall(libc::SYS_ptrace, libc::PTRACE_POKEDATA, self.thread, at, word) };
+        if done == -1 { Err(io::Error::last_os_error()) } else { Ok(before) }
     }
 
     /// Its registers, while it is stopped.
@@ -180,9 +205,22 @@ impl Registers {
         [self.0.rdi, self.0.rsi, self.0.rdx, self.0.r10, self.0.r8, self.0.r9] = arguments;
     }
 
-    /// Below this address of the stack nothing is in use: the red zone of the ABI ends there.
-    pub fn free_stack(&self) -> u64 {
-        self.0.rsp - 128
+    /// The system call instruction.
+    pub const CALL: &[u8] = &[0x0f, 0x05];
+
+    /// The stack's end.
+    pub fn stack(&self) -> u64 {
+        self.0.rsp
+    }
+
+    /// Sets that.
+    pub fn set_stack(&mut self, address: u64) {
+        self.0.rsp = address;
+    }
+
+    /// The address of the instruction that is next.
+    pub fn next(&self) -> u64 {
+        self.0.rip
     }
 }
 
@@ -206,8 +244,21 @@ impl Registers {
         self.0.regs[..6].copy_from_slice(&arguments);
     }
 
-    /// Below this address of the stack nothing is in use.
-    pub fn free_stack(&self) -> u64 {
+    /// The system call instruction (`svc #0`).
+    pub const CALL: &[u8] = &[0x01, 0x00, 0x00, 0xd4];
+
+    /// The stack's end.
+    pub fn stack(&self) -> u64 {
         self.0.sp
+    }
+
+    /// Sets that.
+    pub fn set_stack(&mut self, address: u64) {
+        self.0.sp = address;
+    }
+
+    /// The address of the instruction that is next.
+    pub fn next(&self) -> u64 {
+        self.0.pc
     }
 }

@@ -43,8 +43,8 @@ pub(super) fn give(path: &Path, uid: u32, gid: u32, mode: Option<u32>) -> Result
     let (owner, group) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
     let held = match rustix::fs::chownat(CWD, path, owner, group, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(()) => true,
-        // The kernel's word for an id that the map does not hold.
-        Err(Errno::INVAL) => false,
+        // The kernel's words for an id that the map does not hold, and for a process without the right.
+        Err(Errno::INVAL | Errno::PERM) => false,
         Err(errno) => return Err(failed(path.as_os_str().as_bytes(), errno)),
     };
     if let Some(mode) = mode {

@@ -143,9 +143,11 @@ impl PsArgs {
                         || id.starts_with(value.trim_start_matches("sha256:"))
                 }
                 "exited" => row.status == Status::Exited && row.state.exit_code.to_string() == value,
-                "volume" => container.settings.mounts.iter().any(|mount| {
-                    mount.target == Path::new(value) || crate::run::uses_volume(container, value)
-                }),
+                "volume" => container
+                    .settings
+                    .mounts
+                    .iter()
+                    .any(|mount| mount.target == Path::new(value) || crate::run::uses_volume(container, value)),
                 other => {
                     return Err(usage(format!(
                         "--filter {other}=…: expected id, name, label, status, ancestor, exited or volume"

@@ -5,11 +5,11 @@ use crate::images::{self, ImagesError};
 use crate::oci::manifest::is_index;
 use crate::oci::{Platform, Reference};
 use crate::rootfs::SnapshotterKind;
-use crate::run::{
-    Attachment, ChangeKind, CommitOptions, Container, Containers, CopyOptions, CreateOptions, Local, RunError, Services,
-    Status, Stdio, Volumes,
-};
 use crate::run::{self as containers};
+use crate::run::{
+    Attachment, ChangeKind, CommitOptions, Container, Containers, CopyOptions, CreateOptions, Local, RunError,
+    Services, Status, Stdio, Volumes,
+};
 use crate::store::Image;
 use crate::ui::{self, Diagnostic};
 use rustix::process::Signal;
@@ -157,15 +157,16 @@ pub fn perform(task: &ContainerTask, services: &Services<'_>, kind: SnapshotterK
         ContainerTask::Start { container, interactive } => foreground(&find(container)?, services, *interactive),
         ContainerTask::Keep { container } => {
             let attachment = Attachment { stdio: None, log: true };
-            let result = containers::start(&find(container)?, services, attachment, &mut super::background::tell_started);
+            let result =
+                containers::start(&find(container)?, services, attachment, &mut super::background::tell_started);
             Ok(result.map(|exit| exit.code())?)
         }
-        ContainerTask::Remove { containers, force, volumes } => each(containers, |text| {
-            match remove(text, *force, *volumes, services) {
+        ContainerTask::Remove { containers, force, volumes } => {
+            each(containers, |text| match remove(text, *force, *volumes, services) {
                 Err(RunError::NoContainer(_)) if *force => Ok(()),
                 other => other,
-            }
-        }),
+            })
+        }
         ContainerTask::Prune { labels } => prune(labels, services),
         ContainerTask::CopyIn { from, container, to, options } => {
             containers::copy_in(&find(container)?, services, from, to, *options).map_err(failed)?;
@@ -201,12 +202,12 @@ pub fn perform(task: &ContainerTask, services: &Services<'_>, kind: SnapshotterK
             };
             print(&changes.iter().map(line).collect::<String>()).map(|_| 0)
         }
-        ContainerTask::RemoveVolumes { volumes, force } => each(volumes, |name| {
-            match Volumes::of(services.store.root()).remove(services.store, name, &all.list()?) {
+        ContainerTask::RemoveVolumes { volumes, force } => {
+            each(volumes, |name| match Volumes::of(services.store.root()).remove(services.store, name, &all.list()?) {
                 Err(RunError::NoVolume(_)) if *force => Ok(()),
                 other => other,
-            }
-        }),
+            })
+        }
         ContainerTask::PruneVolumes { all } => prune_volumes(*all, services),
     }
 }
@@ -277,7 +278,8 @@ fn image(job: &CreateJob, services: &Services<'_>) -> Outcome<Image> {
     }
     let reference: Reference = text.parse().map_err(|error| usage(format!("{text}: {error}")).exit(125))?;
     let pull = |source| RunError::Pull { image: reference.clone(), source };
-    let (resolved, _) = services.registry.pull_image(services.store, &reference, &platform, services.progress).map_err(pull)?;
+    let (resolved, _) =
+        services.registry.pull_image(services.store, &reference, &platform, services.progress).map_err(pull)?;
     let target = match (&resolved.index, &job.platform) {
         (Some((index, _)), None) => index.clone(),
         _ => resolved.descriptor.clone(),

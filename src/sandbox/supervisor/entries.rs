@@ -72,7 +72,7 @@ impl Eyes<'_> {
         Ok(mode & !umask)
     }
 
-    fn umask(&self) -> Result<u32, Errno> {
+    pub(super) fn umask(&self) -> Result<u32, Errno> {
         let status = self.places.outside.read_proc(format!("{}/status", self.caller.thread))?;
         let line = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"Umask:"));
         let text = line.and_then(|line| std::str::from_utf8(line).ok()).ok_or(Errno::SRCH)?;

@@ -9,6 +9,7 @@ use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 
 use super::call::{Address, CWD, PathArgument};
+use super::load::{Elf, Image};
 use super::path::Last;
 use super::places::{Kind, kind_of, raw};
 use super::view::{Eyes, Object, Site};
@@ -41,6 +42,9 @@ impl Eyes<'_> {
             return Ok(Answer::Continue); // EINVAL, or only a question (AT_EXECVE_CHECK)
         }
         let path = self.path(argument)?;
+        if self.places.is_emulated() {
+            return self.execute_from_outside(argument, path, arguments, environment);
+        }
         if path.is_empty() && argument.empty_path {
             return self.execute_descriptor(argument.dirfd);
         }
@@ -53,6 +57,45 @@ impl Eyes<'_> {
         let start = self.check_program(&mut object)?;
         let native = matches!(site, Site::Tree { .. });
         self.run(Run { object, native, start, name: path, empty }, arguments, environment)
+    }
+
+    /// A program in a tree that is not the caller's root to the kernel: all of it is found here.
+    fn execute_from_outside(
+        &mut self,
+        argument: &PathArgument,
+        path: Vec<u8>,
+        arguments: Address,
+        environment: Address,
+    ) -> Result<Answer, Errno> {
+        let empty = argument.address + path.len() as u64;
+        let (mut object, name) = if path.is_empty() && argument.empty_path {
+            (self.object_of_descriptor(argument.dirfd)?, format!("/dev/fd/{}", argument.dirfd).into_bytes())
+        } else {
+            let last = if argument.follow { Last::Follow } else { Last::Keep };
+            let site = self.locate(argument, &path, last)?.ok_or(Errno::NOENT)?;
+            (self.object(&site, last)?, path)
+        };
+        let start = self.check_program(&mut object)?;
+        self.run(Run { object, native: false, start, name, empty }, arguments, environment)
+    }
+
+    /// The program at the end of all scripts, with its interpreter.
+    fn image(&mut self, object: Object, name: Vec<u8>, said: Vec<u8>) -> Result<Box<Image>, Errno> {
+        let host = self.host_path(&object.fd)?;
+        let path = self.places.translate(&host, None).as_bytes().to_vec();
+        let elf = Elf::read(&object.fd)?;
+        let interpreter = match &elf {
+            Some(elf) => elf.interpreter(&object.fd)?,
+            None => None,
+        };
+        let (Some(elf), Some(interpreter)) = (elf, interpreter) else {
+            return Ok(Box::new(Image { runs: object.fd, program: None, name, said, path }));
+        };
+        let site = self.locate(&ANY, &interpreter, Last::Follow)?.ok_or(Errno::NOENT)?;
+        let mut found = self.object(&site, Last::Follow)?;
+        self.check_program(&mut found)?;
+        let own = Elf::read(&found.fd)?.ok_or(Errno::LIBBAD)?;
+        Ok(Box::new(Image { runs: found.fd, program: Some((object.fd, elf, own)), name, said, path }))
     }
 
     /// A descriptor's program is run as it is; only whether the caller may is asked.
@@ -107,6 +150,7 @@ impl Eyes<'_> {
     fn run(&mut self, run: Run, arguments: Address, environment: Address) -> Result<Answer, Errno> {
         let mut names: Vec<Vec<u8>> = Vec::new();
         let Run { mut object, mut native, mut start, mut name, empty } = run;
+        let said = name.clone();
         // Whether the kernel finds everything by itself.
         let mut by_kernel = native;
         for _ in 0..=MAX_DEPTH {
@@ -116,6 +160,10 @@ impl Eyes<'_> {
                 }
                 let arguments =
                     if names.is_empty() { Arguments::Same(arguments) } else { Arguments::Script(names, arguments) };
+                if self.places.is_emulated() {
+                    let image = self.image(object, name, said)?;
+                    return Ok(Answer::Restart(Restart::Load { image, empty, arguments, environment }));
+                }
                 let program = if native { Program::Path(name) } else { self.program(object, empty)? };
                 return Ok(Answer::Restart(Restart::Execute { program, arguments, environment }));
             };
@@ -129,7 +177,7 @@ impl Eyes<'_> {
             front.extend(interpreter.argument);
             names.splice(0..0, front);
             let found = self.locate(&ANY, &interpreter.path, Last::Follow)?;
-            native = !matches!(found, Some(Site::At(_)));
+            native = !matches!(found, Some(Site::At(_))) && !self.places.is_emulated();
             by_kernel &= native;
             let site = match found {
                 Some(site) => site,

@@ -21,6 +21,9 @@ pub(crate) struct Features {
     pub ownership: Ownership,
     /// There are virtual places.
     pub places: bool,
+    /// The step has the machine's root: every call about a path is made for it, but for those that its threads are made
+    /// to make (`restart`): these have this number in their last argument, which they do not use.
+    pub emulated: Option<u64>,
     /// The machine has another name for the step.
     pub hostname: bool,
     /// No network but what local sockets give.
@@ -35,6 +38,7 @@ enum Verdict {
     HandOver,
     Refuse(i32),
     Kill,
+    Allow,
 }
 
 /// A condition on one argument of a call.
@@ -43,6 +47,8 @@ enum When {
     Always,
     /// The argument's low 32 bits are one of these.
     OneOf(u8, &'static [u32]),
+    /// The argument is this.
+    Is(u8, u64),
     /// None of the argument's 64 bits is set: not so.
     NotZero(u8),
     /// The call names a path: not so where its flags (this argument) have `AT_EMPTY_PATH` and its first argument is a
@@ -114,6 +120,9 @@ const PATHS: &[i64] = &[
     nr::BIND,
     nr::CONNECT,
 ];
+
+/// Calls that threads are made to make. None uses its last argument.
+const RESTARTED: &[i64] = &[nr::EXECVEAT, nr::OPENAT, nr::BIND, nr::CONNECT, nr::INOTIFY_ADD_WATCH];
 
 /// Calls that change a file by its descriptor: natively a process with emulated ids could do too much.
 const DESCRIPTOR_CHANGES: &[i64] = &[nr::FCHMOD, nr::FCHOWN, nr::FSETXATTR, nr::FREMOVEXATTR];
@@ -194,6 +203,11 @@ impl Features {
             }));
         };
         let recorded = self.ownership == Ownership::Recorded;
+        if let Some(pass) = self.emulated {
+            add(RESTARTED, When::Is(5, pass), Verdict::Allow);
+            // Its threads are traced whenever they run a program or change their directory.
+            add(&[nr::PTRACE, nr::CHROOT], When::Always, Verdict::Refuse(libc::EPERM));
+        }
         // io_uring makes calls that no filter sees.
         let ring = [nr::IO_URING_SETUP, nr::IO_URING_ENTER, nr::IO_URING_REGISTER];
         add(&ring, When::Always, Verdict::Refuse(libc::ENOSYS));
@@ -269,6 +283,14 @@ impl Rule {
                 jump(EQUAL, 0, 0, 2),
                 load(high(argument)),
                 jump(EQUAL, 0, 1, 0),
+                end,
+                load(NUMBER),
+            ],
+            When::Is(argument, value) => vec![
+                load(low(argument)),
+                jump(EQUAL, value as u32, 0, 3),
+                load(high(argument)),
+                jump(EQUAL, (value >> 32) as u32, 0, 1),
                 end,
                 load(NUMBER),
             ],
@@ -358,6 +380,7 @@ fn verdict(verdict: Verdict) -> Instruction {
         Verdict::HandOver => libc::SECCOMP_RET_USER_NOTIF,
         Verdict::Refuse(errno) => libc::SECCOMP_RET_ERRNO | errno as u32,
         Verdict::Kill => libc::SECCOMP_RET_KILL_PROCESS,
+        Verdict::Allow => libc::SECCOMP_RET_ALLOW,
     })
 }
 
@@ -370,6 +393,7 @@ mod tests {
         credentials: true,
         ownership: Ownership::Recorded,
         places: true,
+        emulated: None,
         hostname: true,
         no_network: true,
         outsiders: true,
@@ -466,6 +490,7 @@ mod tests {
             credentials: false,
             ownership: Ownership::Real,
             places: false,
+            emulated: None,
             hostname: false,
             no_network: false,
             outsiders: false,

@@ -19,12 +19,14 @@ pub(crate) mod credentials;
 mod decode;
 mod devices;
 mod directories;
+pub(crate) mod emulated;
 mod entries;
 mod exec;
 mod execute;
 pub(crate) mod filter;
 mod identify;
 mod identities;
+mod load;
 pub(crate) mod memory;
 mod mounttable;
 mod numbers;
@@ -59,7 +61,7 @@ use call::Address;
 use credentials::Credentials;
 use memory::Memory;
 use outside::Outside;
-use process::Process;
+use process::{Process, Table};
 
 /// What becomes of a trapped call.
 #[derive(Debug)]
@@ -106,6 +108,37 @@ pub(crate) enum Restart {
         /// Flags of the call.
         flags: OFlags,
     },
+    /// `execveat` of a program whose interpreter the kernel would not find.
+    Load {
+        /// What is run.
+        image: Box<load::Image>,
+        /// Where the caller has an empty string.
+        empty: Address,
+        /// Its arguments.
+        arguments: Arguments,
+        /// Where the caller has its environment.
+        environment: Address,
+    },
+    /// The same call, with another path that the kernel can follow.
+    Path {
+        /// The number of the call.
+        number: i64,
+        /// Its arguments.
+        arguments: [u64; 6],
+        /// Which of them is the path's address.
+        position: usize,
+        /// The path.
+        path: Vec<u8>,
+    },
+    /// The same call of a socket, with the address of a name in a directory.
+    SocketName {
+        /// The directory.
+        directory: OwnedFd,
+        /// The name.
+        name: Vec<u8>,
+        /// Which argument of the call is the address; its length is the next one.
+        position: usize,
+    },
     /// None: the descriptor is given, and its terminal becomes the caller's controlling one.
     ControllingTerminal {
         /// The terminal.
@@ -151,6 +184,9 @@ pub(crate) struct Caller<'a> {
     pub outside: &'a Outside,
     pub(super) listener: &'a Listener,
     pub(super) memory: &'a Memory,
+    pub(super) table: &'a Table,
+    /// What a call has in its last argument, unused by it, that the filter lets through; see `filter`.
+    pub(super) pass: u64,
 }
 
 impl Caller<'_> {
@@ -220,6 +256,8 @@ impl Identity {
 pub(crate) struct Worker {
     /// Who this thread is now, where it is not who it began as.
     current: Option<Identity>,
+    /// It may not become anybody: there is one id, and what others may do is checked by records.
+    only: bool,
 }
 
 impl Worker {
@@ -229,12 +267,17 @@ impl Worker {
         sys::set_file_uid(0);
         let _ = sys::set_thread_groups(&[]); // denied where no other groups can have been set either
         sys::set_file_gid(0);
-        Worker { current: None }
+        Worker { current: None, only: false }
+    }
+
+    /// The calling thread, where there is no right to be anybody else.
+    pub(crate) fn only() -> Worker {
+        Worker { current: None, only: true }
     }
 
     /// Makes this thread `identity`; `None` for who it began as, which may do everything.
     pub(crate) fn become_identity(&mut self, identity: Option<&Identity>) -> Result<(), Errno> {
-        if self.current.as_ref() == identity {
+        if self.only || self.current.as_ref() == identity {
             return Ok(());
         }
         // Only with file system user id 0 has the thread the rights to set the others.

@@ -19,6 +19,9 @@ use crate::sys;
 const OPEN_HOW: usize = 24;
 const PAGE: u64 = 4096;
 
+/// How long is waited at first for the other side of a pipe.
+const PAUSE: Duration = Duration::from_micros(100);
+
 /// What openat2(2) takes.
 const RESOLVE_ALL: u64 = 0x3f;
 
@@ -151,6 +154,7 @@ impl Eyes<'_> {
 
     fn open_site(&mut self, site: &Site, last: Last, wanted: Wanted) -> Result<Answer, Errno> {
         match site {
+            Site::Tree { path, .. } if self.places.is_emulated() => self.open_from_outside(path, last, wanted),
             Site::Tree { from, path } => self.open_in_tree(from.as_ref(), path, wanted),
             Site::At(walked) => self.open_walked(walked, last, wanted),
         }
@@ -182,6 +186,52 @@ impl Eyes<'_> {
         let flags = wanted.flags | OFlags::CLOEXEC | OFlags::NOCTTY;
         let fd = openat(from_fd, path, flags, Mode::from_raw_mode(mode))?;
         Ok(Answer::Descriptor { fd, close_on_exec: wanted.has(OFlags::CLOEXEC) })
+    }
+
+    /// Opens what is in a tree that is not the caller's root to the kernel. Nothing is waited for: what would have to be is
+    /// a pipe.
+    fn open_from_outside(&mut self, path: &[u8], last: Last, wanted: Wanted) -> Result<Answer, Errno> {
+        if wanted.has(OFlags::PATH) {
+            let object = self.object(&Site::Tree { from: None, path: path.to_vec() }, last)?;
+            return self.name_host(&object, wanted);
+        }
+        let mut flags = wanted.flags | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+        flags.set(OFlags::NOFOLLOW, last != Last::Follow);
+        let makes_unnamed = wanted.flags.bits() & OFlags::TMPFILE.bits() == OFlags::TMPFILE.bits();
+        let mode = if makes_unnamed { wanted.mode & !self.umask()? } else { wanted.mode };
+        let fd = match self.places.open_in_tree(None, path, flags, Mode::from_raw_mode(mode | 0o600)) {
+            Ok(fd) => fd,
+            Err(Errno::LOOP) => {
+                let walked = super::path::walk(self, &ViewPath::root(), path, last)?;
+                return self.open_walked(&walked, last, wanted);
+            }
+            // A pipe that nobody reads.
+            Err(Errno::NXIO) if !wanted.has(OFlags::NONBLOCK) => {
+                let object = self.object(&Site::Tree { from: None, path: path.to_vec() }, last)?;
+                if kind_of(object.fd.as_fd())? != FileType::Fifo {
+                    return Err(Errno::NXIO);
+                }
+                self.open_fifo(&object, wanted)?
+            }
+            Err(error) => return Err(error),
+        };
+        if !wanted.has(OFlags::NONBLOCK) {
+            if wanted.access() == 4 && kind_of(fd.as_fd())? == FileType::Fifo {
+                self.wait_for_writer(&fd)?;
+            }
+            let now = rustix::fs::fcntl_getfl(&fd)?;
+            rustix::fs::fcntl_setfl(&fd, now.difference(OFlags::NONBLOCK))?;
+        }
+        Ok(Answer::Descriptor { fd, close_on_exec: wanted.has(OFlags::CLOEXEC) })
+    }
+
+    /// `O_PATH` of an object by the kernel's name for it: the caller opens it itself.
+    fn name_host(&mut self, object: &Object, wanted: Wanted) -> Result<Answer, Errno> {
+        let kept = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let flags = wanted.flags.intersection(kept) | OFlags::NOFOLLOW;
+        let arguments = [super::call::CWD as u64, 0, u64::from(flags.bits()), 0, 0, 0];
+        let path = self.host_path(&object.fd)?;
+        Ok(Answer::Restart(Restart::Path { number: super::numbers::OPENAT, arguments, position: 1, path }))
     }
 
     fn mode_in_tree(&mut self, from: Option<&OwnedFd>, path: &[u8], wanted: Wanted) -> Result<u32, Errno> {
@@ -304,34 +354,42 @@ impl Eyes<'_> {
         if wanted.has(OFlags::NONBLOCK) || wanted.access() == 6 {
             return self.reopen(&object.fd, wanted.found());
         }
-        let mut pause = Duration::from_micros(100);
-        let mut wait = || {
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(Duration::from_millis(10));
-            if self.caller.is_waiting() { Ok(()) } else { Err(Errno::INTR) }
-        };
         let fd = if wanted.access() == 2 {
+            let mut pause = PAUSE;
             loop {
                 match self.reopen(&object.fd, flags) {
-                    Err(Errno::NXIO) => wait()?, // nobody reads yet
+                    Err(Errno::NXIO) => self.pause(&mut pause)?, // nobody reads yet
                     other => break other?,
                 }
             }
         } else {
             let fd = self.reopen(&object.fd, flags)?;
-            let (_reader, other) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
-            // Without a writer there is an end of file at once, with one nothing yet.
-            let mut seen = [rustix::event::PollFd::new(&fd, rustix::event::PollFlags::IN)];
-            while rustix::pipe::tee(&fd, &other, 1, SpliceFlags::NONBLOCK) == Ok(0)
-                && rustix::event::poll(&mut seen, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 }))? == 0
-            {
-                wait()?;
-            }
+            self.wait_for_writer(&fd)?;
             fd
         };
         let now = rustix::fs::fcntl_getfl(&fd)?;
         rustix::fs::fcntl_setfl(&fd, now.difference(OFlags::NONBLOCK))?;
         Ok(fd)
+    }
+
+    /// Waits for as long as the caller does until somebody has opened a pipe for writing.
+    fn wait_for_writer(&self, fd: &OwnedFd) -> Result<(), Errno> {
+        let (_reader, other) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+        let mut pause = PAUSE;
+        // Without a writer there is an end of file at once, with one nothing yet.
+        let mut seen = [rustix::event::PollFd::new(fd, rustix::event::PollFlags::IN)];
+        while rustix::pipe::tee(fd, &other, 1, SpliceFlags::NONBLOCK) == Ok(0)
+            && rustix::event::poll(&mut seen, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 }))? == 0
+        {
+            self.pause(&mut pause)?;
+        }
+        Ok(())
+    }
+
+    fn pause(&self, pause: &mut Duration) -> Result<(), Errno> {
+        std::thread::sleep(*pause);
+        *pause = (*pause * 2).min(Duration::from_millis(10));
+        if self.caller.is_waiting() { Ok(()) } else { Err(Errno::INTR) }
     }
 
     /// A file with what stands at a path of ours.

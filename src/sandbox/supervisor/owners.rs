@@ -16,12 +16,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use rustix::fd::AsRawFd;
-use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Uid, XattrFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, XattrFlags};
 use rustix::io::Errno;
 
 use super::access::Owned;
+use super::path::ViewPath;
+use super::places::Mapping;
 use super::stat::Shown;
-use crate::overrides::{OVERRIDE, Override, Owners, SHELVED, Type};
+use crate::overrides::{OVERRIDE, Override, Owners, SHELVED, Type, image_ids};
 
 const TYPE: u32 = 0o170000;
 
@@ -92,13 +94,13 @@ impl Target {
         Ok(list)
     }
 
-    /// Its path in the step's view, without links and without the slash at its beginning.
-    pub(crate) fn canonical(&self) -> Result<Vec<u8>, Errno> {
+    /// The kernel's name for it: a path without links.
+    pub(crate) fn name(&self) -> Result<Vec<u8>, Errno> {
         let mut flags = OFlags::PATH | OFlags::CLOEXEC;
         flags.set(OFlags::NOFOLLOW, !self.follow);
         let fd = rustix::fs::open(&self.path, flags, Mode::empty())?;
         let link = rustix::fs::readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new())?;
-        link.as_bytes().strip_prefix(b"/").map(<[u8]>::to_vec).ok_or(Errno::NOENT)
+        if link.as_bytes().starts_with(b"/") { Ok(link.into_bytes()) } else { Err(Errno::NOENT) }
     }
 
     /// The directory that it is in and its name there; `None` where it ends in `.` or `..`, or is a root.
@@ -110,17 +112,6 @@ impl Target {
         let dir = if start > 1 { &path[..start] } else { b"/" };
         let target = Target::new(dir, true).ok()?;
         (name != b"." && name != b"..").then_some((target, name))
-    }
-
-    /// [`Target::canonical`] of something that is there, or is about to be made, by that of its directory.
-    pub(crate) fn canonical_entry(&self) -> Result<Vec<u8>, Errno> {
-        let (dir, name) = self.split().ok_or(Errno::INVAL)?;
-        let mut path = dir.canonical()?;
-        if !path.is_empty() {
-            path.push(b'/');
-        }
-        path.extend_from_slice(name);
-        Ok(path)
     }
 }
 
@@ -152,13 +143,13 @@ impl Look {
 
     /// Whether a stat call tells something else than the kernel does.
     fn is_told_otherwise(&self) -> bool {
-        let native = Owned { uid: self.native.st_uid, gid: self.native.st_gid, mode: self.native.st_mode };
-        self.owned != native
+        let (uid, gid) = image_ids(self.native.st_uid, self.native.st_gid);
+        self.owned != Owned { uid, gid, mode: self.native.st_mode }
     }
 }
 
 /// The records of a step's tree.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Records {
     /// Links, pipes, sockets, and files where no xattrs can be, by canonical path. Entries of files that are gone may
     /// stay: whatever is made at such a path goes through here.
@@ -166,6 +157,7 @@ pub(crate) struct Records {
     is_used: AtomicBool,
     /// Files and directories are in it, too.
     is_elsewhere: AtomicBool,
+    mapping: Mapping,
 }
 
 impl Records {
@@ -183,7 +175,69 @@ impl Records {
             }
         }
         let is_used = AtomicBool::new(!table.is_empty());
-        Ok(Records { table: RwLock::new(table), is_used, is_elsewhere: AtomicBool::new(false) })
+        Ok(Records {
+            table: RwLock::new(table),
+            is_used,
+            is_elsewhere: AtomicBool::new(false),
+            mapping: Mapping::none(),
+        })
+    }
+
+    /// Has the step's paths lead elsewhere.
+    pub(super) fn map(&mut self, mapping: Mapping) {
+        self.mapping = mapping;
+    }
+
+    /// Where what the step has at `path` really is.
+    pub(super) fn host(&self, path: &ViewPath) -> ViewPath {
+        self.mapping.host(path)
+    }
+
+    /// The path of `target` in the tree, without links and without the slash at its beginning; elsewhere with that.
+    pub(crate) fn canonical(&self, target: &Target) -> Result<Vec<u8>, Errno> {
+        let name = target.name()?;
+        Ok(self.mapping.in_tree(&name).map_or_else(|| name.clone(), <[u8]>::to_vec))
+    }
+
+    /// [`Records::canonical`] of something that is there, or is about to be made, by that of its directory.
+    pub(crate) fn canonical_entry(&self, target: &Target) -> Result<Vec<u8>, Errno> {
+        let (dir, name) = target.split().ok_or(Errno::INVAL)?;
+        let mut path = self.canonical(&dir)?;
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(name);
+        Ok(path)
+    }
+
+    /// The mode of a file of these owners in the file system: set-id bits are recorded only, unless it is root's own. Without
+    /// root's rights even this process could not use it without its owner's own bits.
+    pub(crate) fn native_mode(&self, owned: &Owned) -> Mode {
+        let bits = if (owned.uid, owned.gid) == (0, 0) { 0o7777 } else { 0o777 };
+        let own = match self.mapping.is_some() {
+            true if owned.is_dir() => 0o700,
+            true => 0o600,
+            false => 0,
+        };
+        Mode::from_raw_mode(owned.mode & bits | own)
+    }
+
+    /// Puts what is recorded of `target` into a `struct stat` of it.
+    pub(super) fn correct_stat(&self, target: &Target, stat: &mut [u8]) -> Result<(), Errno> {
+        match self.told_otherwise(target)? {
+            Some(shown) => super::stat::correct_stat(stat, &shown),
+            None => super::stat::own_stat(stat, own()),
+        }
+        Ok(())
+    }
+
+    /// Puts what is recorded of `target` into a `struct statx` of it.
+    pub(super) fn correct_statx(&self, target: &Target, statx: &mut [u8]) -> Result<(), Errno> {
+        match self.told_otherwise(target)? {
+            Some(shown) => super::stat::correct_statx(statx, &shown),
+            None => super::stat::own_statx(statx, own()),
+        }
+        Ok(())
     }
 
     /// Writes what is to be known of links and pipes in the layer directory `layer`, whose files are in `tree`.
@@ -236,7 +290,8 @@ impl Records {
     /// All about `target`.
     pub(crate) fn look(&self, target: &Target) -> Result<Look, Errno> {
         let native = target.stat()?;
-        let mut owned = Owned { uid: native.st_uid, gid: native.st_gid, mode: native.st_mode };
+        let (uid, gid) = image_ids(native.st_uid, native.st_gid);
+        let mut owned = Owned { uid, gid, mode: native.st_mode };
         let can_have_xattrs =
             matches!(FileType::from_raw_mode(native.st_mode), FileType::RegularFile | FileType::Directory);
         let record = if can_have_xattrs { self.recorded(target)? } else { None };
@@ -248,7 +303,7 @@ impl Records {
             };
         } else if self.has_table()
             && (!can_have_xattrs || !self.holds_xattrs(target))
-            && let Some(told) = self.in_table(&target.canonical()?)
+            && let Some(told) = self.in_table(&self.canonical(target)?)
             && told.mode & TYPE == native.st_mode & TYPE
         {
             owned = told;
@@ -297,8 +352,11 @@ impl Records {
             (FileType::Directory, _) => Type::Dir,
             _ => return self.give_special(target, look, new),
         };
-        let plain = (new.uid, new.gid) == (0, 0) && matches!(kind, Type::File | Type::Dir);
-        let mode = if plain { new.mode & 0o7777 } else { new.mode & 0o777 };
+        let owned = Owned { mode: native_type(kind) | new.mode & 0o7777, ..new };
+        let native = self.native_mode(&owned).as_raw_mode();
+        let held = matches!(kind, Type::File | Type::Dir) && native == new.mode & 0o7777;
+        let plain = (new.uid, new.gid) == (0, 0) && held;
+        let mode = if plain { new.mode & 0o7777 } else { native & 0o777 };
         if plain {
             match target.remove_xattr(OVERRIDE) {
                 Ok(()) | Err(Errno::NODATA | Errno::NOTSUP | Errno::PERM) => {}
@@ -319,7 +377,7 @@ impl Records {
 
     /// The same of what cannot have xattrs.
     fn give_special(&self, target: &Target, look: &Look, new: Owned) -> Result<(), Errno> {
-        let path = target.canonical()?;
+        let path = self.canonical(target)?;
         let native = look.native.st_mode;
         if native & TYPE != TYPE_LINK && native & 0o7777 != new.mode & 0o7777 {
             let mode = Mode::from_raw_mode(new.mode & 0o7777);
@@ -333,7 +391,13 @@ impl Records {
     /// Does in the file system what a change of owner does beside it: the change time, set-id bits and capabilities that go,
     /// and with overlayfs the copying up.
     pub(crate) fn touch_owner(&self, target: &Target) -> Result<(), Errno> {
-        match rustix::fs::chownat(CWD, &target.path, Some(Uid::ROOT), Some(Gid::ROOT), target.at_flags()) {
+        match rustix::fs::chownat(
+            CWD,
+            &target.path,
+            Some(rustix::process::geteuid()),
+            Some(rustix::process::getegid()),
+            target.at_flags(),
+        ) {
             // Not ours at all (/proc, a bind mount of another's file): only told.
             Err(Errno::PERM | Errno::INVAL | Errno::OVERFLOW) => Ok(()),
             other => other,
@@ -375,6 +439,19 @@ impl Records {
             Some(owned) => table.insert(to, owned),
             None => table.remove(&to),
         });
+    }
+}
+
+/// This process's ids, which files of root have.
+fn own() -> (u32, u32) {
+    (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
+}
+
+/// The type of what a record of this kind is at.
+fn native_type(kind: Type) -> u32 {
+    match kind {
+        Type::Dir => 0o040000,
+        _ => 0o100000,
     }
 }
 

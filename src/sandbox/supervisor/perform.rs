@@ -12,6 +12,7 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid
 use rustix::io::Errno;
 
 use super::call::{Address, Call, PathArgument, Times, XattrCall};
+use super::owners::Target;
 use super::path::{Last, ViewPath};
 use super::places::{Kind, Places, kind_of, raw};
 use super::procfs::{self, ProcPath};
@@ -34,13 +35,13 @@ impl Places {
         worker: &mut Worker,
         identity: Option<&Identity>,
     ) -> Answer {
-        let mut eyes = Eyes { places: self, caller, worker, identity };
+        let mut eyes = Eyes { places: self, caller, worker, identity, records: None };
         eyes.perform(call).into()
     }
 }
 
 impl Eyes<'_> {
-    fn perform(&mut self, call: &Call) -> Result<Answer, Errno> {
+    pub(super) fn perform(&mut self, call: &Call) -> Result<Answer, Errno> {
         match *call {
             Call::Open { path, flags, mode } => self.open(&path, flags, mode),
             Call::OpenHow { path, how, size } => self.open_how(&path, how, size),
@@ -98,7 +99,10 @@ impl Eyes<'_> {
 
     /// What a caller holds a descriptor of it may look at, so the kernel's answer is the right one, but for owners in /proc.
     fn seen_by_descriptor(&mut self, fd: i32) -> Result<Option<Object>, Errno> {
-        if self.identity.is_none() { Ok(None) } else { self.object_of_descriptor(fd).map(Some) }
+        if self.identity.is_none() && !self.places.is_emulated() {
+            return Ok(None);
+        }
+        self.object_of_descriptor(fd).map(Some)
     }
 
     /// The object of a call that changes it.
@@ -183,7 +187,11 @@ impl Eyes<'_> {
         if flags & !allowed != 0 {
             return Err(Errno::INVAL);
         }
-        let bytes = raw(sys::stat_object(object.fd.as_fd(), self.shown_owner(&object)))?;
+        let owner = self.shown_owner(&object);
+        let mut bytes = raw(sys::stat_object(object.fd.as_fd(), owner))?;
+        if let (None, Some(records)) = (owner, self.records) {
+            records.correct_stat(&held(&object.fd)?, &mut bytes)?;
+        }
         self.caller.write(buffer, &bytes)?;
         Ok(Answer::Value(0))
     }
@@ -194,7 +202,10 @@ impl Eyes<'_> {
         let mount = place.and_then(|(number, rest)| Some((self.places.get(number).mount?, rest.is_empty())));
         let replaced = Replaced { owner: self.shown_owner(&object), mount };
         let flags = flags & !(libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH);
-        let bytes = raw(sys::statx_object(object.fd.as_fd(), flags, mask, replaced))?;
+        let mut bytes = raw(sys::statx_object(object.fd.as_fd(), flags, mask, replaced))?;
+        if let (None, Some(records)) = (replaced.owner, self.records) {
+            records.correct_statx(&held(&object.fd)?, &mut bytes)?;
+        }
         self.caller.write(buffer, &bytes)?;
         Ok(Answer::Value(0))
     }
@@ -398,6 +409,13 @@ impl Eyes<'_> {
     /// place can be watched.
     fn watch(&mut self, path: &PathArgument, inotify: i32, mask: u32) -> Result<Answer, Errno> {
         let Some(object) = self.seen(path)? else { return Ok(Answer::Continue) };
+        if self.places.is_emulated() {
+            let mut arguments = self.caller.notification.arguments;
+            arguments[2] |= u64::from(libc::IN_DONT_FOLLOW);
+            let path = self.host_path(&object.fd)?;
+            let number = self.caller.notification.number;
+            return Ok(Answer::Restart(Restart::Path { number, arguments, position: 1, path }));
+        }
         self.as_self()?;
         let instance = self.take_descriptor(inotify).map_err(|error| match error {
             Errno::PERM | Errno::NOSYS => Errno::ACCESS,
@@ -467,7 +485,11 @@ impl Eyes<'_> {
             return Ok(Answer::Continue);
         }
         let object = self.object_of_descriptor(super::call::CWD)?;
-        let Some(path) = object.path else { return Ok(Answer::Continue) };
+        let path = match object.path {
+            Some(path) => path,
+            None if self.places.is_emulated() => self.start(super::call::CWD)?,
+            None => return Ok(Answer::Continue),
+        };
         if rustix::fs::fstat(&object.fd)?.st_nlink == 0 {
             return Err(Errno::NOENT);
         }
@@ -477,6 +499,11 @@ impl Eyes<'_> {
         }
         self.caller.write(buffer, &bytes)?;
         Ok(Answer::Value(bytes.len() as i64))
+    }
+
+    /// The kernel's name for an object.
+    pub(super) fn host_path(&self, object: &OwnedFd) -> Result<Vec<u8>, Errno> {
+        Ok(rustix::fs::readlinkat(self.places.outside.proc(), own(object), Vec::new())?.into_bytes())
     }
 
     /// Opens the object of an `O_PATH` descriptor.
@@ -496,6 +523,11 @@ impl Eyes<'_> {
 /// The path of a file of this process from the real /proc.
 pub(super) fn own(file: &OwnedFd) -> String {
     format!("self/fd/{}", file.as_raw_fd())
+}
+
+/// A file of this process, for the records.
+fn held(file: &OwnedFd) -> Result<Target, Errno> {
+    Target::new(format!("/proc/{}", own(file)), true)
 }
 
 fn is_device(object: &Object) -> Result<bool, Errno> {

@@ -59,6 +59,38 @@ pub(super) enum Kind {
     Bind,
 }
 
+/// Where what a step sees really is.
+#[derive(Debug, Clone)]
+pub(crate) struct Mapping {
+    tree: ViewPath,
+    /// Those with longer paths first.
+    served: Vec<(ViewPath, ViewPath)>,
+}
+
+impl Mapping {
+    /// All is where the step sees it.
+    pub(super) fn none() -> Mapping {
+        Mapping { tree: ViewPath::root(), served: Vec::new() }
+    }
+
+    /// The kernel's name for what the step has at `path`.
+    pub(super) fn host(&self, path: &ViewPath) -> ViewPath {
+        let served = self.served.iter().find_map(|(at, host)| Some(host.join(path.below(at)?)));
+        served.unwrap_or_else(|| self.tree.join(path.relative()))
+    }
+
+    /// The path in the tree, without the slash before it, of what the kernel calls `host`.
+    pub(super) fn in_tree<'a>(&self, host: &'a [u8]) -> Option<&'a [u8]> {
+        let rest = if self.tree == ViewPath::root() { host } else { host.strip_prefix(self.tree.as_bytes())? };
+        rest.strip_prefix(b"/").or_else(|| rest.is_empty().then_some(rest))
+    }
+
+    /// Whether something else than paths tells where things are.
+    pub(super) fn is_some(&self) -> bool {
+        self.tree != ViewPath::root()
+    }
+}
+
 /// A place that is served.
 pub(super) struct Served {
     pub(super) at: ViewPath,
@@ -93,9 +125,19 @@ pub(crate) struct Places {
     /// Stands in for hidden directories and files.
     empty: OwnedFd,
     null: OwnedFd,
+    /// The tree, where it is not this process's root.
+    tree: Option<Tree>,
     /// The step holds a directory of a place, as a descriptor or as a working directory: from then on relative paths may
     /// begin in one.
     given: AtomicBool,
+}
+
+/// A tree that is nobody's root: a path in it is no path to this process.
+#[derive(Debug)]
+struct Tree {
+    directory: OwnedFd,
+    /// The kernel's name for that.
+    host: ViewPath,
 }
 
 /// How something in a place is opened: by its path from there, in which no link is.
@@ -118,6 +160,7 @@ impl Places {
         tree: BorrowedFd<'_>,
         places: Vec<Place>,
         shown: &[(PathBuf, bool)],
+        emulated: bool,
     ) -> Result<Places, Errno> {
         let mut served =
             places.into_iter().map(|place| Served::open(&outside, place)).collect::<Result<Vec<_>, _>>()?;
@@ -130,7 +173,50 @@ impl Places {
         let null = openat(outside.root(), "dev/null", NAMED, Mode::empty())?;
         let empty = empty_directory(tree)?;
         let terminals = Terminals::default();
-        Ok(Places { outside, table, served, names, mounts, terminals, empty, null, given: AtomicBool::new(false) })
+        let tree = match emulated {
+            true => Some(Tree { directory: rustix::io::fcntl_dupfd_cloexec(tree, 0)?, host: host_of(&outside, tree)? }),
+            false => None,
+        };
+        let given = AtomicBool::new(emulated);
+        Ok(Places { outside, table, served, names, mounts, terminals, empty, null, tree, given })
+    }
+
+    /// Whether nobody has the tree as its root, so that the kernel can make no call about a path as it is.
+    pub(super) fn is_emulated(&self) -> bool {
+        self.tree.is_some()
+    }
+
+    /// Where what the step sees really is.
+    pub(crate) fn mapping(&self) -> Mapping {
+        let tree = self.tree.as_ref().map_or_else(ViewPath::root, |tree| tree.host.clone());
+        let served = self.served.iter().map(|one| (one.at.clone(), one.host.clone())).collect();
+        Mapping { tree, served }
+    }
+
+    /// Opens a path of the step's that leads through its tree alone, from the directory `from` or the tree's root. `ELOOP`
+    /// where it leads over the border of a place.
+    pub(super) fn open_in_tree(
+        &self,
+        from: Option<&OwnedFd>,
+        path: &[u8],
+        flags: OFlags,
+        mode: Mode,
+    ) -> Result<OwnedFd, Errno> {
+        let Some(tree) = &self.tree else {
+            return openat(from.map_or(CWD, AsFd::as_fd), path, flags, mode);
+        };
+        let path = if path.is_empty() { b"." } else { path };
+        // openat2(2) takes no mode where nothing is made, nor flags that mean nothing.
+        let makes = flags.intersects(OFlags::CREATE | OFlags::TMPFILE.difference(OFlags::DIRECTORY));
+        let mode = if makes { mode } else { Mode::empty() };
+        let flags = OFlags::from_bits_truncate(flags.bits());
+        loop {
+            // It is tried anew where something was moved meanwhile.
+            match openat2(&tree.directory, path, flags, mode, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS) {
+                Err(Errno::AGAIN) => {}
+                other => return other,
+            }
+        }
     }
 
     /// No places at all: where /proc and the like are really mounted.
@@ -145,6 +231,15 @@ impl Places {
 
     pub(super) fn get(&self, number: usize) -> &Served {
         &self.served[number]
+    }
+
+    /// What stands at a path of the tree without links, as a directory and a name there.
+    pub(super) fn name_in_tree<'a>(&'a self, path: &'a ViewPath) -> (BorrowedFd<'a>, &'a [u8]) {
+        match &self.tree {
+            None => (CWD, path.as_bytes()),
+            Some(tree) if path.relative().is_empty() => (tree.directory.as_fd(), b"."),
+            Some(tree) => (tree.directory.as_fd(), path.relative()),
+        }
     }
 
     /// The place that `path` is in, and the rest of the path there.
@@ -189,6 +284,9 @@ impl Places {
     /// `object` tells a file of the tree from one outside of the same name.
     pub(super) fn translate(&self, host: &[u8], object: Option<BorrowedFd<'_>>) -> ViewPath {
         let host = ViewPath::without_links(host);
+        if let Some(tree) = &self.tree {
+            return self.translate_from_outside(&host, tree);
+        }
         let outside = self.served.iter().filter_map(|one| Some((one, host.below(&one.host)?)));
         let Some((place, rest)) = outside.max_by_key(|(one, _)| one.host.as_bytes().len()) else { return host };
         if place.kind == Kind::Bind && object.is_some_and(|object| is_at(object, &host)) {
@@ -197,14 +295,32 @@ impl Places {
         place.at.join(rest)
     }
 
+    fn translate_from_outside(&self, host: &ViewPath, tree: &Tree) -> ViewPath {
+        let root = ViewPath::root();
+        let all = self.served.iter().map(|one| (&one.at, &one.host)).chain([(&root, &tree.host)]);
+        let found = all.filter_map(|(at, of)| Some((at, of.as_bytes().len(), host.below(of)?)));
+        found.max_by_key(|(_, length, _)| *length).map_or_else(|| host.clone(), |(at, _, rest)| at.join(rest))
+    }
+
+    /// The path of the program that a process runs, for a path below /proc that is the link to it, where the kernel has
+    /// another one.
+    pub(super) fn program(&self, link: &str) -> Option<Arc<[u8]>> {
+        let pid = link.strip_suffix("/exe")?.split('/').next()?.parse().ok()?;
+        self.tree.as_ref()?;
+        self.table.process_of(pid).ok()?.state().program.clone()
+    }
+
     /// The path that the step has for the object behind a link of /proc, such as `PID/cwd`; `None` for one without a path:
     /// a pipe, a socket.
     pub(super) fn path_of(&self, link: &str) -> Result<Option<ViewPath>, Errno> {
+        if let Some(program) = self.program(link) {
+            return Ok(Some(ViewPath::without_links(&program)));
+        }
         let host = readlinkat(self.outside.proc(), link, Vec::new())?.into_bytes();
         if host.first() != Some(&b'/') {
             return Ok(None);
         }
-        let object = self.outside.open_proc(link, OFlags::PATH).ok();
+        let object = if self.is_emulated() { None } else { self.outside.open_proc(link, OFlags::PATH).ok() };
         Ok(Some(self.translate(&host, object.as_ref().map(AsFd::as_fd))))
     }
 

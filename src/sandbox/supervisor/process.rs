@@ -32,6 +32,8 @@ pub(crate) struct State {
     pub credentials: Credentials,
     /// It has executed, or tried to execute, a set-id program: who it is once it has.
     pub pending: Option<Pending>,
+    /// The path of the program that it runs, as the step has it, where the kernel does not know it.
+    pub program: Option<Arc<[u8]>>,
 }
 
 /// An exec of a set-id program that has been let through and may yet fail.

@@ -23,6 +23,7 @@ use super::capability::{Capabilities, Capability};
 use super::credentials::Credentials;
 use super::owners::{Look, Records, Target};
 use super::path::{Found, Last, ViewPath, Walked};
+use super::places::{Mapping, Places};
 use super::process::Table;
 use super::procfs::{self, ProcPath};
 use super::stat::{Shown, correct_stat, correct_statx};
@@ -43,6 +44,8 @@ struct Asked<'a> {
     caller: &'a Caller<'a>,
     who: Credentials,
     table: &'a Table,
+    /// What the step sees, where its paths are not this process's.
+    places: Option<&'a Places>,
     /// Root with all that root may do to files: nothing has to be checked.
     is_root: bool,
 }
@@ -53,16 +56,34 @@ impl Recorded {
         Ok(Recorded { records: Records::read(layers)?, chroots: AtomicBool::new(false) })
     }
 
+    /// The same for a step whose files are elsewhere than it sees them.
+    pub(crate) fn seen_from_outside(mut self, mapping: Mapping) -> Recorded {
+        self.records.map(mapping);
+        self
+    }
+
+    /// Whose files are whose.
+    pub(super) fn records(&self) -> &Records {
+        &self.records
+    }
+
     /// Writes what has to lie beside the layer directory `layer`, which may be reached through `tree`.
     pub(crate) fn write(&self, tree: &Path, layer: &Path) -> io::Result<()> {
         self.records.write(tree, layer)
     }
 
-    /// What becomes of `call`.
-    pub(crate) fn answer(&self, call: &Call, caller: &Caller<'_>, table: &Table) -> Result<Answer, Errno> {
+    /// What becomes of `call`. With `places` its paths are those of a step that sees these; what goes on natively is then for
+    /// them to do.
+    pub(crate) fn answer(
+        &self,
+        call: &Call,
+        caller: &Caller<'_>,
+        table: &Table,
+        places: Option<&Places>,
+    ) -> Result<Answer, Errno> {
         let who = caller.process.credentials();
         let is_root = is_root(&who);
-        let asked = Asked { caller, who, table, is_root };
+        let asked = Asked { caller, who, table, places, is_root };
         match *call {
             Call::Open { path, flags, mode } => self.open(&asked, &path, flags, mode),
             Call::OpenHow { path, how, size } => self.open_how(&asked, &path, how, size),
@@ -96,7 +117,10 @@ impl Recorded {
     }
 
     fn reach(&self, asked: &Asked<'_>, path: &PathArgument) -> Result<Reached, Errno> {
-        reach::reach(asked.caller, path, self.chroots.load(Ordering::Relaxed))
+        match asked.places {
+            Some(places) => reach::from_outside(asked.caller, places, &self.records, path),
+            None => reach::reach(asked.caller, path, self.chroots.load(Ordering::Relaxed)),
+        }
     }
 
     /// The file that a caller who is not root may reach, and its path; nothing may be there.
@@ -106,9 +130,9 @@ impl Recorded {
         if reached.said.is_empty() || self.chroots.load(Ordering::Relaxed) {
             return Ok((reached.target, None));
         }
-        let walked = search::search(asked.caller, &asked.who, &self.records, path.dirfd, &reached.said, last)?;
+        let walked = search::search(asked, &self.records, path.dirfd, &reached.said, last)?;
         let is_magic = walked.found == Found::Magic && last == Last::Follow;
-        Ok((Target::new(walked.path.as_bytes(), is_magic)?, Some(walked)))
+        Ok((Target::new(self.records.host(&walked.path).as_bytes(), is_magic)?, Some(walked)))
     }
 
     /// The file at `path`, that a caller who is not root may reach, and all about it; `ENOENT` where there is none.
@@ -137,7 +161,7 @@ impl Recorded {
         if is_root(&who) {
             return Ok(Answer::Continue);
         }
-        let asked = Asked { caller: asked.caller, table: asked.table, is_root: false, who };
+        let asked = Asked { caller: asked.caller, table: asked.table, places: asked.places, is_root: false, who };
         let (_, look) = self.find(&asked, path)?;
         if mode & 7 != 0 && is_checked(&look) {
             access::check(&asked.who, &look.owned, Want(mode as u32 & 7))?;
@@ -163,6 +187,9 @@ impl Recorded {
 
     fn stat(&self, asked: &Asked<'_>, path: &PathArgument, buffer: call::Address) -> Result<Answer, Errno> {
         let target = self.stat_target(asked, path)?;
+        if asked.places.is_some() {
+            return Ok(Answer::Continue);
+        }
         let Some(shown) = self.shown(asked, &target)? else { return Ok(Answer::Continue) };
         let flags = if target.follow { 0 } else { libc::AT_SYMLINK_NOFOLLOW };
         let mut bytes = sys::stat_bytes(&target.path, flags).map_err(errno)?;
@@ -180,6 +207,9 @@ impl Recorded {
         buffer: call::Address,
     ) -> Result<Answer, Errno> {
         let target = self.stat_target(asked, path)?;
+        if asked.places.is_some() {
+            return Ok(Answer::Continue);
+        }
         let Some(shown) = self.shown(asked, &target)? else { return Ok(Answer::Continue) };
         let kept = flags & !(libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW);
         let follow = if target.follow { 0 } else { libc::AT_SYMLINK_NOFOLLOW };
@@ -275,7 +305,7 @@ impl Recorded {
         if family != Some(libc::AF_UNIX as u16) || path.is_empty() || self.chroots.load(Ordering::Relaxed) {
             return Ok(Answer::Continue);
         }
-        let walked = search::search(asked.caller, &asked.who, &self.records, call::CWD, path, Last::Entry)?;
+        let walked = search::search(asked, &self.records, call::CWD, path, Last::Entry)?;
         if let (Found::Missing, Some((dir, _))) = (walked.found, walked.path.split()) {
             let dir = search::owned_at(&self.records, &dir)?;
             access::check(&asked.who, &dir, Want::ENTRIES)?;
@@ -288,7 +318,7 @@ impl Recorded {
 }
 
 /// Whether nothing that is done to a file has to be checked, nor to be recorded of a file that is made.
-fn is_root(who: &Credentials) -> bool {
+pub(super) fn is_root(who: &Credentials) -> bool {
     let all = [
         Capability::CHOWN,
         Capability::DAC_OVERRIDE,

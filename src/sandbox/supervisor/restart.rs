@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use super::load::{self, Image};
 use super::{Arguments, Caller, Program, Restart, numbers as nr};
 use crate::sys::{Registers, Stop, Traced};
 
@@ -16,13 +17,21 @@ pub(super) fn restart(caller: &Caller<'_>, what: &Restart) -> Result<(), Errno> 
     let id = notification.id;
     // What the caller's memory holds is read while it waits.
     let block = match what {
-        Restart::Execute { program, arguments, .. } => Block::of(caller, program, arguments)?,
-        Restart::ChangeDirectory(_) | Restart::Name { .. } | Restart::ControllingTerminal { .. } => None,
+        Restart::Execute { program, arguments, .. } => Block::of(caller, Some(program), arguments)?,
+        Restart::Load { arguments, .. } => Block::of(caller, None, arguments)?,
+        Restart::ChangeDirectory(_)
+        | Restart::Name { .. }
+        | Restart::ControllingTerminal { .. }
+        | Restart::Path { .. }
+        | Restart::SocketName { .. } => None,
     };
     let (file, close_on_exec) = match what {
-        Restart::ChangeDirectory(directory) | Restart::Name { directory, .. } => (Some(directory), true),
+        Restart::ChangeDirectory(directory)
+        | Restart::Name { directory, .. }
+        | Restart::SocketName { directory, .. } => (Some(directory), true),
+        Restart::Load { image, .. } => (Some(&image.runs), true),
         Restart::Execute { program: Program::File(file, _), .. } => (Some(file), true),
-        Restart::Execute { .. } => (None, true),
+        Restart::Execute { .. } | Restart::Path { .. } => (None, true),
         Restart::ControllingTerminal { terminal, close_on_exec } => (Some(terminal), *close_on_exec),
     };
     let opened = file.map(|file| opened(caller, file)).transpose()?.flatten();
@@ -46,6 +55,14 @@ pub(super) fn restart(caller: &Caller<'_>, what: &Restart) -> Result<(), Errno> 
         },
         None => -1,
     };
+    let program = match what {
+        Restart::Load { image, .. } => image.program.as_ref().map(|(program, ..)| program),
+        _ => None,
+    };
+    let program = match program.map(|program| listener.add_descriptor(id, program.as_fd(), false)).transpose() {
+        Ok(program) => program,
+        Err(error) => return failed(traced, error),
+    };
     // From here on the call is answered. What the caller gets for it does not matter, for it is stopped before it sees
     // that. Where the interruption ended the call before the answer came, there is none to be given.
     if let Err(error) = traced.interrupt() {
@@ -65,6 +82,32 @@ pub(super) fn restart(caller: &Caller<'_>, what: &Restart) -> Result<(), Errno> 
         }
         Restart::Execute { program, arguments, environment } => {
             thread.execute(before, caller, (program, number), arguments, block, *environment)
+        }
+        Restart::Load { image, empty, arguments, environment } => {
+            let list = match arguments {
+                Arguments::Same(address) => *address,
+                Arguments::Script(..) => 0,
+            };
+            thread.load(
+                before,
+                caller,
+                image,
+                Descriptors { runs: number, program },
+                [*empty, list, *environment],
+                block,
+            )
+        }
+        Restart::Path { number, arguments, position, path } => {
+            thread.call_with(before, caller, *number, *arguments, *position, &[path, b"\0".as_slice()].concat())
+        }
+        Restart::SocketName { directory: _, name, position } => {
+            let path = [format!("/proc/self/fd/{number}/").as_bytes(), name].concat();
+            let address = [&(libc::AF_UNIX as u16).to_ne_bytes()[..], &path, b"\0"].concat();
+            let mut arguments = notification.arguments;
+            arguments[position + 1] = address.len() as u64;
+            let made = thread.call_with(before, caller, notification.number, arguments, *position, &address);
+            thread.close(number);
+            made
         }
     });
     let _ = done; // where the thread ended there is nothing left to do
@@ -151,15 +194,15 @@ struct Block {
 
 impl Block {
     /// `None` where the caller has everything already.
-    fn of(caller: &Caller<'_>, program: &Program, arguments: &Arguments) -> Result<Option<Block>, Errno> {
+    fn of(caller: &Caller<'_>, program: Option<&Program>, arguments: &Arguments) -> Result<Option<Block>, Errno> {
         let mut block = Block { strings: vec![0], first: Vec::new(), rest: Vec::new() };
         match program {
-            Program::Path(path) => {
+            Some(Program::Path(path)) => {
                 block.strings.extend_from_slice(path);
                 block.strings.push(0);
             }
-            Program::File(..) if matches!(arguments, Arguments::Same(_)) => return Ok(None),
-            Program::File(..) => {}
+            Some(Program::File(..)) | None if matches!(arguments, Arguments::Same(_)) => return Ok(None),
+            Some(Program::File(..)) | None => {}
         }
         if let Arguments::Script(first, address) = arguments {
             for argument in first {
@@ -206,6 +249,33 @@ fn pointers(caller: &Caller<'_>, address: u64) -> Result<Vec<u64>, Errno> {
     }
 }
 
+/// Descriptors that the thread has for an exec.
+struct Descriptors {
+    runs: i32,
+    program: Option<i32>,
+}
+
+/// A thread that has begun with a program, and has come to no instruction of it yet.
+struct Begun<'a, 'b> {
+    thread: &'a mut Thread,
+    caller: &'a Caller<'b>,
+    start: Registers,
+}
+
+impl load::Host for Begun<'_, '_> {
+    fn call(&mut self, number: i64, arguments: [u64; 6]) -> Option<i64> {
+        self.thread.call(self.start, number, arguments).map(|after| after.result())
+    }
+
+    fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Errno> {
+        self.caller.memory.read(self.caller.process.pid, address, into)
+    }
+
+    fn write(&self, address: u64, bytes: &[u8]) -> Result<(), Errno> {
+        self.caller.memory.write(self.caller.process.pid, address, bytes)
+    }
+}
+
 /// A thread whose registers are being changed.
 struct Thread {
     traced: Traced,
@@ -220,7 +290,7 @@ impl Thread {
     fn stopped(&mut self) -> Option<Registers> {
         loop {
             match self.traced.wait() {
-                Ok(Stop::Event | Stop::Call) => return self.traced.registers().ok(),
+                Ok(Stop::Event | Stop::Call | Stop::Exec) => return self.traced.registers().ok(),
                 Ok(Stop::Signal(signal)) => {
                     self.signals.push(signal);
                     self.traced.run_to_call(0).ok()?;
@@ -265,7 +335,7 @@ impl Thread {
         let result = if address > 0 && caller.write(address as u64, &string).is_ok() {
             // This call is trapped, too: whoever receives it is to let it through.
             caller.process.set_native(caller.thread);
-            let call = [directory as u64, address as u64, u64::from(flags.bits()), 0, 0, 0];
+            let call = [directory as u64, address as u64, u64::from(flags.bits()), 0, 0, caller.pass];
             let opened = self.call(before, libc::SYS_openat, call);
             caller.process.set_native(0);
             opened?.result()
@@ -302,19 +372,9 @@ impl Thread {
     ) -> Option<()> {
         let (mut strings, mut list) = (0, 0);
         if let Some(block) = block {
-            let mapped = self.map(before, block.bytes(0).0.len())?;
-            let written = if mapped > 0 {
-                strings = mapped as u64;
-                let (bytes, at) = block.bytes(strings);
-                list = strings + at as u64;
-                caller.write(strings, &bytes)
-            } else {
-                Err(Errno::NOMEM)
-            };
-            if written.is_err() {
-                let mut after = before;
-                after.set_result(-i64::from(libc::ENOMEM));
-                return self.traced.set_registers(&after).ok();
+            match self.place(before, caller, &block)? {
+                Some(placed) => (strings, list) = placed,
+                None => return self.give(before, -i64::from(libc::ENOMEM)),
             }
         }
         let list = match arguments {
@@ -332,6 +392,138 @@ impl Thread {
                 registers.call_again(self.instruction, nr::EXECVE, [strings + 1, list, environment, 0, 0, 0]);
             }
         }
+        self.traced.set_registers(&registers).ok()
+    }
+
+    /// Puts a block into pages of its own: where its strings and its list are; `None` where that cannot be done.
+    fn place(&mut self, before: Registers, caller: &Caller<'_>, block: &Block) -> Option<Option<(u64, u64)>> {
+        let mapped = self.map(before, block.bytes(0).0.len())?;
+        if mapped <= 0 {
+            return Some(None);
+        }
+        let strings = mapped as u64;
+        let (bytes, at) = block.bytes(strings);
+        Some(caller.write(strings, &bytes).is_ok().then_some((strings, strings + at as u64)))
+    }
+
+    /// Gives the caller a result.
+    fn give(&mut self, before: Registers, result: i64) -> Option<()> {
+        let mut after = before;
+        after.set_result(result);
+        self.traced.set_registers(&after).ok()
+    }
+
+    /// Has it make a call with `bytes` at the address that one argument is, and gives it the result.
+    fn call_with(
+        &mut self,
+        before: Registers,
+        caller: &Caller<'_>,
+        number: i64,
+        mut arguments: [u64; 6],
+        position: usize,
+        bytes: &[u8],
+    ) -> Option<()> {
+        let address = self.map(before, bytes.len())?;
+        if address <= 0 || caller.write(address as u64, bytes).is_err() {
+            return self.give(before, -i64::from(libc::ENOMEM));
+        }
+        arguments[position] = address as u64;
+        arguments[5] = caller.pass;
+        let result = self.call(before, number, arguments)?.result();
+        self.call(before, libc::SYS_munmap, [address as u64, bytes.len() as u64, 0, 0, 0, 0])?;
+        self.give(before, result)
+    }
+
+    /// Closes a descriptor of it, and leaves its registers as they are.
+    fn close(&mut self, descriptor: i32) {
+        let Ok(before) = self.traced.registers() else { return };
+        let _ = self.call(before, libc::SYS_close, [descriptor as u64, 0, 0, 0, 0, 0]); // it may have been killed
+        let _ = self.traced.set_registers(&before);
+    }
+
+    /// Has it run a program: see [`super::load`].
+    fn load(
+        &mut self,
+        before: Registers,
+        caller: &Caller<'_>,
+        image: &Image,
+        descriptors: Descriptors,
+        [mut empty, mut list, environment]: [u64; 3],
+        block: Option<Block>,
+    ) -> Option<()> {
+        if let Some(block) = block {
+            match self.place(before, caller, &block)? {
+                Some(placed) => (empty, list) = placed,
+                None => return self.give(before, -i64::from(libc::ENOMEM)),
+            }
+        }
+        let mut registers = before;
+        let flags = libc::AT_EMPTY_PATH as u64;
+        let call = [descriptors.runs as u64, empty, list, environment, flags, caller.pass];
+        registers.call_again(self.instruction, nr::EXECVEAT, call);
+        self.traced.set_registers(&registers).ok()?;
+        self.traced.run_to_call(0).ok()?;
+        self.stopped()?;
+        self.traced.run_to_call(0).ok()?;
+        if !self.runs_new_program(caller)? {
+            let failed = self.traced.registers().ok()?.result();
+            self.give(before, failed)?;
+            for descriptor in [Some(descriptors.runs), descriptors.program].into_iter().flatten() {
+                self.close(descriptor);
+            }
+            return Some(());
+        }
+        // The exec's own end.
+        self.traced.run_to_call(0).ok()?;
+        let start = self.stopped()?;
+        let loaded = self.finish(start, caller, image, descriptors.program);
+        let mut state = caller.process.state();
+        state.program = Some(image.path.as_slice().into());
+        let pending = state.pending.take();
+        drop(state);
+        if let Some(pending) = pending {
+            caller.table.set_credentials(&caller.process, pending.credentials);
+        }
+        if loaded.is_none() {
+            // As the kernel does past the point of no return.
+            let _ = crate::sys::send_signal(caller.process.pid, false, libc::SIGKILL);
+        }
+        loaded
+    }
+
+    /// Waits for the end of an exec, or for the new program; which of the two it is.
+    fn runs_new_program(&mut self, caller: &Caller<'_>) -> Option<bool> {
+        let process = &caller.process;
+        let mut thread = caller.thread;
+        loop {
+            match self.traced.wait() {
+                Ok(Stop::Exec) => return Some(true),
+                Ok(Stop::Call) => return Some(false),
+                Ok(Stop::Event) => self.traced.run_to_call(0).ok()?,
+                Ok(Stop::Signal(signal)) => {
+                    self.signals.push(signal);
+                    self.traced.run_to_call(0).ok()?;
+                }
+                // It has taken the place of the first thread of its process, and the number.
+                Ok(Stop::Gone) if thread != process.pid => {
+                    thread = process.pid;
+                    self.traced.becomes(process.pid, process.is_child);
+                }
+                Ok(Stop::Gone) | Err(_) => return None,
+            }
+        }
+    }
+
+    fn finish(&mut self, start: Registers, caller: &Caller<'_>, image: &Image, program: Option<i32>) -> Option<()> {
+        let begin = start.next();
+        let mut word = [0; 8];
+        word[..Registers::CALL.len()].copy_from_slice(Registers::CALL);
+        let covered = self.traced.exchange(begin, u64::from_ne_bytes(word)).ok()?;
+        self.instruction = begin + Registers::CALL.len() as u64;
+        let stack = load::finish(&mut Begun { thread: self, caller, start }, image, program, start.stack())?;
+        self.traced.exchange(begin, covered).ok()?;
+        let mut registers = start;
+        registers.set_stack(stack);
         self.traced.set_registers(&registers).ok()
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::call::{Call, UNKNOWN};
+use super::emulated::Emulated;
 use super::memory::Memory;
 use super::outside::Outside;
 use super::outsiders::Outsiders;
@@ -30,6 +31,7 @@ pub(crate) struct Supervisor {
     files: Files,
     /// What uname(2) tells as the machine's name, if it is not the machine's.
     hostname: Option<String>,
+    pass: u64,
     workers: Workers,
 }
 
@@ -40,6 +42,8 @@ pub(crate) enum Files {
     Placed(Places),
     /// Nothing has to stand in for anything, but owners are recorded.
     Recorded(Arc<Recorded>),
+    /// The step has the machine's root, and owners are recorded.
+    Emulated(Emulated),
 }
 
 /// What a supervisor needs to know of its step.
@@ -57,12 +61,14 @@ pub(crate) struct Setup {
     pub files: Files,
     /// The machine's name for the step.
     pub hostname: Option<String>,
+    /// What the filter lets restarted calls through by; 0 for nothing.
+    pub pass: u64,
 }
 
 impl Supervisor {
     /// Starts the workers. They work until this process ends.
     pub(crate) fn start(setup: Setup) -> std::io::Result<Arc<Supervisor>> {
-        let Setup { listener, outside, root, table, files, hostname } = setup;
+        let Setup { listener, outside, root, table, files, hostname, pass } = setup;
         listener.wake_synchronously();
         let supervisor = Arc::new(Supervisor {
             listener,
@@ -72,6 +78,7 @@ impl Supervisor {
             table,
             files,
             hostname,
+            pass,
             workers: Workers::new(),
         });
         supervisor.add_worker()?;
@@ -102,7 +109,7 @@ impl Supervisor {
     }
 
     fn work(self: Arc<Supervisor>) {
-        let mut worker = Worker::begin();
+        let mut worker = if matches!(self.files, Files::Emulated(_)) { Worker::only() } else { Worker::begin() };
         let mut quiet = 0;
         loop {
             // An error means that the listener is of no more use: the step is over.
@@ -143,6 +150,8 @@ impl Supervisor {
             outside: &self.outside,
             listener: &self.listener,
             memory: &self.memory,
+            table: &self.table,
+            pass: self.pass,
         };
         if caller.process.is_native(caller.thread) {
             return self.give(notification.id, Answer::Continue);
@@ -155,7 +164,12 @@ impl Supervisor {
         {
             return;
         }
-        if let (Call::ReadDirectory { directory, buffer }, Files::Placed(places)) = (call, &self.files)
+        let places = match &self.files {
+            Files::Placed(places) => Some(places),
+            Files::Emulated(emulated) => Some(emulated.places()),
+            Files::Recorded(_) => None,
+        };
+        if let (Call::ReadDirectory { directory, buffer }, Some(places)) = (call, places)
             && directories::answer(places, &caller, directory, buffer)
         {
             return;
@@ -199,7 +213,8 @@ impl Supervisor {
             Call::Uname { buffer } => identify::uname(caller, buffer, self.hostname.as_deref()).into(),
             _ => match &self.files {
                 Files::Placed(places) => placed(places, call, caller, worker),
-                Files::Recorded(recorded) => recorded.answer(call, caller, &self.table).into(),
+                Files::Recorded(recorded) => recorded.answer(call, caller, &self.table, None).into(),
+                Files::Emulated(emulated) => emulated.answer(call, caller, worker).into(),
             },
         }
     }

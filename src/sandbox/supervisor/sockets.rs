@@ -10,13 +10,14 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, chownat};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 
-use super::Answer;
 use super::call::{Address, CWD, PathArgument};
 use super::path::Last;
+use super::path::ViewPath;
 use super::perform::own;
 use super::places::{kind_of, raw};
 use super::restart::{self, After};
 use super::view::{Entry, Eyes, Site};
+use super::{Answer, Restart};
 use crate::sys;
 
 /// Bytes of a path in `struct sockaddr_un`, and where they begin.
@@ -46,6 +47,13 @@ impl Eyes<'_> {
         if kind_of(target.fd.as_fd())? != FileType::Socket {
             return Err(Errno::CONNREFUSED);
         }
+        if self.places.is_emulated() && target.place.is_none() {
+            let path = ViewPath::without_links(&self.host_path(&target.fd)?);
+            let (above, name) = path.split().ok_or(Errno::CONNREFUSED)?;
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let directory = rustix::fs::open(above.as_bytes(), flags, Mode::empty())?;
+            return Ok(Answer::Restart(Restart::SocketName { directory, name: name.to_vec(), position: 1 }));
+        }
         if let Site::Tree { .. } = site {
             // The kernel finds it, and the other side is told of the caller's own socket.
             return raw(sys::may_access(target.fd.as_fd(), libc::W_OK)).map(|()| Answer::Continue);
@@ -65,6 +73,10 @@ impl Eyes<'_> {
         let Some(site) = self.locate(&ANY, &path, Last::Entry)? else { return Ok(Answer::Continue) };
         let entry = self.entry(&site)?;
         self.check_makable(&entry).map_err(|error| if error == Errno::EXIST { Errno::ADDRINUSE } else { error })?;
+        if self.places.is_emulated() && entry.place.is_none() {
+            let directory = self.reopen(&entry.directory, OFlags::RDONLY | OFlags::DIRECTORY)?;
+            return Ok(Answer::Restart(Restart::SocketName { directory, name: entry.name, position: 1 }));
+        }
         if let Site::Tree { .. } = site {
             return self.bind_in_tree(&entry);
         }
@@ -108,8 +120,11 @@ impl Eyes<'_> {
         (address, address_length): (Address, u32),
     ) -> Result<Answer, Errno> {
         let Some(path) = self.socket_path(address, address_length)? else { return Ok(Answer::Continue) };
-        let Some(Site::At(walked)) = self.locate(&ANY, &path, Last::Follow)? else { return Ok(Answer::Continue) };
-        let target = self.object(&Site::At(walked), Last::Follow)?;
+        let site = match self.locate(&ANY, &path, Last::Follow)? {
+            Some(site) if self.places.is_emulated() || matches!(site, Site::At(_)) => site,
+            _ => return Ok(Answer::Continue),
+        };
+        let target = self.object(&site, Last::Follow)?;
         let known = self.socket(socket)?;
         if known.kind != SocketType::DGRAM {
             return Ok(Answer::Continue); // the kernel says what is wrong

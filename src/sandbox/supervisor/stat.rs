@@ -51,6 +51,24 @@ pub(crate) fn correct_statx(statx: &mut [u8], shown: &Shown) {
     }
 }
 
+/// In a `struct stat`, gives root what is of `own` ids.
+pub(crate) fn own_stat(stat: &mut [u8], own: (u32, u32)) {
+    give_root(stat, (at::UID, own.0), (at::GID, own.1));
+}
+
+/// The same in a `struct statx`.
+pub(crate) fn own_statx(statx: &mut [u8], own: (u32, u32)) {
+    give_root(statx, (20, own.0), (24, own.1));
+}
+
+fn give_root(out: &mut [u8], user: (usize, u32), group: (usize, u32)) {
+    for (at, own) in [user, group] {
+        if out[at..at + 4] == own.to_ne_bytes() {
+            put(out, at, 0);
+        }
+    }
+}
+
 fn put(out: &mut [u8], at: usize, value: u32) {
     out[at..at + 4].copy_from_slice(&value.to_ne_bytes());
 }

@@ -3,10 +3,11 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, openat, readlinkat, statat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, openat, readlinkat, statat};
 use rustix::io::Errno;
 
 use super::call::{self, PathArgument};
+use super::owners::Records;
 use super::path::{self, End, Found, Last, Node, Rules, View, ViewPath, Walked};
 use super::places::{Kind, NAMED, Places, descriptor_path, is_directory, kind_of};
 use super::process::Process;
@@ -20,6 +21,8 @@ pub(super) struct Eyes<'a> {
     pub(super) worker: &'a mut Worker,
     /// Who the caller is to the kernel; `None` for who the worker began as.
     pub(super) identity: Option<&'a Identity>,
+    /// Whose files are whose, where that is recorded.
+    pub(super) records: Option<&'a Records>,
 }
 
 /// Where the path of a call leads.
@@ -61,7 +64,7 @@ impl View for Eyes<'_> {
     fn look(&mut self, path: &ViewPath) -> Result<Node, Errno> {
         let Some((number, rest)) = self.places.find(path) else {
             self.as_caller()?;
-            return look_in_tree(path);
+            return self.look_in_tree(path);
         };
         if rest.is_empty() {
             return Ok(if self.places.is_place_directory(number) { Node::Directory } else { Node::Other });
@@ -74,16 +77,17 @@ impl View for Eyes<'_> {
     }
 }
 
-fn look_in_tree(path: &ViewPath) -> Result<Node, Errno> {
-    let stat = statat(CWD, path.as_bytes(), AtFlags::SYMLINK_NOFOLLOW)?;
-    Ok(match FileType::from_raw_mode(stat.st_mode) {
-        FileType::Directory => Node::Directory,
-        FileType::Symlink => Node::Link(readlinkat(CWD, path.as_bytes(), Vec::new())?.into_bytes()),
-        _ => Node::Other,
-    })
-}
-
 impl Eyes<'_> {
+    fn look_in_tree(&self, path: &ViewPath) -> Result<Node, Errno> {
+        let (from, name) = self.places.name_in_tree(path);
+        let stat = statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok(match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => Node::Directory,
+            FileType::Symlink => Node::Link(readlinkat(from, name, Vec::new())?.into_bytes()),
+            _ => Node::Other,
+        })
+    }
+
     /// Makes the worker the caller.
     pub(super) fn as_caller(&mut self) -> Result<(), Errno> {
         self.worker.become_identity(self.identity)
@@ -166,6 +170,9 @@ impl Eyes<'_> {
             return Err(Errno::NOENT);
         }
         let (thread, dirfd) = (self.caller.thread, argument.dirfd);
+        if self.places.is_emulated() {
+            return self.locate_from_outside(dirfd, path, last).map(Some);
+        }
         if !self.places.is_empty() {
             self.as_self()?;
             if relative
@@ -188,6 +195,42 @@ impl Eyes<'_> {
         Ok(Some(Site::Tree { from, path: path.to_vec() }))
     }
 
+    /// [`Eyes::locate`] where the step has another root to the kernel than to itself. Whether the path leads over a border is
+    /// found out by going it.
+    fn locate_from_outside(&mut self, dirfd: i32, path: &[u8], last: Last) -> Result<Site, Errno> {
+        let whole = match path.first() {
+            Some(b'/') => path.to_vec(),
+            _ => {
+                let start = self.start(dirfd)?;
+                if self.places.find(&start).is_some() {
+                    return Ok(Site::At(path::walk(self, &start, path, last)?));
+                }
+                [start.as_bytes(), b"/", path].concat()
+            }
+        };
+        // What is made by a link at the end of a path is made elsewhere.
+        let follow = last == Last::Follow || (last == Last::Keep && path.last() == Some(&b'/'));
+        if !follow && self.places.may_end_at_place(&whole) {
+            return Ok(Site::At(path::walk(self, &ViewPath::root(), &whole, last)?));
+        }
+        Ok(Site::Tree { from: None, path: whole })
+    }
+
+    /// The path of the directory that a relative path begins at.
+    pub(super) fn start(&mut self, dirfd: i32) -> Result<ViewPath, Errno> {
+        if dirfd != call::CWD && dirfd < 0 {
+            return Err(Errno::BADF);
+        }
+        let start = self.places.path_of(&descriptor_path(self.caller.thread, dirfd));
+        start.map_err(|_| Errno::BADF)?.ok_or(Errno::NOTDIR)
+    }
+
+    /// Where the path of a call leads, in every case by hand.
+    pub(super) fn walk(&mut self, dirfd: i32, path: &[u8], last: Last) -> Result<Walked, Errno> {
+        let start = if path.first() == Some(&b'/') { ViewPath::root() } else { self.start(dirfd)? };
+        path::walk(self, &start, path, last)
+    }
+
     /// [`Eyes::locate`] for a path whose way has bounds.
     pub(super) fn locate_within(
         &mut self,
@@ -205,7 +248,7 @@ impl Eyes<'_> {
             start.map_err(|_| Errno::BADF)?.ok_or(Errno::NOTDIR)?
         };
         let walked = path::walk_within(self, &start, path, last, rules)?;
-        let native = self.identity.is_none() && self.places.find(&walked.path).is_none();
+        let native = self.identity.is_none() && self.places.find(&walked.path).is_none() && !self.places.is_emulated();
         Ok((!native).then_some(Site::At(walked)))
     }
 
@@ -245,10 +288,15 @@ impl Eyes<'_> {
             Site::At(walked) => walked,
             Site::Tree { from, path } => {
                 self.as_caller()?;
-                let from = from.as_ref().map_or(CWD, AsFd::as_fd);
                 let flags = if last == Last::Follow { OFlags::PATH | OFlags::CLOEXEC } else { NAMED };
-                let fd = openat(from, path.as_slice(), flags, Mode::empty())?;
-                return Ok(Object { fd, path: None, place: None, is_pipe: false });
+                match self.places.open_in_tree(from.as_ref(), path, flags, Mode::empty()) {
+                    Ok(fd) => return Ok(Object { fd, path: None, place: None, is_pipe: false }),
+                    Err(Errno::LOOP) if self.places.is_emulated() => {
+                        let walked = path::walk(self, &ViewPath::root(), path, last)?;
+                        return self.object(&Site::At(walked), last);
+                    }
+                    Err(error) => return Err(error),
+                }
             }
         };
         match walked.found {
@@ -266,7 +314,10 @@ impl Eyes<'_> {
             _ => self.as_caller()?,
         }
         let fd = match found {
-            None => openat(CWD, path.as_bytes(), NAMED, Mode::empty())?,
+            None => {
+                let (from, name) = self.places.name_in_tree(path);
+                openat(from, name, NAMED, Mode::empty())?
+            }
             Some((number, rest)) => self.places.open_node(number, rest, NAMED)?,
         };
         Ok(Object { fd, path: Some(path.clone()), place: found.map(|(number, _)| number), is_pipe: false })
@@ -276,8 +327,16 @@ impl Eyes<'_> {
     fn follow_magic(&mut self, link: &ViewPath) -> Result<Object, Errno> {
         self.as_self()?;
         let (_, rest) = self.places.find(link).ok_or(Errno::NOENT)?;
+        let name = String::from_utf8_lossy(rest);
+        let path = self.places.path_of(&name)?;
+        // Of what the kernel has another one of.
+        if self.places.is_emulated()
+            && (name.ends_with("/exe") || name.ends_with("/root"))
+            && let Some(path) = &path
+        {
+            return self.node(path);
+        }
         let fd = self.places.outside.open_proc(rest, OFlags::PATH)?;
-        let path = self.places.path_of(&String::from_utf8_lossy(rest))?;
         let place = path.as_ref().and_then(|path| Some(self.places.find(path)?.0));
         let is_pipe = is_pipe(fd.as_fd())?;
         Ok(Object { fd, path: path.filter(|_| place.is_some()), place, is_pipe })
@@ -291,8 +350,16 @@ impl Eyes<'_> {
                 self.as_caller()?;
                 let (above, name) = split_last(path);
                 let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-                let directory = openat(from.as_ref().map_or(CWD, AsFd::as_fd), above, flags, Mode::empty())?;
-                return Ok(Entry { directory, name: name.to_vec(), place: None, is_place: false });
+                match self.places.open_in_tree(from.as_ref(), above, flags, Mode::empty()) {
+                    Ok(directory) => {
+                        return Ok(Entry { directory, name: name.to_vec(), place: None, is_place: false });
+                    }
+                    Err(Errno::LOOP) if self.places.is_emulated() => {
+                        let walked = path::walk(self, &ViewPath::root(), path, Last::Entry)?;
+                        return self.entry(&Site::At(walked));
+                    }
+                    Err(error) => return Err(error),
+                }
             }
         };
         let is_place = matches!(self.places.find(&walked.path), Some((_, [])));

@@ -26,7 +26,7 @@ enum Token {
 }
 
 /// Why a list of nodes ended.
-enum End {
+enum Stop {
     Text,
     End,
     /// `else`, with the rest of its action: the condition of `else if`.
@@ -39,9 +39,9 @@ type Pieces = Peekable<IntoIter<Piece>>;
 pub(super) fn nodes(text: &str) -> Result<Vec<Node>, TemplateError> {
     let mut pieces = pieces(text)?.into_iter().peekable();
     match list(&mut pieces)? {
-        (nodes, End::Text) => Ok(nodes),
-        (_, End::End) => Err(TemplateError::Alone("end".into())),
-        (_, End::Else(_)) => Err(TemplateError::Alone("else".into())),
+        (nodes, Stop::Text) => Ok(nodes),
+        (_, Stop::End) => Err(TemplateError::Alone("end".into())),
+        (_, Stop::Else(_)) => Err(TemplateError::Alone("else".into())),
     }
 }
 
@@ -159,7 +159,7 @@ fn quoted(text: &str) -> Option<(Token, &str)> {
     None
 }
 
-fn list(pieces: &mut Pieces) -> Result<(Vec<Node>, End), TemplateError> {
+fn list(pieces: &mut Pieces) -> Result<(Vec<Node>, Stop), TemplateError> {
     let mut out = Vec::new();
     while let Some(piece) = pieces.next() {
         let tokens = match piece {
@@ -176,8 +176,8 @@ fn list(pieces: &mut Pieces) -> Result<(Vec<Node>, End), TemplateError> {
             _ => "",
         };
         match word {
-            "end" => return Ok((out, End::End)),
-            "else" => return Ok((out, End::Else(tokens[1..].to_vec()))),
+            "end" => return Ok((out, Stop::End)),
+            "else" => return Ok((out, Stop::Else(tokens[1..].to_vec()))),
             "if" => out.push(condition(tokens[1..].to_vec(), pieces)?),
             "range" => {
                 let (pipe, body, otherwise) = block("range", &tokens[1..], pieces)?;
@@ -195,7 +195,7 @@ fn list(pieces: &mut Pieces) -> Result<(Vec<Node>, End), TemplateError> {
             _ => out.push(Node::Output(pipe(&tokens)?)),
         }
     }
-    Ok((out, End::Text))
+    Ok((out, Stop::Text))
 }
 
 fn condition(tokens: Vec<Token>, pieces: &mut Pieces) -> Result<Node, TemplateError> {
@@ -205,9 +205,9 @@ fn condition(tokens: Vec<Token>, pieces: &mut Pieces) -> Result<Node, TemplateEr
         let (body, end) = list(pieces)?;
         cases.push((asked, body));
         match end {
-            End::Text => return Err(TemplateError::NoEnd("if")),
-            End::End => return Ok(Node::If(cases, Vec::new())),
-            End::Else(rest) => match rest.split_first() {
+            Stop::Text => return Err(TemplateError::NoEnd("if")),
+            Stop::End => return Ok(Node::If(cases, Vec::new())),
+            Stop::Else(rest) => match rest.split_first() {
                 None => return Ok(Node::If(cases, last(pieces, "if")?)),
                 Some((Token::Word(word), rest)) if word == "if" => tokens = rest.to_vec(),
                 Some(_) => return Err(TemplateError::Alone("else".into())),
@@ -224,9 +224,9 @@ fn block(
     let over = pipe(tokens)?;
     let (body, end) = list(pieces)?;
     let otherwise = match end {
-        End::Text => return Err(TemplateError::NoEnd(what)),
-        End::End => Vec::new(),
-        End::Else(_) => last(pieces, what)?,
+        Stop::Text => return Err(TemplateError::NoEnd(what)),
+        Stop::End => Vec::new(),
+        Stop::Else(_) => last(pieces, what)?,
     };
     Ok((over, body, otherwise))
 }
@@ -234,9 +234,9 @@ fn block(
 /// What stands between `else` and `end`.
 fn last(pieces: &mut Pieces, what: &'static str) -> Result<Vec<Node>, TemplateError> {
     match list(pieces)? {
-        (nodes, End::End) => Ok(nodes),
-        (_, End::Else(_)) => Err(TemplateError::Alone("else".into())),
-        (_, End::Text) => Err(TemplateError::NoEnd(what)),
+        (nodes, Stop::End) => Ok(nodes),
+        (_, Stop::Else(_)) => Err(TemplateError::Alone("else".into())),
+        (_, Stop::Text) => Err(TemplateError::NoEnd(what)),
     }
 }
 

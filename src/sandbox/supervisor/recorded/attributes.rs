@@ -39,7 +39,7 @@ fn shelved(name: &[u8]) -> Vec<u8> {
 
 impl Recorded {
     pub(super) fn chown(&self, asked: &Asked<'_>, path: &PathArgument, uid: u32, gid: u32) -> Result<Answer, Errno> {
-        if asked.is_root && [uid, gid].iter().all(|id| matches!(*id, 0 | u32::MAX)) {
+        if asked.is_root && asked.places.is_none() && [uid, gid].iter().all(|id| matches!(*id, 0 | u32::MAX)) {
             let target = self.reach(asked, path)?.target;
             // It is root's and stays root's, which the kernel knows.
             if !matches!(self.records.told_otherwise(&target), Ok(Some(_))) {
@@ -63,7 +63,7 @@ impl Recorded {
     }
 
     pub(super) fn chmod(&self, asked: &Asked<'_>, path: &PathArgument, mode: u32) -> Result<Answer, Errno> {
-        if asked.is_root {
+        if asked.is_root && asked.places.is_none() {
             let target = self.reach(asked, path)?.target;
             if !self.records.has_table() && matches!(self.records.recorded(&target), Ok(None) | Err(_)) {
                 return Ok(Answer::Continue);
@@ -71,7 +71,13 @@ impl Recorded {
         }
         let (target, look) = self.find(asked, path)?;
         let new = access::chmod(&asked.who, &look.owned, mode)?;
-        let is_plain = look.record.is_none() && (new.uid, new.gid) == (0, 0) && new.mode & 0o7777 == mode & 0o7777;
+        let is_plain = asked.places.is_none()
+            && look.record.is_none()
+            && (new.uid, new.gid) == (0, 0)
+            && new.mode & 0o7777 == mode & 0o7777;
+        if FileType::from_raw_mode(look.native.st_mode) == FileType::Symlink && asked.places.is_some() {
+            return Err(Errno::OPNOTSUPP);
+        }
         if is_plain || FileType::from_raw_mode(look.native.st_mode) == FileType::Symlink {
             return Ok(Answer::Continue);
         }

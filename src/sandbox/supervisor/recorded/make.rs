@@ -42,7 +42,7 @@ impl Recorded {
         if asked.is_root {
             let target = self.reach(asked, path)?.target;
             return match target.split() {
-                Some((dir, _)) => self.site_of_root(target.clone(), &dir),
+                Some((dir, _)) => self.site_of_root(asked, target.clone(), &dir),
                 None => Ok(Site::Kernel),
             };
         }
@@ -62,7 +62,11 @@ impl Recorded {
         }
     }
 
-    fn site_of_root(&self, target: Target, dir: &Target) -> Result<Site, Errno> {
+    fn site_of_root(&self, asked: &Asked<'_>, target: Target, dir: &Target) -> Result<Site, Errno> {
+        if asked.places.is_some() {
+            // The kernel would not make it as told: see `Records::native_mode`.
+            return Ok(Site::Free(Room { dir: self.records.look(dir)?.owned, target }));
+        }
         let Ok(Some(record)) = self.records.recorded(dir) else { return Ok(Site::Kernel) };
         if record.mode & SET_GID == 0 || record.gid == 0 {
             return Ok(Site::Kernel);
@@ -128,7 +132,8 @@ impl Recorded {
         let mode = mode & 0o7777 & !reach::umask(asked.caller)?;
         let owned = access::created(&asked.who, &room.dir, REGULAR | mode);
         let exclusive = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let opened = rustix::fs::open(&room.target.path, open_flags(flags) | exclusive, native_mode(&owned));
+        let opened =
+            rustix::fs::open(&room.target.path, open_flags(flags) | exclusive, self.records.native_mode(&owned));
         match opened {
             Ok(fd) => self.record_open(fd, owned, flags).map(Some),
             // It came into being meanwhile, or root goes through a link.
@@ -146,16 +151,18 @@ impl Recorded {
         }
         let mode = mode & 0o7777 & !reach::umask(asked.caller)?;
         let owned = access::created(&asked.who, &look.owned, REGULAR | mode);
-        let fd = rustix::fs::open(&target.path, open_flags(flags) | OFlags::CLOEXEC, native_mode(&owned))?;
+        let mode = self.records.native_mode(&owned);
+        let fd = rustix::fs::open(&target.path, open_flags(flags) | OFlags::CLOEXEC, mode)?;
         self.record_open(fd, owned, flags)
     }
 
     fn record_open(&self, fd: OwnedFd, owned: Owned, flags: i32) -> Result<Answer, Errno> {
-        if (owned.uid, owned.gid) != (0, 0) {
+        if (owned.uid, owned.gid) != (0, 0) || self.records.native_mode(&owned).as_raw_mode() != owned.mode & 0o7777 {
             let text = record_text(owned, Type::File);
             match rustix::fs::fsetxattr(&fd, OVERRIDE, text.as_bytes(), XattrFlags::empty()) {
                 Err(Errno::NOTSUP | Errno::PERM) => {
-                    let path = Target::new(format!("/proc/self/fd/{}", fd.as_raw_fd()), true)?.canonical()?;
+                    let path = Target::new(format!("/proc/self/fd/{}", fd.as_raw_fd()), true)?;
+                    let path = self.records.canonical(&path)?;
                     self.records.tell(path, owned);
                 }
                 other => other?,
@@ -197,7 +204,7 @@ impl Recorded {
         match rustix::fs::openat2(&base, &said[..], open_flags(flags as i32) | made, mode, resolve) {
             Ok(fd) => {
                 let target = Target::new(format!("/proc/self/fd/{}", fd.as_raw_fd()), true)?;
-                let file = Target::new([&b"/"[..], &target.canonical()?].concat(), false)?;
+                let file = Target::new(target.name()?, false)?;
                 let (dir, _) = file.split().ok_or(Errno::INVAL)?;
                 let owned = access::created(&asked.who, &self.records.look(&dir)?.owned, target.stat()?.st_mode);
                 self.record_open(fd, owned, flags as i32)
@@ -209,7 +216,7 @@ impl Recorded {
 
     /// An open that goes on natively, unless it is of a process's status: that tells of emulated ids.
     fn open_status(&self, asked: &Asked<'_>, path: &PathArgument, flags: i32) -> Result<Answer, Errno> {
-        if !asked.table.has_changed() || flags & libc::O_ACCMODE != libc::O_RDONLY {
+        if asked.places.is_some() || !asked.table.has_changed() || flags & libc::O_ACCMODE != libc::O_RDONLY {
             return Ok(Answer::Continue);
         }
         let target = self.reach(asked, path)?.target;
@@ -218,7 +225,7 @@ impl Recorded {
         let Some(pid) = name.and_then(|name| std::str::from_utf8(name).ok()?.parse::<i32>().ok()) else {
             return Ok(Answer::Continue);
         };
-        if target.canonical()?.strip_prefix(b"proc/").is_none() {
+        if self.records.canonical(&target)?.strip_prefix(b"proc/").is_none() {
             return Ok(Answer::Continue);
         }
         let credentials = asked.table.process_of(pid)?.credentials();
@@ -231,7 +238,7 @@ impl Recorded {
         let Site::Free(room) = self.site(asked, path)? else { return Ok(Answer::Continue) };
         let mode = mode & 0o1777 & !reach::umask(asked.caller)?;
         let owned = access::created(&asked.who, &room.dir, DIRECTORY | mode);
-        rustix::fs::mkdirat(CWD, &room.target.path, native_mode(&owned))?;
+        rustix::fs::mkdirat(CWD, &room.target.path, self.records.native_mode(&owned))?;
         self.record_made(&room.target, owned)
     }
 
@@ -258,7 +265,7 @@ impl Recorded {
         };
         let mode = mode & 0o7777 & !reach::umask(asked.caller)?;
         let owned = access::created(&asked.who, &room.dir, kind.as_raw_mode() | mode);
-        rustix::fs::mknodat(CWD, &room.target.path, kind, native_mode(&owned), 0)?;
+        rustix::fs::mknodat(CWD, &room.target.path, kind, self.records.native_mode(&owned), 0)?;
         self.record_made(&room.target, owned)
     }
 
@@ -300,7 +307,7 @@ impl Recorded {
         let leads = asked.caller.read_path(target)?;
         let owned = access::created(&asked.who, &room.dir, LINK | 0o777);
         rustix::fs::symlinkat(&leads[..], CWD, &room.target.path)?;
-        self.records.tell(room.target.canonical_entry()?, owned);
+        self.records.tell(self.records.canonical_entry(&room.target)?, owned);
         Ok(Answer::Value(0))
     }
 
@@ -312,12 +319,16 @@ impl Recorded {
         }
         let Ok(reached) = self.reach(asked, path) else { return };
         let target = Target { follow: false, ..reached.target };
-        if let (Err(Errno::NOENT), Ok(entry)) = (target.stat(), target.canonical_entry()) {
+        if let (Err(Errno::NOENT), Ok(entry)) = (target.stat(), self.records.canonical_entry(&target)) {
             self.records.tell(entry, Owned { uid: 0, gid: 0, mode: 0 });
         }
     }
 
     fn record_made(&self, target: &Target, owned: Owned) -> Result<Answer, Errno> {
+        let told = (owned.uid, owned.gid) == (0, 0) && !self.records.has_table();
+        if told && self.records.native_mode(&owned).as_raw_mode() == owned.mode & 0o7777 {
+            return Ok(Answer::Value(0));
+        }
         let target = Target { follow: false, ..target.clone() };
         let mut look = self.records.look(&target)?;
         look.record = None;
@@ -343,10 +354,10 @@ impl Recorded {
         if look.record.is_some() || (look.owned.uid, look.owned.gid) == (0, 0) && !self.records.has_table() {
             return Ok(Answer::Continue);
         }
-        let old = source.canonical()?;
+        let old = self.records.canonical(&source)?;
         let flags = if source.follow { AtFlags::SYMLINK_FOLLOW } else { AtFlags::empty() };
         rustix::fs::linkat(CWD, &source.path, CWD, &made.path, flags)?;
-        self.records.linked(&old, made.canonical_entry()?);
+        self.records.linked(&old, self.records.canonical_entry(&made)?);
         Ok(Answer::Value(0))
     }
 
@@ -379,7 +390,7 @@ impl Recorded {
         if !self.records.has_table() {
             return Ok(Answer::Continue);
         }
-        let (Ok(before), Ok(after)) = (old.canonical_entry(), new.canonical_entry()) else {
+        let (Ok(before), Ok(after)) = (self.records.canonical_entry(&old), self.records.canonical_entry(&new)) else {
             return Ok(Answer::Continue);
         };
         rustix::fs::renameat_with(CWD, &old.path, CWD, &new.path, RenameFlags::from_bits_retain(flags))?;
@@ -410,12 +421,6 @@ impl Recorded {
         }
         Ok(())
     }
-}
-
-/// The mode of a file that is made: set-id bits are recorded only, unless it is root's own.
-fn native_mode(owned: &Owned) -> Mode {
-    let bits = if (owned.uid, owned.gid) == (0, 0) { 0o7777 } else { 0o777 };
-    Mode::from_raw_mode(owned.mode & bits)
 }
 
 fn open_flags(flags: i32) -> OFlags {

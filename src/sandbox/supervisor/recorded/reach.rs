@@ -7,9 +7,12 @@ use std::sync::Arc;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use crate::sandbox::supervisor::Caller;
 use crate::sandbox::supervisor::call::{self, PathArgument};
-use crate::sandbox::supervisor::owners::Target;
+use crate::sandbox::supervisor::owners::{Records, Target};
+use crate::sandbox::supervisor::path::{Found, Last};
+use crate::sandbox::supervisor::places::Places;
+use crate::sandbox::supervisor::view::Eyes;
+use crate::sandbox::supervisor::{Caller, Worker};
 
 /// A file, and what keeps the way to it open.
 #[derive(Debug, Clone)]
@@ -42,6 +45,35 @@ pub(super) fn reach(caller: &Caller<'_>, argument: &PathArgument, chroots: bool)
         None => [base.as_bytes(), b"/", &said].concat(),
     };
     Ok(Reached { target: Target::new(path, argument.follow)?, said, _held: None })
+}
+
+/// What `argument` names in what the step sees, which is elsewhere.
+pub(super) fn from_outside(
+    caller: &Caller<'_>,
+    places: &Places,
+    records: &Records,
+    argument: &PathArgument,
+) -> Result<Reached, Errno> {
+    let said = match argument.as_descriptor() {
+        Some(_) => Vec::new(),
+        None => caller.read_path(argument.address)?,
+    };
+    if said.is_empty() {
+        if !argument.empty_path {
+            return Err(Errno::NOENT);
+        }
+        return Ok(Reached { target: Target::new(base(caller, argument.dirfd), true)?, said, _held: None });
+    }
+    let last = if argument.follow { Last::Follow } else { Last::Keep };
+    let mut worker = Worker::only();
+    let mut eyes = Eyes { places, caller, worker: &mut worker, identity: None, records: None };
+    let walked = eyes.walk(argument.dirfd, &said, last)?;
+    let follow = walked.found == Found::Magic && argument.follow;
+    let mut path = records.host(&walked.path).as_bytes().to_vec();
+    if walked.slash {
+        path.push(b'/');
+    }
+    Ok(Reached { target: Target::new(path, follow)?, said, _held: None })
 }
 
 /// The magic link to a descriptor's file, or to the working directory.

@@ -3,39 +3,51 @@
 use rustix::fs::{CWD, FileType};
 use rustix::io::Errno;
 
-use super::reach;
-use crate::sandbox::supervisor::Caller;
+use super::{Asked, reach};
 use crate::sandbox::supervisor::access::{self, Owned, Want};
 use crate::sandbox::supervisor::credentials::Credentials;
 use crate::sandbox::supervisor::owners::{Records, Target};
 use crate::sandbox::supervisor::path::{Last, Node, View, ViewPath, Walked, walk};
+use crate::sandbox::supervisor::places::Kind;
 use crate::sandbox::supervisor::procfs::{self, ProcPath};
+use crate::sandbox::supervisor::view::Eyes;
+use crate::sandbox::supervisor::{Caller, Identity, Worker};
 
 /// The step's tree as a user sees it.
 pub(super) struct Searched<'a> {
     caller: &'a Caller<'a>,
     who: &'a Credentials,
     records: &'a Records,
+    /// What finds the way where the step's paths are not this process's.
+    eyes: Option<Eyes<'a>>,
     /// The directory whose search was allowed last.
     allowed: Option<ViewPath>,
 }
 
 /// Follows `said` from `dirfd`, with the search permission of `who` on every directory.
 pub(super) fn search(
-    caller: &Caller<'_>,
-    who: &Credentials,
+    asked: &Asked<'_>,
     records: &Records,
     dirfd: i32,
     said: &[u8],
     last: Last,
 ) -> Result<Walked, Errno> {
+    let (caller, who) = (asked.caller, &asked.who);
+    let identity = Identity::of(who);
+    let mut worker = Worker::only();
+    let mut eyes = asked.places.map(|places| {
+        let identity = identity.as_ref();
+        Eyes { places, caller, worker: &mut worker, identity, records: None }
+    });
     let start = if said.first() == Some(&b'/') {
         ViewPath::root()
+    } else if let Some(eyes) = &mut eyes {
+        eyes.start(dirfd)?
     } else {
         let link = rustix::fs::readlink(reach::base(caller, dirfd), Vec::new()).map_err(|_| Errno::BADF)?;
         ViewPath::without_links(link.as_bytes())
     };
-    let mut view = Searched { caller, who, records, allowed: None };
+    let mut view = Searched { caller, who, records, eyes, allowed: None };
     if said.first() != Some(&b'/') {
         view.may_search(&start)?;
     }
@@ -47,7 +59,14 @@ impl Searched<'_> {
         if self.allowed.as_ref() == Some(dir) {
             return Ok(());
         }
-        let target = Target::new(dir.as_bytes(), false)?;
+        // What is in /proc and the like has rules of its own.
+        if let Some(eyes) = &self.eyes
+            && let Some((number, _)) = eyes.places.find(dir)
+            && eyes.places.get(number).kind != Kind::Bind
+        {
+            return Ok(());
+        }
+        let target = Target::new(self.records.host(dir).as_bytes(), false)?;
         let native = target.stat()?;
         // What everybody may search, whose ever it is, needs no look at the record: its mode is the recorded one.
         if native.st_mode & 0o111 != 0o111 {
@@ -82,6 +101,9 @@ impl View for Searched<'_> {
         if let Some((dir, _)) = path.split() {
             self.may_search(&dir)?;
         }
+        if let Some(eyes) = &mut self.eyes {
+            return eyes.look(path);
+        }
         let stat = rustix::fs::lstat(path.as_bytes())?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => Ok(Node::Directory),
@@ -100,5 +122,5 @@ impl View for Searched<'_> {
 
 /// What stands at the end of a walk belongs to this.
 pub(super) fn owned_at(records: &Records, path: &ViewPath) -> Result<Owned, Errno> {
-    Ok(records.look(&Target::new(path.as_bytes(), false)?)?.owned)
+    Ok(records.look(&Target::new(records.host(path).as_bytes(), false)?)?.owned)
 }

@@ -1,0 +1,104 @@
+//! Calls about files of a step that has the machine's root: nothing about a path is left to the kernel.
+//!
+//! [`Recorded`] is asked first, as where there is one id: it checks what a user may do, and makes what has to have an owner.
+//! What it would let the kernel do [`Eyes`] does, as for callers whose ids are not their real ones. Root is checked by
+//! nobody, so for it calls that only look, or take away, are made at once.
+
+use std::sync::Arc;
+
+use rustix::io::Errno;
+
+use super::call::{Call, PathArgument};
+use super::path::{Found, Last};
+use super::places::{Kind, Places};
+use super::recorded::{Recorded, is_root};
+use super::view::Eyes;
+use super::{Answer, Caller, Identity, Worker};
+
+/// The files of one step.
+#[derive(Debug)]
+pub(crate) struct Emulated {
+    places: Places,
+    recorded: Arc<Recorded>,
+}
+
+impl Emulated {
+    /// Of a step that sees `places`.
+    pub(crate) fn new(places: Places, recorded: Arc<Recorded>) -> Emulated {
+        Emulated { places, recorded }
+    }
+
+    /// What it sees.
+    pub(crate) fn places(&self) -> &Places {
+        &self.places
+    }
+
+    /// What becomes of `call`.
+    pub(crate) fn answer(&self, call: &Call, caller: &Caller<'_>, worker: &mut Worker) -> Result<Answer, Errno> {
+        let who = caller.process.credentials();
+        let identity = Identity::of(&who);
+        let records = Some(self.recorded.records());
+        let mut eyes = Eyes { places: &self.places, caller, worker, identity: identity.as_ref(), records };
+        if let Some(path) = owned(call, is_root(&who))
+            && !is_elsewhere(&mut eyes, &path)?
+        {
+            match self.recorded.answer(call, caller, caller.table, Some(&self.places))? {
+                Answer::Continue => {}
+                answer => return Ok(answer),
+            }
+        }
+        eyes.perform(call)
+    }
+}
+
+/// The path of a call that depends on, or changes, whose files are whose; `None` for one that does not.
+fn owned(call: &Call, is_root: bool) -> Option<PathArgument> {
+    match *call {
+        Call::Open { path, flags, .. } => {
+            (!is_root || flags & libc::O_CREAT != 0 || flags & libc::O_TMPFILE == libc::O_TMPFILE).then_some(path)
+        }
+        Call::OpenHow { path, .. }
+        | Call::Xattr { path, .. }
+        | Call::Chmod { path, .. }
+        | Call::Chown { path, .. }
+        | Call::Mkdir { path, .. }
+        | Call::Mknod { path, .. }
+        | Call::Symlink { path, .. }
+        | Call::Exec { path, .. }
+        | Call::Link { to: path, .. }
+        | Call::Rename { to: path, .. } => Some(path),
+        Call::Stat { path, .. }
+        | Call::Statx { path, .. }
+        | Call::Statfs { path, .. }
+        | Call::OpenTree { path, .. }
+        | Call::Access { path, .. }
+        | Call::Readlink { path, .. }
+        | Call::Utimes { path, .. }
+        | Call::Truncate { path, .. }
+        | Call::Unlink { path, .. }
+        | Call::FileAttributes { path, .. }
+        | Call::WatchPath { path, .. }
+        | Call::NameToHandle { path, .. }
+        | Call::Chdir { path } => (!is_root).then_some(path),
+        Call::Bind { .. } => (!is_root).then_some(PathArgument::descriptor(0)),
+        _ => None,
+    }
+}
+
+/// Whether a path leads to what nobody owns by records: /proc, /sys, terminals, and what cannot be written to.
+fn is_elsewhere(eyes: &mut Eyes<'_>, argument: &PathArgument) -> Result<bool, Errno> {
+    let path = eyes.path(argument)?;
+    if path.is_empty() {
+        return Ok(false);
+    }
+    let last = if argument.follow { Last::Follow } else { Last::Keep };
+    // What is wrong with it is for those to say who make the call.
+    let Ok(walked) = eyes.walk(argument.dirfd, &path, last) else { return Ok(false) };
+    if walked.found == Found::Magic {
+        return Ok(!argument.follow);
+    }
+    Ok(eyes.places.find(&walked.path).is_some_and(|(number, _)| {
+        let place = eyes.places.get(number);
+        place.kind != Kind::Bind || place.readonly
+    }))
+}
