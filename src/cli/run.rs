@@ -236,9 +236,9 @@ impl ContainerFlags {
         });
         let mut env = Vec::new();
         for file in &self.env_file {
-            env.extend(lines(&environment.absolute(file))?.into_iter().filter_map(|text| variable(text, environment)));
+            env.extend(lines(&environment.absolute(file))?.into_iter().map(|text| variable(text, environment)));
         }
-        env.extend(self.env.into_iter().filter_map(|text| variable(text, environment)));
+        env.extend(self.env.into_iter().map(|text| variable(text, environment)));
         let mut labels = BTreeMap::new();
         for file in &self.label_file {
             for line in lines(&environment.absolute(file))? {
@@ -319,14 +319,17 @@ fn write_id(path: &Path, id: &str) -> Outcome<()> {
     })
 }
 
-/// `NAME=VALUE`, or `NAME` with its value from the environment; where that does not have it, nothing.
-pub fn variable(text: OsString, environment: &Environment) -> Option<Vec<u8>> {
+/// `NAME=VALUE`, or `NAME` with its value from the environment; where that does not have it, the name alone, which takes it away
+/// from the container's.
+pub fn variable(text: OsString, environment: &Environment) -> Vec<u8> {
     let bytes = text.into_vec();
     if bytes.contains(&b'=') {
-        return Some(bytes);
+        return bytes;
     }
-    let value = environment.variable(std::str::from_utf8(&bytes).ok()?)?;
-    Some([&bytes[..], b"=", value.as_bytes()].concat())
+    match std::str::from_utf8(&bytes).ok().and_then(|name| environment.variable(name)) {
+        Some(value) => [&bytes[..], b"=", value.as_bytes()].concat(),
+        None => bytes,
+    }
 }
 
 /// Prints an ID.

@@ -345,6 +345,12 @@ impl Containers {
         write(&self.dir(&container.id), "config.json", &Container { name: name.to_string(), ..container.clone() })
     }
 
+    /// Changes what a container is started with from now on.
+    pub fn configure(&self, container: &Container, settings: &Settings) -> Result<(), RunError> {
+        let _lock = self.lock()?;
+        write(&self.dir(&container.id), "config.json", &Container { settings: settings.clone(), ..container.clone() })
+    }
+
     /// Removes a container that does not run, with its files. To be called where its files' owners can be touched.
     pub fn remove(&self, store: &Store, container: &Container) -> Result<(), RunError> {
         let Ok(lock) = fs::File::open(self.dir(&container.id).join("lock")) else {

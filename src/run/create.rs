@@ -2,13 +2,15 @@
 
 use super::container::{Container, Containers, Settings, now};
 use super::volumes::{VolumeMount, VolumeSource, Volumes};
-use super::{RunError, Services, signals};
+use super::{RunError, Services, environment, signals};
 use crate::oci::{ContainerConfig, Layer};
+use crate::progress::Event;
 use crate::rootfs::{KeptTree, Snapshotter, SnapshotterKind};
-use crate::sandbox::{Isolation, Limit};
+use crate::sandbox::{Isolation, Limit, Tier};
 use crate::store::Image;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// What is to be made. Arguments and variables are bytes: they need not be UTF-8.
@@ -73,6 +75,13 @@ pub fn create(
 ) -> Result<Container, RunError> {
     let id = options.id.clone();
     let mut settings = settings(options, &image.config.config, &id)?;
+    if settings.readonly && services.sandbox.tier() != Tier::Namespaces {
+        let text = format!(
+            "--read-only cannot be enforced in the {} tier: the tree can be written to",
+            services.sandbox.tier()
+        );
+        services.progress.emit(Event::Warning { text });
+    }
     name_volumes(&mut settings, &Volumes::of(services.store.root()))?;
     let made = services.store.temp_dir()?;
     let fetch = |layer: &Layer| Ok(services.registry.ensure_known(services.store, &layer.digest, services.progress)?);
@@ -104,11 +113,13 @@ fn settings(options: &CreateOptions, config: &ContainerConfig, id: &str) -> Resu
     let stop = options.stop_signal.as_deref().or(config.stop_signal.as_deref());
     let exposed: BTreeSet<String> =
         config.exposed_ports.iter().flatten().map(|(port, _)| port.clone()).chain(options.expose.clone()).collect();
-    let own_env = config.env.iter().flatten().map(|text| text.clone().into_bytes());
+    let variables = config.env.iter().flatten().map(String::as_bytes).chain(options.env.iter().map(Vec::as_slice));
+    let env =
+        environment(variables).into_iter().map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat());
     Ok(Settings {
         entrypoint,
         cmd,
-        env: own_env.chain(options.env.iter().cloned()).collect(),
+        env: env.collect(),
         workdir: match &options.workdir {
             Some(dir) => dir.clone(),
             None if config.working_dir.is_empty() => b"/".to_vec(),

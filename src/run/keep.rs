@@ -59,13 +59,17 @@ pub fn start(
 ) -> Result<Exit, RunError> {
     let containers = Containers::of(services.store.root());
     let kept = containers.keep(container)?;
+    let watched: Vec<i32> = FORWARDED.iter().chain([&Signal::WINCH]).map(|signal| signal.as_raw()).collect();
+    // Before there is any thread that would get them.
+    let signals = SignalSet::block(&watched)?;
     let mut state = State { keeper: Some(std::process::id()), ..State::default() };
-    let result = keep(container, services, attachment, &mut |begun| {
+    let result = keep(container, services, attachment, &signals, &mut |begun| {
         state.started = Some(begun);
         let written = containers.put_state(&container.id, &state);
         started();
         written
     });
+    signals.unblock();
     state.finished = state.started.is_some().then(now);
     match &result {
         Ok(exit) => state.exit_code = exit.code().into(),
@@ -89,6 +93,7 @@ fn keep(
     container: &Container,
     services: &Services<'_>,
     attachment: Attachment,
+    signals: &SignalSet,
     started: &mut dyn FnMut(String) -> Result<(), RunError>,
 ) -> Result<Exit, RunError> {
     let tree = tree(container, services)?;
@@ -99,9 +104,6 @@ fn keep(
     spec.mounts = mounts;
     let listener = client::listen(&dir)?;
     let log = if attachment.log { Some(Log::open(&dir.join("log"))?) } else { None };
-    let watched: Vec<i32> = FORWARDED.iter().chain([&Signal::WINCH]).map(|signal| signal.as_raw()).collect();
-    // Before there is any thread that would get them.
-    let signals = SignalSet::block(&watched)?;
     let running = services.sandbox.start(&spec)?;
     let mut first = First::prepare(container, attachment.stdio)?;
     let sinks = first.sinks.take().map(|(out, err)| Sink { out, err, _connection: None });
@@ -131,7 +133,7 @@ fn keep(
         _ => return Err(keeper.running.finish().map_or_else(RunError::from, |_| RunError::Lost)),
     };
     started(now())?;
-    keeper.wait(listener, first, master, &signals)
+    keeper.wait(listener, first, master, signals)
 }
 
 /// What the sandbox is told of a container.

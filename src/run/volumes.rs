@@ -121,7 +121,7 @@ impl Volumes {
 
     /// Removes a volume that none of `containers` has. To be called where its files' owners can be touched.
     pub fn remove(&self, store: &Store, name: &str, containers: &[Container]) -> Result<(), RunError> {
-        if self.get(check(name)?)?.is_none() {
+        if !self.data(check(name)?).exists() {
             return Err(RunError::NoVolume(name.to_string()));
         }
         if let Some(user) = containers.iter().find(|one| uses(one, name)) {

@@ -16,6 +16,7 @@ mod places;
 mod plan;
 mod registry;
 mod remote;
+mod run;
 mod sandbox;
 mod snapshots;
 mod store;

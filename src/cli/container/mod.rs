@@ -514,9 +514,9 @@ impl ExecArgs {
         let mut env = Vec::new();
         for file in &self.env_file {
             let lines = super::run::lines(&here.environment.absolute(file))?;
-            env.extend(lines.into_iter().filter_map(|text| variable(text, here.environment)));
+            env.extend(lines.into_iter().map(|text| variable(text, here.environment)));
         }
-        env.extend(self.env.into_iter().filter_map(|text| variable(text, here.environment)));
+        env.extend(self.env.into_iter().map(|text| variable(text, here.environment)));
         let size = containers::size_of(rustix::stdio::stdout().as_fd());
         let options = ExecOptions {
             args: words.collect(),
@@ -610,6 +610,28 @@ impl InspectArgs {
             }
         }
     }
+}
+
+/// What Docker's API tells of the container that `text` means; `None` where there is none, which is an error where there
+/// `must` be one.
+pub fn inspect_one(state: &Path, text: &str, must: bool) -> Outcome<Option<Value>> {
+    let all = Containers::of(state);
+    match all.find(text) {
+        Err(RunError::NoContainer(_)) if !must => Ok(None),
+        other => other.and_then(|one| containers::inspect(state, &one)).map(Some).map_err(failed),
+    }
+}
+
+/// Removes volumes; their files may be anybody's.
+pub fn remove_volumes(environment: &Environment, state: &Path, names: Vec<String>, force: bool) -> Outcome<ExitCode> {
+    let look = Look::choose(ui::Choice::Quiet, &environment.terminal());
+    Surroundings { environment, state, look }.inside(ContainerTask::RemoveVolumes { volumes: names, force })
+}
+
+/// Removes the volumes that no container has: those without a name, or all.
+pub fn prune_volumes(environment: &Environment, state: &Path, all: bool) -> Outcome<ExitCode> {
+    let look = Look::choose(ui::Choice::Quiet, &environment.terminal());
+    Surroundings { environment, state, look }.inside(ContainerTask::PruneVolumes { all })
 }
 
 /// What Docker's API tells of these containers.
