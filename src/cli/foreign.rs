@@ -39,8 +39,6 @@ const ONE_PROCESS: Treatment = Ignored("there is no intermediate container to ke
 pub const BUILD: &[Flag] = &[
     flag("attest", true, ATTESTATION),
     flag("builder", true, Ignored("there is one builder: this process")),
-    flag("cache-from", true, Ignored("only the local store is asked for cached steps yet")),
-    flag("cache-to", true, Refused("the cache cannot be exported yet")),
     flag("cgroup-parent", true, RESOURCES),
     flag("compress", false, ONE_PROCESS),
     flag("cpu-period", true, RESOURCES),

@@ -8,6 +8,7 @@ use super::isolation::isolation;
 use super::job::{self, Job, Task};
 use super::mount_flags::{bind, mount, tmpfs};
 use super::network::Network;
+use super::state::Places;
 use super::{Outcome, platform, print, usage};
 use crate::run::{self, CreateOptions};
 use crate::sandbox::Isolation;
@@ -153,15 +154,15 @@ impl RunArgs {
         let task = |task| Task::Container(Box::new(task));
         if !detach {
             let job = task(ContainerTask::Run { create: job, interactive });
-            return job::enter(Job::new(*look, state.into(), network, isolation, job));
+            return job::enter(Job::new(*look, Places::only(state), network, isolation, job));
         }
         let create = task(ContainerTask::Create { create: job, print: false });
-        let made = job::enter(Job::new(*look, state.into(), network.clone(), isolation, create))?;
+        let made = job::enter(Job::new(*look, Places::only(state), network.clone(), isolation, create))?;
         if made != ExitCode::SUCCESS {
             return Ok(made);
         }
         let start = task(ContainerTask::Keep { container: id.clone() });
-        background(Job::new(*look, state.into(), network, isolation, start), &id)
+        background(Job::new(*look, Places::only(state), network, isolation, start), &id)
     }
 }
 
@@ -170,7 +171,7 @@ impl CreateArgs {
     pub fn run(self, environment: &Environment, state: &Path, look: &mut Look) -> Outcome<ExitCode> {
         let Prepared { job, isolation, network, .. } = self.flags.prepare(environment, state, look, false)?;
         let task = Task::Container(Box::new(ContainerTask::Create { create: job, print: true }));
-        job::enter(Job::new(*look, state.into(), network, isolation, task))
+        job::enter(Job::new(*look, Places::only(state), network, isolation, task))
     }
 }
 

@@ -32,7 +32,7 @@
 //! - `commit.lock` exclusive: a change of `index.json`, or putting a layer in place. Readers need no lock: both change by
 //!   rename. Blobs and records need none: two writers of one digest write the same bytes.
 //! - `caches/HEX/N/lock`: a cache directory in use, shared or alone; alone too while it gets its first content.
-//! - `tmp/lock` exclusive: making a directory in `tmp`, and sweeping those whose own lock nobody holds any more.
+//! - `tmp/lock` exclusive: making a directory in `tmp`, and taking over those whose own lock nobody holds any more.
 //!
 //! # Crashes
 //!

@@ -7,6 +7,7 @@
 //! [`Screen::succeed`] or [`Screen::fail`], which say again what must not be missed: warnings, and the last output of the
 //! step that failed.
 
+mod ask;
 mod diagnostic;
 mod errors;
 mod json;
@@ -20,6 +21,7 @@ pub mod template;
 mod tty;
 mod when;
 
+pub use ask::{AskError, ask};
 pub use diagnostic::{Diagnostic, Kind, Snippet};
 pub use errors::{build_failure, images_push_failure, login_failure, no_sandbox, push_failure};
 pub use lines::clean;

@@ -12,6 +12,7 @@ use super::isolation::isolation;
 use super::job::{self, Job, Task};
 use super::network::Network;
 use super::run::{CreateArgs, RunArgs, variable};
+use super::state::Places;
 use super::{Outcome, print, reference, usage};
 use crate::progress::Stream;
 use crate::run::{self as containers, CommitOptions, Container, Containers, CopyOptions, ExecOptions, Local};
@@ -400,14 +401,14 @@ impl Surroundings<'_> {
     fn inside_as(&self, task: ContainerTask, isolation: Isolation) -> Outcome<ExitCode> {
         let look = Look { mode: Mode::Quiet, ..self.look };
         let job = Task::Container(Box::new(task));
-        job::enter(Job::new(look, self.state.into(), self.network(), isolation, job))
+        job::enter(Job::new(look, Places::only(self.state), self.network(), isolation, job))
     }
 
     /// Starts a container in the background; the exit code where that failed, which has been told of.
     fn start(&self, container: &Container) -> Outcome<Option<u8>> {
         let task = Task::Container(Box::new(ContainerTask::Keep { container: container.id.clone() }));
         let look = Look { mode: Mode::Quiet, ..self.look };
-        background::start(Job::new(look, self.state.into(), self.network(), container.isolation, task))
+        background::start(Job::new(look, Places::only(self.state), self.network(), container.isolation, task))
     }
 
     fn find(&self, text: &str) -> Outcome<Container> {
