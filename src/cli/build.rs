@@ -4,6 +4,7 @@ mod annotation;
 mod places;
 mod steps;
 
+use super::cache::Limits;
 use super::check::{Form, Question};
 use super::environment::Environment;
 use super::foreign::{Foreign, OfBuild};
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use steps::StepArgs;
+pub use steps::size;
 
 /// Build an image from a Dockerfile
 #[derive(Args, Debug)]
@@ -145,6 +147,8 @@ pub struct BuildJob {
     pub iidfile: Option<PathBuf>,
     /// Where the description of the result goes.
     pub metadata_file: Option<PathBuf>,
+    /// What the local store keeps.
+    pub limits: Limits,
 }
 
 impl BuildArgs {
@@ -253,8 +257,12 @@ impl BuildArgs {
         };
         let iidfile = self.iidfile.map(|path| environment.absolute(path));
         let metadata_file = self.metadata_file.map(|path| environment.absolute(path));
+        let limits = Limits::read(environment)?;
         let preflight = !self.no_preflight;
-        Ok((BuildJob { options, push, preflight, quiet: self.quiet, outputs, iidfile, metadata_file }, warnings))
+        Ok((
+            BuildJob { options, push, preflight, quiet: self.quiet, outputs, iidfile, metadata_file, limits },
+            warnings,
+        ))
     }
 }
 

@@ -5,6 +5,7 @@
 
 use super::Outcome;
 use super::build::BuildJob;
+use super::cache::CacheTask;
 use super::network::Network;
 use super::work;
 use crate::run::RunOptions;
@@ -39,6 +40,8 @@ pub enum Task {
     Build(Box<BuildJob>),
     /// `dockless run`
     Run(Box<RunOptions>),
+    /// `dockless cache`
+    Cache(CacheTask),
 }
 
 impl Job {

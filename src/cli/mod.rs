@@ -5,6 +5,7 @@
 //! process. One file per family of verbs.
 
 mod build;
+mod cache;
 mod check;
 mod environment;
 mod foreign;
@@ -68,6 +69,7 @@ enum Verb {
     #[command(visible_alias = "index")]
     Manifest(manifest::ManifestArgs),
     Registry(inspect::RegistryArgs),
+    Cache(cache::CacheArgs),
     Info(info::InfoArgs),
     Doctor(info::DoctorArgs),
     /// Print the version
@@ -118,6 +120,12 @@ fn perform(arguments: Vec<OsString>, environment: &Environment, look: &mut Look)
         Verb::Inspect(args) => args.run(environment, &state, *look),
         Verb::Manifest(args) => args.run(environment, &state, *look),
         Verb::Registry(args) => args.run(environment, &state, *look),
+        Verb::Cache(args) => {
+            let task = Task::Cache(args.task(environment)?);
+            *look = Look { mode: ui::Mode::Quiet, ..*look };
+            let network = Network::plain(environment, &state);
+            job::enter(Job::new(*look, state, network, isolation::isolation(None, environment)?, task))
+        }
         Verb::Build(args) => {
             *look = Look::choose(args.progress(environment)?, &environment.terminal());
             look.explain = args.explain;

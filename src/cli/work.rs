@@ -2,6 +2,7 @@
 
 use super::Outcome;
 use super::build::BuildJob;
+use super::cache::clean_after;
 use super::job::{Job, SELF, Task};
 use super::output::{Destination, Output, OutputKind};
 use crate::build::{self, BuildError, Built, BuiltImage, Lookup, Services};
@@ -30,6 +31,7 @@ pub fn perform(job: Job, tier: Tier, screen: &Screen) -> Outcome<u8> {
     match &job.task {
         Task::Build(job) => build(job, &store, &registry, Ok(&sandbox), snapshots, screen).map(|()| 0),
         Task::Run(options) => start(options, &store, &registry, &sandbox, snapshots, screen),
+        Task::Cache(task) => print(&task.perform(&store)?).map(|()| 0),
     }
 }
 
@@ -48,10 +50,17 @@ fn snapshotter(store: &Store, tier: Tier) -> Outcome<SnapshotterKind> {
     })
 }
 
-/// Does a job in this process, where there are no namespaces, as `why` says: a build without RUN steps needs none.
+/// Does a job in this process, where there are no namespaces, as `why` says: a build without RUN steps needs
+/// none.
 pub fn perform_outside(job: Job, why: SandboxError, screen: &Screen) -> Outcome<u8> {
-    let Task::Build(task) = &job.task else { return Err(why.into()) };
-    build(task, &Store::open(&job.state)?, &job.network.client()?, Err(why), SnapshotterKind::Copy, screen).map(|()| 0)
+    let store = || Store::open(&job.state);
+    match &job.task {
+        Task::Build(task) => {
+            build(task, &store()?, &job.network.client()?, Err(why), SnapshotterKind::Copy, screen).map(|()| 0)
+        }
+        Task::Cache(task) => print(&task.perform(&store()?)?).map(|()| 0),
+        Task::Run(_) => Err(why.into()),
+    }
 }
 
 fn start(
@@ -129,6 +138,7 @@ fn build(
     if job.quiet && !job.push {
         print(&format!("{}\n", built.image.id))?;
     }
+    clean_after(store, job.limits, screen);
     Ok(())
 }
 

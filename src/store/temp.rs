@@ -8,12 +8,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 /// The directory under `tmp` that one open store writes in; removed with it.
 #[derive(Debug)]
 pub(super) struct ProcessTemp {
     path: PathBuf,
     next: AtomicU64,
+    since: SystemTime,
     _lock: fs::File,
 }
 
@@ -26,7 +28,14 @@ impl ProcessTemp {
         let prefix = format!("{}-", std::process::id());
         let path = tempfile::Builder::new().prefix(&prefix).disable_cleanup(true).tempdir_in(tmp)?.keep();
         let lock = lock_file(&path.join("lock"), FlockOperation::NonBlockingLockExclusive)?;
-        Ok(ProcessTemp { path, next: AtomicU64::new(0), _lock: lock })
+        // By the clock that also gives files their times.
+        let since = lock.metadata()?.modified()?;
+        Ok(ProcessTemp { path, next: AtomicU64::new(0), since, _lock: lock })
+    }
+
+    /// When this process opened the store.
+    pub(super) fn since(&self) -> SystemTime {
+        self.since
     }
 
     pub(super) fn next_path(&self) -> PathBuf {
