@@ -207,6 +207,9 @@ pub enum StepError {
     /// A command, and no sandbox to run it in: `build` looks for that before the first step.
     #[error("this machine gives RUN steps no namespaces")]
     NoSandbox,
+    /// Where a layer of a cache is cannot be remembered.
+    #[error(transparent)]
+    CacheSource(Box<RegistryError>),
     /// The stage that the step reads failed.
     #[error("stage {name} failed")]
     StageFailed {

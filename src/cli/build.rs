@@ -1,6 +1,7 @@
 //! `dockless build`: the flags of `docker build` to a [`BuildJob`].
 
 mod annotation;
+mod caching;
 mod places;
 mod steps;
 
@@ -16,6 +17,7 @@ use crate::build::{AnnotatedPlace, Annotation, BuildOptions, ExportEpoch};
 use crate::oci::{ImageFormat, Platform, Reference};
 use crate::sandbox::Isolation;
 use crate::ui::Choice;
+use caching::CachingArgs;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
@@ -112,6 +114,8 @@ pub struct BuildArgs {
     annotation: Vec<String>,
     #[command(flatten)]
     pub network_args: NetworkArgs,
+    #[command(flatten)]
+    caching: CachingArgs,
     #[command(flatten)]
     steps: StepArgs,
     #[command(flatten)]
@@ -233,6 +237,8 @@ impl BuildArgs {
         let source_date_epoch = source_date_epoch(&build_args, environment)?;
         let platforms = platforms(&self.platform, environment)?;
         check_several(&platforms, &outputs, &annotations)?;
+        let (caching, more) = self.caching.caching(&tags, environment)?;
+        warnings.extend(more);
         let options = BuildOptions {
             dockerfile: places::dockerfile(self.file.as_deref(), &context, environment)?,
             tags,
@@ -243,6 +249,7 @@ impl BuildArgs {
             build_contexts: places::named_contexts(&self.build_context, environment)?,
             no_cache: self.no_cache,
             no_cache_stages: self.no_cache_filter,
+            caching,
             pull: self.pull,
             ssh: places::ssh(&steps, &context, &self.build_context, environment),
             steps,

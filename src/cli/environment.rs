@@ -33,6 +33,12 @@ impl Environment {
         Environment { vars, cwd: cwd.to_path_buf(), uid: 1000, stderr_is_terminal: false }
     }
 
+    /// The same surroundings with one variable set.
+    pub fn with(mut self, name: &str, value: &str) -> Environment {
+        self.vars.insert(name.into(), value.into());
+        self
+    }
+
     /// A variable, if it is set and not empty.
     pub fn get(&self, name: &str) -> Option<&OsStr> {
         self.vars.get(OsStr::new(name)).map(OsString::as_os_str).filter(|value| !value.is_empty())

@@ -1,6 +1,7 @@
 //! Flags of other tools that dockless does not carry out: each is refused by name, or ignored with a warning where what
 //! it asks for has no bearing on the image. None is dropped in silence.
 
+use super::words::warning;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
 
 /// What happens when the flag is given.
@@ -38,8 +39,6 @@ const ONE_PROCESS: Treatment = Ignored("there is no intermediate container to ke
 pub const BUILD: &[Flag] = &[
     flag("attest", true, ATTESTATION),
     flag("builder", true, Ignored("there is one builder: this process")),
-    flag("cache-from", true, Ignored("only the local store is asked for cached steps yet")),
-    flag("cache-to", true, Refused("the cache cannot be exported yet")),
     flag("cgroup-parent", true, RESOURCES),
     flag("compress", false, ONE_PROCESS),
     flag("cpu-period", true, RESOURCES),
@@ -86,6 +85,12 @@ pub const RUN: &[Flag] = &[
     short("volume", 'v', true, Refused("nothing can be mounted yet")),
 ];
 
+/// Flags of `docker images`.
+pub const IMAGES: &[Flag] = &[flag("tree", false, Refused("platforms are listed by `docker manifest inspect`"))];
+
+/// Flags of `docker inspect`.
+pub const INSPECT: &[Flag] = &[short("size", 's', false, Ignored("an image's size is always told"))];
+
 /// Which table a command has.
 pub trait Table {
     /// The flags.
@@ -104,6 +109,20 @@ impl Table for OfBuild {
 pub struct OfRun;
 impl Table for OfRun {
     const FLAGS: &'static [Flag] = RUN;
+}
+
+/// `docker images`'.
+#[derive(Debug)]
+pub struct OfImages;
+impl Table for OfImages {
+    const FLAGS: &'static [Flag] = IMAGES;
+}
+
+/// `docker inspect`'s.
+#[derive(Debug)]
+pub struct OfInspect;
+impl Table for OfInspect {
+    const FLAGS: &'static [Flag] = INSPECT;
 }
 
 /// The foreign flags that were given.
@@ -127,11 +146,7 @@ impl<T> Foreign<T> {
                 },
             }
         }
-        let warning = |(why, names): &(&str, Vec<String>)| match &names[..] {
-            [name] => format!("flag {name} is ignored: {why}"),
-            names => format!("flags {} are ignored: {why}", names.join(", ")),
-        };
-        Ok(ignored.iter().map(warning).collect())
+        Ok(ignored.iter().map(|(why, names)| warning(why, names)).collect())
     }
 }
 

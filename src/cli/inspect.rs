@@ -1,8 +1,10 @@
 //! `dockless inspect` and `dockless registry`: what an image is, what a registry has.
 
 use super::environment::Environment;
+use super::foreign::{Foreign, OfInspect};
+use super::format::formatted;
 use super::network::ReachArgs;
-use super::{Outcome, go, platform, print, reference, transfer::screen};
+use super::{Outcome, go, platform, print, reference, transfer::screen, usage};
 use crate::images::{self, ImagesError};
 use crate::oci::Platform;
 use crate::store::Store;
@@ -18,6 +20,9 @@ pub struct InspectArgs {
     /// Ask the registry instead of the local store
     #[arg(long)]
     remote: bool,
+    /// How each is printed: a Go template, or 'json'
+    #[arg(short, long, value_name = "TEMPLATE")]
+    format: Option<String>,
     /// The image of this platform [default: the host's]
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<String>,
@@ -26,6 +31,8 @@ pub struct InspectArgs {
     kind: Option<String>,
     #[command(flatten)]
     reach: ReachArgs,
+    #[command(flatten)]
+    foreign: Foreign<OfInspect>,
     /// The images: names, or IDs or their beginnings
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<String>,
@@ -34,6 +41,7 @@ pub struct InspectArgs {
 impl InspectArgs {
     /// Prints an array of what was found; what was not is an error after it, as with Docker.
     pub fn run(self, environment: &Environment, state: &Path, look: Look) -> Outcome<ExitCode> {
+        self.foreign.judge().map_err(usage)?.iter().for_each(|text| ui::notice(look, text));
         let wanted = platform(self.platform.as_deref(), environment)?.unwrap_or_else(Platform::host);
         let (mut found, mut failed) = (Vec::new(), None);
         if self.remote {
@@ -56,7 +64,7 @@ impl InspectArgs {
                 }
             }
         }
-        let printed = print(&pretty(&Value::from(found)))?;
+        let printed = print(&formatted(self.format.as_deref(), &found)?)?;
         failed.map_or(Ok(printed), |error| Err(error.into()))
     }
 }

@@ -4,11 +4,16 @@
 //! ([`build::BuildJob`], [`crate::run::RunOptions`]) whose paths are absolute, so that what runs below depends on nothing of the
 //! process. One file per family of verbs.
 
+mod archive;
 mod build;
 mod cache;
 mod check;
+mod compose;
+mod docker;
 mod environment;
 mod foreign;
+mod format;
+mod history;
 mod images;
 mod info;
 mod inspect;
@@ -20,7 +25,9 @@ mod network;
 mod output;
 mod run;
 mod state;
+mod tool;
 mod transfer;
+mod words;
 mod work;
 
 pub use job::inside;
@@ -35,6 +42,7 @@ use job::{Job, Task};
 use network::Network;
 use std::ffi::OsString;
 use std::process::ExitCode;
+use tool::Tool;
 
 /// What a verb gives: a failure is a [`Diagnostic`], boxed because it is large and rare.
 type Outcome<T> = Result<T, Box<Diagnostic>>;
@@ -66,6 +74,10 @@ enum Verb {
     Logout(login::LogoutArgs),
     Images(images::ImagesArgs),
     Inspect(inspect::InspectArgs),
+    History(history::HistoryArgs),
+    Rmi(archive::RmiArgs),
+    Save(archive::SaveArgs),
+    Load(archive::LoadArgs),
     #[command(visible_alias = "index")]
     Manifest(manifest::ManifestArgs),
     Registry(inspect::RegistryArgs),
@@ -80,25 +92,30 @@ enum Verb {
 pub fn main() -> ExitCode {
     let environment = Environment::read();
     let mut look = Look::choose(ui::Choice::Auto, &environment.terminal());
-    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let (tool, arguments) = Tool::called(std::env::args_os().collect());
     let runs = arguments.get(1).is_some_and(|verb| verb == "run");
-    match perform(arguments, &environment, &mut look) {
+    let done = match tool {
+        Tool::Dockless => perform(arguments, tool, &environment, &mut look),
+        Tool::Docker => docker::perform(arguments, environment, &mut look),
+        Tool::Kaniko | Tool::Buildctl | Tool::Buildah => Err(usage("not yet")),
+    };
+    match done {
         Ok(code) => code,
         Err(diagnostic) => {
-            // `docker run` leaves the low codes to the container.
-            let diagnostic = if runs { diagnostic.exit(125) } else { *diagnostic };
-            ui::report(look, &diagnostic);
-            ExitCode::from(diagnostic.exit)
+            let exit = tool.exit(&diagnostic, runs);
+            ui::report(look, &Diagnostic { exit, ..*diagnostic });
+            ExitCode::from(exit)
         }
     }
 }
 
-/// Carries out `arguments`; `look` becomes the one that the flags ask for.
-fn perform(arguments: Vec<OsString>, environment: &Environment, look: &mut Look) -> Outcome<ExitCode> {
+/// Carries out `arguments`, which are dockless's own, whatever `tool` they were made for; `look` becomes the one that the
+/// flags ask for.
+fn perform(arguments: Vec<OsString>, tool: Tool, environment: &Environment, look: &mut Look) -> Outcome<ExitCode> {
     let runs = arguments.get(1).is_some_and(|verb| verb == "run");
-    let cli = match parse(arguments) {
+    let cli = match parse(arguments, tool) {
         Ok(cli) => cli,
-        Err(error) => return complain(&error, *look, if runs { 125 } else { 2 }),
+        Err(error) => return complain(&error, *look, tool.misread(error.kind(), runs)),
     };
     let state = state::directory(environment);
     let warn = |look: Look, warnings: Vec<String>| warnings.iter().for_each(|text| ui::notice(look, text));
@@ -107,7 +124,7 @@ fn perform(arguments: Vec<OsString>, environment: &Environment, look: &mut Look)
         Verb::Info(args) => print(&args.text(VERSION, &state, environment)?),
         Verb::Doctor(args) => print(&args.text(VERSION, &state)),
         Verb::Images(args) => {
-            let (text, warnings) = args.text(&state)?;
+            let (text, warnings) = args.text(&state, environment)?;
             warn(*look, warnings);
             print(&text)
         }
@@ -118,6 +135,10 @@ fn perform(arguments: Vec<OsString>, environment: &Environment, look: &mut Look)
         Verb::Login(args) => args.run(environment, &state, *look),
         Verb::Logout(args) => args.run(environment, &state, *look),
         Verb::Inspect(args) => args.run(environment, &state, *look),
+        Verb::History(args) => args.run(environment, &state),
+        Verb::Rmi(args) => args.run(&state, *look),
+        Verb::Save(args) => args.run(environment, &state, *look),
+        Verb::Load(args) => args.run(environment, &state),
         Verb::Manifest(args) => args.run(environment, &state, *look),
         Verb::Registry(args) => args.run(environment, &state, *look),
         Verb::Cache(args) => {
@@ -181,11 +202,14 @@ fn close_input() -> Outcome<()> {
     null.map_err(|error| Box::new(Diagnostic::from_error(Kind::Environment, &error)))
 }
 
-fn parse(arguments: Vec<OsString>) -> Result<Cli, clap::Error> {
-    let parsed = go_booleans(Cli::command()).try_get_matches_from(&arguments);
-    match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
+fn parse(arguments: Vec<OsString>, tool: Tool) -> Result<Cli, clap::Error> {
+    let command = || Cli::command().name(tool.name()).bin_name(tool.name());
+    let read = |command: clap::Command| {
+        command.try_get_matches_from(&arguments).and_then(|matches| Cli::from_arg_matches(&matches))
+    };
+    match read(go_booleans(command())) {
         // Help shows the flags without their `[=<BOOL>]`.
-        Err(error) if error.kind() == ErrorKind::DisplayHelp => Cli::try_parse_from(&arguments),
+        Err(error) if error.kind() == ErrorKind::DisplayHelp => read(command()),
         result => result,
     }
 }

@@ -154,7 +154,7 @@ fn export_epoch(value: &str) -> Result<ExportEpoch, OutputError> {
 }
 
 /// The fields of one line of CSV (RFC 4180): a field in double quotes may hold commas, a doubled quote is a quote.
-fn fields(text: &str) -> Result<Vec<String>, OutputError> {
+pub(super) fn fields(text: &str) -> Result<Vec<String>, OutputError> {
     let (mut out, mut field, mut quoted) = (Vec::new(), String::new(), false);
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {

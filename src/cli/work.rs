@@ -129,6 +129,8 @@ fn build(
     if job.push {
         push(job, &built.image, store, registry, screen)?;
     }
+    // Its layers are in the registry now, if they are the image's: the caches mount them.
+    build::give(&built.gifts, &lookup);
     if let Some(path) = &job.iidfile {
         write_file(path, built.image.id.to_string().as_bytes())?;
     }

@@ -107,4 +107,22 @@ impl RegistryClient {
         }
         Ok(lookup)
     }
+
+    /// Another credential than `refused`, where one can be had: what a cloud or a helper gave may have ended meanwhile, and
+    /// a file may have been written anew.
+    fn renew(
+        &self,
+        registry: &str,
+        repository: &str,
+        refused: &Credential,
+    ) -> Result<Option<Credential>, KeychainError> {
+        let other = |lookup: Lookup| lookup.credential.filter(|credential| credential.identity != refused.identity);
+        // Another transfer may have been here first.
+        if let Some(renewed) = other(self.lookup(registry, repository)?) {
+            return Ok(Some(renewed));
+        }
+        self.keychain.forget_answers();
+        self.clouds.ask_again(registry);
+        Ok(other(self.lookup(registry, repository)?))
+    }
 }

@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 /// Bucket of the store that holds the lists of layers' files, by DiffID.
-const LISTS: &str = "layer-files";
+pub(super) const LISTS: &str = "layer-files";
 /// Blobs fetched at once.
 const FETCHES: usize = 4;
 
@@ -272,7 +272,7 @@ fn top_first(dirs: &[PathBuf]) -> io::Result<LayerView> {
     LayerView::new(&dirs.iter().rev().cloned().collect::<Vec<_>>())
 }
 
-fn chains(stack: &[Layer]) -> Vec<ChainId> {
+pub(super) fn chains(stack: &[Layer]) -> Vec<ChainId> {
     let mut chains: Vec<ChainId> = Vec::with_capacity(stack.len());
     for layer in stack {
         let chain = match chains.last() {

@@ -64,7 +64,7 @@ impl Nodes {
         let [first, second, third, fourth, ..] = call.arguments;
         let (dir, path, mode, device) =
             if at { (first as i32, second, third, fourth) } else { (libc::AT_FDCWD, first, second, third) };
-        let path = self.memory.read_path(call.thread, path)?;
+        let path = self.memory.read_path(call.thread, None, path)?;
         let caller = Status::read(&self.outside, call.thread)?;
         let kind = match mode as u32 & 0o170000 {
             0o020000 => Type::Char(rustix::fs::major(device), rustix::fs::minor(device)),

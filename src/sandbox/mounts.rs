@@ -4,12 +4,14 @@
 //! points can be made in the tree before and taken away after. In the inner one (`pid 1`) everything else is mounted on
 //! top, and it goes with its last process.
 
+use std::ffi::OsStr;
 use std::fs::Permissions;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
@@ -20,26 +22,9 @@ use super::error::{During, Failure, Step};
 use super::idmap;
 use super::sources::Sources;
 use super::spec::{Mount, MountSource, Network, Root, RunSpec};
+use super::supervisor::procfs;
 use super::target::{Kind, Stubs, open_place};
 use crate::sys;
-
-/// Paths that Docker hides from containers.
-const MASKED: [&str; 11] = [
-    "proc/asound",
-    "proc/acpi",
-    "proc/kcore",
-    "proc/keys",
-    "proc/latency_stats",
-    "proc/timer_list",
-    "proc/timer_stats",
-    "proc/sched_debug",
-    "proc/scsi",
-    "sys/firmware",
-    "sys/devices/virtual/powercap",
-];
-
-/// Paths that Docker makes read-only.
-const READONLY: [&str; 5] = ["proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger"];
 
 /// Device nodes that are taken from the host.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
@@ -423,13 +408,18 @@ fn mount_further(
     tree.attach(&copy, target, sources.kind(number, wanted)?, Step::Bind)
 }
 
-/// Hides and write-protects what Docker does.
+/// Hides and write-protects what Docker does, and more where it is needed.
 fn protect(tree: &mut Tree<'_>) -> Result<(), Failure> {
-    for path in MASKED.map(Path::new) {
-        let place = match open_place(tree.root, path) {
-            Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => continue,
-            other => other.during_at(Step::MountPoint, path)?,
-        };
+    let below = |root: &str, paths: &[&str]| paths.iter().map(|path| Path::new(root).join(path)).collect::<Vec<_>>();
+    let masked = [below("proc", &procfs::PROC_MASKED), below("sys", &procfs::SYS_MASKED)].concat();
+    let mut readonly = below("proc", &procfs::PROC_READONLY);
+    for path in of_the_machine(tree)? {
+        if !masked.contains(&path) && !readonly.contains(&path) {
+            readonly.push(path);
+        }
+    }
+    for path in &masked {
+        let Some(place) = place_there(tree, path)? else { continue };
         let stat = rustix::fs::fstat(&place).during_at(Step::MountPoint, path)?;
         let cover = if rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir() {
             new_mount("tmpfs", &[("mode", "0755")], NO_DEVICES | MountAttrFlags::MOUNT_ATTR_RDONLY)
@@ -438,16 +428,44 @@ fn protect(tree: &mut Tree<'_>) -> Result<(), Failure> {
         };
         attach(&cover.during_at(Step::Bind, path)?, &place).during_at(Step::Bind, path)?;
     }
-    for path in READONLY.map(Path::new) {
-        let place = match open_place(tree.root, path) {
-            Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => continue,
-            other => other.during_at(Step::MountPoint, path)?,
-        };
+    for path in &readonly {
+        let Some(place) = place_there(tree, path)? else { continue };
         let copy = copy_of(place.as_fd(), Path::new("")).during_at(Step::Bind, path)?;
         sys::make_mount_readonly(copy.as_fd(), true).during_at(Step::ReadOnly, path)?;
         attach(&copy, &place).during_at(Step::Bind, path)?;
     }
     Ok(())
+}
+
+/// What is at `path` of the tree; `None` where that is nothing or a link.
+fn place_there(tree: &Tree<'_>, path: &Path) -> Result<Option<OwnedFd>, Failure> {
+    match open_place(tree.root, path) {
+        Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => Ok(None),
+        other => other.map(Some).during_at(Step::MountPoint, path),
+    }
+}
+
+/// Everything in /proc that is no process's, where root here is the machine's: the kernel keeps its mode and owner for all
+/// of the machine (`proc_notify_change`), so a command must not change them. Those of processes' files do not stay.
+fn of_the_machine(tree: &Tree<'_>) -> Result<Vec<PathBuf>, Failure> {
+    let proc = Path::new("proc");
+    let step = Step::MountProc;
+    let Some(shown) = place_there(tree, proc)? else { return Ok(Vec::new()) };
+    let owner = rustix::fs::statat(&shown, "uptime", AtFlags::SYMLINK_NOFOLLOW).during_at(step, proc)?.st_uid;
+    if owner != 0 {
+        return Ok(Vec::new());
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let listed = openat(&shown, ".", flags, Mode::empty()).and_then(rustix::fs::Dir::new).during_at(step, proc)?;
+    let mut found = Vec::new();
+    for entry in listed {
+        let entry = entry.during_at(step, proc)?;
+        let name = entry.file_name().to_bytes();
+        if !name.starts_with(b".") && !name[0].is_ascii_digit() {
+            found.push(proc.join(OsStr::from_bytes(name)));
+        }
+    }
+    Ok(found)
 }
 
 /// Writes `/etc/hosts` and `/etc/resolv.conf` for the command into the scratch tmpfs.

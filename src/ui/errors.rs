@@ -227,6 +227,7 @@ impl From<&StepError> for Diagnostic {
             ),
             StepError::Snapshot(error) => error.into(),
             StepError::Sandbox(error) => error.into(),
+            StepError::CacheSource(error) => (&**error).into(),
             StepError::Store(error) => error.into(),
             StepError::Mount(_)
             | StepError::NoSandbox

@@ -7,6 +7,7 @@
 //! [`Screen::succeed`] or [`Screen::fail`], which say again what must not be missed: warnings, and the last output of the
 //! step that failed.
 
+mod ask;
 mod diagnostic;
 mod errors;
 mod json;
@@ -18,7 +19,9 @@ mod steps;
 mod table;
 pub mod template;
 mod tty;
+mod when;
 
+pub use ask::{AskError, ask};
 pub use diagnostic::{Diagnostic, Kind, Snippet};
 pub use errors::{build_failure, images_push_failure, login_failure, no_sandbox, push_failure};
 pub use lines::clean;
@@ -26,6 +29,7 @@ pub use lint::{lint_json, lint_sarif, lint_text};
 pub use outline::{outline_json, outline_text, targets_json, targets_text};
 pub use steps::bytes;
 pub use table::table;
+pub use when::since;
 
 use crate::progress::{Event, Progress};
 use indicatif::ProgressDrawTarget;

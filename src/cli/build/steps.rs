@@ -174,7 +174,7 @@ fn ulimit(text: &str) -> Outcome<Limit> {
     Ok(Limit { resource, soft, hard })
 }
 
-fn shm_size(text: &str) -> Outcome<u64> {
+pub(super) fn shm_size(text: &str) -> Outcome<u64> {
     size(&format!("--shm-size={text}"), text)
 }
 

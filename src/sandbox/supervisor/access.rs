@@ -118,6 +118,18 @@ pub(crate) fn chown(who: &Credentials, file: &Owned, uid: Option<u32>, gid: Opti
     Ok(Owned { uid: uid.unwrap_or(file.uid), gid: gid.unwrap_or(file.gid), mode })
 }
 
+/// What a file is after it was written to: without set-id bits, where the writer may not keep them (`file_remove_privs`).
+pub(crate) fn written(who: &Credentials, file: &Owned) -> Owned {
+    let mut mode = file.mode;
+    if mode & TYPE == REGULAR && !who.has(Capability::FSETID) {
+        mode &= !SET_UID;
+        if mode & 0o010 != 0 || !who.in_group(file.gid) {
+            mode &= !SET_GID;
+        }
+    }
+    Owned { mode, ..*file }
+}
+
 /// The mode after chmod(2), which may be refused (`setattr_prepare`).
 pub(crate) fn chmod(who: &Credentials, file: &Owned, mode: u32) -> Result<Owned, Errno> {
     if !is_owner(who, file) {
@@ -229,6 +241,21 @@ mod tests {
         assert_eq!(chmod(&app, &dir, 0o2775), Ok(owned(1000, 8, 0o040_775)));
         assert_eq!(chmod(&root, &dir, 0o7777), Ok(owned(1000, 8, 0o047_777)));
         assert_eq!(chmod(&app, &owned(0, 0, 0o100_666), 0), Err(Errno::PERM));
+    }
+
+    #[test]
+    fn writing_takes_set_id_bits_away() {
+        let (root, app) = (user(0, 0, &[]), user(1000, 1000, &[50]));
+        for (who, mode, after) in [
+            (&app, 0o106_777, 0o100_777),
+            (&app, 0o106_767, 0o100_767),
+            (&app, 0o100_666, 0o100_666),
+            (&app, 0o042_777, 0o042_777),
+            (&root, 0o106_777, 0o106_777),
+        ] {
+            assert_eq!(written(who, &owned(0, 0, mode)), owned(0, 0, after), "{mode:o}");
+        }
+        assert_eq!(written(&app, &owned(0, 50, 0o102_666)).mode, 0o102_666, "mandatory locking, of a group of its own");
     }
 
     #[test]

@@ -155,6 +155,17 @@ impl Privilege {
 }
 
 impl Credentials {
+    /// Root in every id, with all the capabilities that there are for it: an exec changes nothing, unless the program is
+    /// another user's.
+    pub(super) fn is_whole_root(&self) -> bool {
+        let ids = [self.uid.listed(), self.gid.listed()];
+        let sets = [self.effective, self.permitted];
+        ids == [[0; 4]; 2]
+            && sets == [self.bounding; 2]
+            && (self.inheritable, self.ambient) == (Capabilities::NONE, Capabilities::NONE)
+            && self.secure_bits == 0
+    }
+
     /// Those that a step starts with: root has all of `bounding`, others have nothing.
     pub fn new(uid: u32, gid: u32, groups: &[u32], bounding: Capabilities) -> Credentials {
         let held = if uid == 0 { bounding } else { Capabilities::NONE };

@@ -82,7 +82,7 @@ impl Eyes<'_> {
     /// The program at the end of all scripts, with its interpreter.
     fn image(&mut self, object: Object, name: Vec<u8>, said: Vec<u8>) -> Result<Box<Image>, Errno> {
         let host = self.host_path(&object.fd)?;
-        let path = self.places.translate(&host, None).as_bytes().to_vec();
+        let path = self.places.translate(&host, || None).as_bytes().to_vec();
         let elf = Elf::read(&object.fd)?;
         let interpreter = match &elf {
             Some(elf) => elf.interpreter(&object.fd)?,

@@ -39,7 +39,7 @@ mod peers;
 mod perform;
 pub(crate) mod places;
 pub(crate) mod process;
-mod procfs;
+pub(super) mod procfs;
 mod programs;
 pub(crate) mod recorded;
 mod restart;
@@ -198,17 +198,17 @@ impl Caller<'_> {
 
     /// The path at `address`, without its nul.
     pub(crate) fn read_path(&self, address: Address) -> Result<Vec<u8>, Errno> {
-        self.memory.read_path(self.thread, address)
+        self.memory.read_path(self.thread, Some(&self.process.memory), address)
     }
 
     /// The string at `address`, of at most `limit` bytes with its nul (else `E2BIG`).
     pub(crate) fn read_string(&self, address: Address, limit: usize) -> Result<Vec<u8>, Errno> {
-        self.memory.read_string(self.thread, address, limit)
+        self.memory.read_string(self.thread, Some(&self.process.memory), address, limit)
     }
 
     /// Fills `into` from `address`.
     pub(crate) fn read(&self, address: Address, into: &mut [u8]) -> Result<(), Errno> {
-        self.memory.read(self.thread, address, into)
+        self.memory.read(self.thread, Some(&self.process.memory), address, into)
     }
 
     /// Writes `from` to `address`.

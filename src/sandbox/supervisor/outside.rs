@@ -1,7 +1,6 @@
 //! What the supervisor reaches outside the step's root. Where there is no mount namespace its own process has the step's
 //! root, so that paths mean to it what they mean to the step; the rest is reached by these descriptors alone.
 
-use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -40,10 +39,20 @@ impl Outside {
 
     /// The bytes of a file below the real /proc.
     pub(crate) fn read_proc(&self, path: impl Arg) -> Result<Vec<u8>, Errno> {
-        let mut out = Vec::with_capacity(2048);
-        let mut file = std::fs::File::from(self.open_proc(path, OFlags::RDONLY)?);
-        let read = file.read_to_end(&mut out);
-        read.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+        // By hand: `read_to_end` would first ask for a size, which files in /proc have not.
+        let file = self.open_proc(path, OFlags::RDONLY)?;
+        let mut out = vec![0; 4096];
+        let mut length = 0;
+        loop {
+            match rustix::io::read(&file, &mut out[length..])? {
+                0 => break,
+                got => length += got,
+            }
+            if length == out.len() {
+                out.resize(2 * length, 0);
+            }
+        }
+        out.truncate(length);
         Ok(out)
     }
 

@@ -259,6 +259,12 @@ impl Places {
         names.next().is_some_and(|last| last == b".." || self.names.iter().any(|name| name == last))
     }
 
+    /// Whether `path`, seen from a directory that is in no place, is a name there and no more, at which no place can be.
+    /// A link at such a name is one of the tree.
+    pub(super) fn is_plain_name(&self, path: &[u8]) -> bool {
+        !path.contains(&b'/') && path != b".." && !self.names.iter().any(|name| name == path)
+    }
+
     /// The place at `path`, with the file type of what is there.
     pub(super) fn at(&self, path: &ViewPath) -> Option<(Kind, FileType)> {
         let (number, rest) = self.find(path)?;
@@ -281,15 +287,15 @@ impl Places {
     }
 
     /// The path that the step has for an object whose name is `host` to the kernel, seen from the step's root.
-    /// `object` tells a file of the tree from one outside of the same name.
-    pub(super) fn translate(&self, host: &[u8], object: Option<BorrowedFd<'_>>) -> ViewPath {
+    /// `object` opens it, to tell a file of the tree from one outside of the same name.
+    pub(super) fn translate(&self, host: &[u8], object: impl FnOnce() -> Option<OwnedFd>) -> ViewPath {
         let host = ViewPath::without_links(host);
         if let Some(tree) = &self.tree {
             return self.translate_from_outside(&host, tree);
         }
         let outside = self.served.iter().filter_map(|one| Some((one, host.below(&one.host)?)));
         let Some((place, rest)) = outside.max_by_key(|(one, _)| one.host.as_bytes().len()) else { return host };
-        if place.kind == Kind::Bind && object.is_some_and(|object| is_at(object, &host)) {
+        if place.kind == Kind::Bind && object().is_some_and(|object| is_at(object.as_fd(), &host)) {
             return host;
         }
         place.at.join(rest)
@@ -320,8 +326,7 @@ impl Places {
         if host.first() != Some(&b'/') {
             return Ok(None);
         }
-        let object = if self.is_emulated() { None } else { self.outside.open_proc(link, OFlags::PATH).ok() };
-        Ok(Some(self.translate(&host, object.as_ref().map(AsFd::as_fd))))
+        Ok(Some(self.translate(&host, || self.outside.open_proc(link, OFlags::PATH).ok())))
     }
 
     /// Opens the object at `rest` in a place; links are not followed. Nothing in the path may be one, but for the last.

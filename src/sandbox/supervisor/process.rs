@@ -9,6 +9,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::credentials::Credentials;
+use super::memory::Held;
 use super::outside::Outside;
 
 /// A process: a group of threads.
@@ -18,6 +19,8 @@ pub(crate) struct Process {
     pub pid: i32,
     /// It was a child of the supervisor's when it was first seen.
     pub is_child: bool,
+    /// Its memory.
+    pub memory: Held,
     /// Threads of it that have made a trapped call.
     threads: Mutex<Vec<i32>>,
     state: Mutex<State>,
@@ -83,8 +86,10 @@ impl Process {
 pub(crate) struct Table {
     /// By id of a thread.
     threads: RwLock<HashMap<i32, Arc<Process>>>,
-    /// The state of the step's first process at its start.
-    first: State,
+    /// The state of the step's first process at its start; of orphans, too, since that is who nearly all processes are. So
+    /// from its first exec on it is who that process has made itself by then.
+    first: RwLock<State>,
+    is_settled: AtomicBool,
     /// The process that all of the step descends from: this one.
     root: i32,
     outside: Arc<Outside>,
@@ -119,7 +124,8 @@ impl Table {
     pub(crate) fn new(root: i32, first: State, outside: Arc<Outside>) -> Table {
         Table {
             threads: RwLock::new(HashMap::new()),
-            first,
+            first: RwLock::new(first),
+            is_settled: AtomicBool::new(false),
             root,
             outside,
             ending: Mutex::new(VecDeque::new()),
@@ -136,6 +142,18 @@ impl Table {
         self.register(thread, 0)
     }
 
+    fn first(&self) -> State {
+        self.first.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// To be called when `process` executes a program.
+    pub(crate) fn execs(&self, process: &Process) {
+        if process.is_child && !self.is_settled.swap(true, Ordering::AcqRel) {
+            let state = State { credentials: process.credentials(), ..State::default() };
+            *self.first.write().unwrap_or_else(PoisonError::into_inner) = state;
+        }
+    }
+
     fn known(&self, thread: i32) -> Option<Arc<Process>> {
         self.threads.read().unwrap_or_else(PoisonError::into_inner).get(&thread).cloned()
     }
@@ -146,7 +164,7 @@ impl Table {
             Some(known) => known,
             None => {
                 let state = if relations.parent == self.root || depth > 1000 {
-                    self.first.clone()
+                    self.first()
                 } else {
                     let parent = match self.known(relations.parent) {
                         Some(parent) => parent,
@@ -158,6 +176,7 @@ impl Table {
                 Arc::new(Process {
                     pid: relations.group,
                     is_child: relations.parent == self.root,
+                    memory: Held::default(),
                     threads: Mutex::default(),
                     state: Mutex::new(state),
                     native: AtomicI32::new(0),
@@ -210,8 +229,9 @@ impl Table {
             }
             return;
         }
+        process.memory.ends();
         // Its children become this process's, and would then be taken for the step's first.
-        if process.state().credentials != self.first.credentials {
+        if process.state().credentials != self.first().credentials {
             self.register_children(process.pid);
         }
         self.ending.lock().unwrap_or_else(PoisonError::into_inner).push_back(process.clone());
@@ -268,8 +288,19 @@ impl Table {
 
 /// Reads what /proc says of `thread`; `ESRCH` where it is gone.
 pub(crate) fn relations(outside: &Outside, thread: i32) -> Result<Relations, Errno> {
-    let status = outside.read_proc(format!("{thread}/status")).map_err(|_| Errno::SRCH)?;
-    parse_status(&status).ok_or(Errno::SRCH)
+    let file = outside.open_proc(format!("{thread}/status"), OFlags::RDONLY).map_err(|_| Errno::SRCH)?;
+    // What is wanted comes early: mostly one read gives it.
+    let mut status = [0; 4096];
+    let mut length = 0;
+    loop {
+        let got = rustix::io::read(&file, &mut status[length..]).map_err(|_| Errno::SRCH)?;
+        length += got;
+        let whole = status[..length].iter().rposition(|byte| *byte == b'\n').unwrap_or_default();
+        match parse_status(&status[..whole]) {
+            None if got > 0 => {}
+            found => return found.ok_or(Errno::SRCH),
+        }
+    }
 }
 
 /// What `/proc/PID/status` says; proc_pid_status(5).

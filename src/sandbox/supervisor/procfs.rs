@@ -7,8 +7,18 @@
 use rustix::io::Errno;
 
 /// Paths below `/proc` that Docker hides from containers.
-pub(crate) const PROC_MASKED: [&str; 9] =
-    ["asound", "acpi", "kcore", "keys", "latency_stats", "timer_list", "timer_stats", "sched_debug", "scsi"];
+pub(crate) const PROC_MASKED: [&str; 10] = [
+    "asound",
+    "acpi",
+    "interrupts",
+    "kcore",
+    "keys",
+    "latency_stats",
+    "timer_list",
+    "timer_stats",
+    "sched_debug",
+    "scsi",
+];
 
 /// Paths below `/proc` that Docker makes read-only.
 pub(crate) const PROC_READONLY: [&str; 5] = ["bus", "fs", "irq", "sys", "sysrq-trigger"];

@@ -13,6 +13,10 @@ use super::exec::{begin, is_script, privilege};
 
 /// Notes what the caller will be where it executes the program at `path`. What cannot be found is the kernel's to refuse.
 pub(super) fn note(caller: &Caller<'_>, path: &PathArgument, credentials: &Credentials) -> Result<(), Errno> {
+    // To whole root only the set-id bits of a program mean anything, and nearly none has them.
+    if credentials.is_whole_root() && !has_set_id(caller, path) {
+        return Ok(());
+    }
     let Ok(program) = open(caller, path) else { return Ok(()) };
     let stat = statat(&program, "", AtFlags::EMPTY_PATH)?;
     // From the working directory, the real /proc.
@@ -25,6 +29,19 @@ pub(super) fn note(caller: &Caller<'_>, path: &PathArgument, credentials: &Crede
     let owned = Owned { uid: stat.st_uid, gid: stat.st_gid, mode: stat.st_mode };
     let privilege = privilege(&owned, capability, || is_script(&name))?;
     begin(caller, credentials, (stat.st_dev, stat.st_ino), &privilege)
+}
+
+/// Whether a program is to run as another user or group; true where one look does not tell.
+fn has_set_id(caller: &Caller<'_>, path: &PathArgument) -> bool {
+    if path.as_descriptor().is_some() || !path.follow {
+        return true;
+    }
+    match caller.read_path(path.address) {
+        Ok(name) if name.starts_with(b"/") => {
+            rustix::fs::stat(name).is_ok_and(|stat| stat.st_mode & (libc::S_ISUID | libc::S_ISGID) != 0)
+        }
+        _ => true,
+    }
 }
 
 fn open(caller: &Caller<'_>, path: &PathArgument) -> Result<OwnedFd, Errno> {

@@ -19,7 +19,7 @@ use rustix::io::Errno;
 
 use super::access::{self, Want};
 use super::call::{self, Call, PathArgument, Times};
-use super::capability::{Capabilities, Capability};
+use super::capability::Capability;
 use super::credentials::Credentials;
 use super::owners::{Look, Records, Target};
 use super::path::{Found, Last, ViewPath, Walked};
@@ -108,7 +108,7 @@ impl Recorded {
             | Call::FileAttributes { path, .. } => self.only_search(&asked, &path),
             Call::Chdir { path } => self.check(&asked, &path, Want::EXECUTE),
             Call::WatchPath { path, .. } => self.check(&asked, &path, Want::READ),
-            Call::Truncate { path, .. } => self.check(&asked, &path, Want::WRITE),
+            Call::Truncate { path, .. } => self.truncate(&asked, &path),
             Call::Utimes { path, times } => self.utimes(&asked, &path, times),
             Call::Unlink { path, .. } => self.unlink(&asked, &path),
             Call::Bind { address, length, .. } => self.bind(&asked, address, length),
@@ -152,6 +152,13 @@ impl Recorded {
     fn check(&self, asked: &Asked<'_>, path: &PathArgument, want: Want) -> Result<Answer, Errno> {
         let (_, look) = self.find(asked, path)?;
         access::check(&asked.who, &look.owned, want)?;
+        Ok(Answer::Continue)
+    }
+
+    fn truncate(&self, asked: &Asked<'_>, path: &PathArgument) -> Result<Answer, Errno> {
+        let (target, look) = self.find(asked, path)?;
+        access::check(&asked.who, &look.owned, Want::WRITE)?;
+        self.written(asked, &target, &look)?;
         Ok(Answer::Continue)
     }
 
@@ -328,19 +335,6 @@ pub(super) fn is_root(who: &Credentials) -> bool {
         Capability::SETFCAP,
     ];
     (who.uid.fs, who.gid.fs) == (0, 0) && all.into_iter().all(|one| who.has(one))
-}
-
-impl Credentials {
-    /// Root in every id, with all the capabilities that there are for it: an exec changes nothing, unless the program is
-    /// another user's.
-    fn is_whole_root(&self) -> bool {
-        let ids = [self.uid.listed(), self.gid.listed()];
-        let sets = [self.effective, self.permitted];
-        ids == [[0; 4]; 2]
-            && sets == [self.bounding; 2]
-            && (self.inheritable, self.ambient) == (Capabilities::NONE, Capabilities::NONE)
-            && self.secure_bits == 0
-    }
 }
 
 /// How the last name of `path` is looked up.

@@ -268,7 +268,7 @@ impl load::Host for Begun<'_, '_> {
     }
 
     fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Errno> {
-        self.caller.memory.read(self.caller.process.pid, address, into)
+        self.caller.memory.read(self.caller.process.pid, None, address, into)
     }
 
     fn write(&self, address: u64, bytes: &[u8]) -> Result<(), Errno> {

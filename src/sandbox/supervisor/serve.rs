@@ -13,12 +13,15 @@ use super::outsiders::Outsiders;
 use super::places::Places;
 use super::process::Table;
 use super::recorded::Recorded;
-use super::workers::{More, Workers};
+use super::workers::{More, Seen, Workers};
 use super::{Answer, Caller, Identity, Worker, directories, exec, identify, identities, peers, programs, restart};
 use crate::sys::{Listener, Notification};
 
 /// Stack of a thread here, in bytes.
 const STACK: usize = 256 << 10;
+
+/// After so many calls a worker looks whether more wait than it can answer.
+const LOOK: u32 = 16;
 
 /// What the supervisor of one step is made of.
 #[derive(Debug)]
@@ -110,7 +113,7 @@ impl Supervisor {
 
     fn work(self: Arc<Supervisor>) {
         let mut worker = if matches!(self.files, Files::Emulated(_)) { Worker::only() } else { Worker::begin() };
-        let mut quiet = 0;
+        let (mut seen, mut calls) = (Seen::default(), 0u32);
         loop {
             // An error means that the listener is of no more use: the step is over.
             let Ok(received) = self.listener.receive() else { return };
@@ -121,13 +124,13 @@ impl Supervisor {
                 let _ = self.listener.refuse(notification.id, libc::EIO);
             }
             self.workers.end();
-            if !self.listener.has_waiting() {
-                self.workers.rest(&mut quiet);
-            } else {
-                quiet = 0;
-                if self.workers.wanted() == More::Start {
-                    self.start_worker();
-                }
+            // Asking costs as much as half an answer.
+            calls = calls.wrapping_add(1);
+            if !calls.is_multiple_of(LOOK) {
+                continue;
+            }
+            if self.workers.look(self.listener.has_waiting(), &mut seen) == More::Start {
+                self.start_worker();
             }
         }
     }
@@ -156,6 +159,7 @@ impl Supervisor {
         if caller.process.is_native(caller.thread) {
             return self.give(notification.id, Answer::Continue);
         }
+        caller.process.memory.calls(caller.thread);
         if caller.process.state().pending.is_some() {
             exec::settle(&caller, &self.table);
         }
@@ -174,7 +178,12 @@ impl Supervisor {
         {
             return;
         }
-        match self.dispatch(&call, &caller, worker) {
+        let answer = self.dispatch(&call, &caller, worker);
+        if let Call::Exec { .. } = call {
+            caller.process.memory.execs(caller.thread);
+            self.table.execs(&caller.process);
+        }
+        match answer {
             Answer::Restart(what) => {
                 let restarted = worker.become_identity(None).and_then(|()| restart::restart(&caller, &what));
                 if let Err(errno) = restarted {

@@ -182,8 +182,9 @@ impl Eyes<'_> {
                 return Ok(Some(Site::At(path::walk(self, &start, path, last)?)));
             }
             let follow = last == Last::Follow || (last == Last::Keep && path.last() == Some(&b'/'));
+            let stays = relative && !follow && self.places.is_plain_name(path);
             let border = !follow && self.places.may_end_at_place(path);
-            if border || self.places.crosses(thread, dirfd, path, follow) {
+            if !stays && (border || self.places.crosses(thread, dirfd, path, follow)) {
                 let start = if relative { self.places.path_of(&descriptor_path(thread, dirfd))? } else { None };
                 return Ok(Some(Site::At(path::walk(self, &start.unwrap_or_else(ViewPath::root), path, last)?)));
             }

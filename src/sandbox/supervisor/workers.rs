@@ -1,8 +1,8 @@
 //! How many workers receive calls.
 //!
 //! The kernel wakes every thread that waits for a notification, and all but one in vain. So as few wait as the step
-//! needs: one more where a call was already waiting when a worker had finished another, one fewer where that was not so for a
-//! while. Workers that are left over are parked. A watch adds one where all are stuck in calls that take long (a slow
+//! needs: one more where a call was already waiting when a worker had finished another and looked, one fewer where that was
+//! not so for a while. Workers that are left over are parked. A watch adds one where all are stuck in calls that take long (a slow
 //! disk), so that others do not wait for those.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -12,8 +12,19 @@ use std::time::Duration;
 /// More threads than these would only wait for one another.
 const MOST: usize = 64;
 
-/// After so many calls that nobody waited behind, a worker is one too many.
-const QUIET: u32 = 64;
+/// After so many looks on end that found nobody waiting, a worker is one too many.
+const QUIET: u32 = 4;
+
+/// After so many looks on end that found somebody waiting, there is a worker too few. A call or two wait now and then where
+/// a process and its child take turns.
+const CROWDED: u32 = 3;
+
+/// What one worker saw when it looked.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    quiet: u32,
+    crowded: u32,
+}
 
 /// How long a call takes before it counts as stuck.
 const STUCK: Duration = Duration::from_millis(2);
@@ -79,8 +90,24 @@ impl Workers {
         self.busy.load(Ordering::Acquire) == 0
     }
 
-    /// A call waits although a worker has just become free.
-    pub(super) fn wanted(&self) -> More {
+    /// To be called by a worker that has just become free and looked whether a call waits all the same: it may be parked here
+    /// for a while.
+    pub(super) fn look(&self, waiting: bool, seen: &mut Seen) -> More {
+        if !waiting {
+            seen.crowded = 0;
+            seen.quiet += 1;
+            if seen.quiet >= QUIET {
+                seen.quiet = 0;
+                self.rest();
+            }
+            return More::Nothing;
+        }
+        seen.quiet = 0;
+        seen.crowded += 1;
+        if seen.crowded < CROWDED {
+            return More::Nothing;
+        }
+        seen.crowded = 0;
         self.add(self.processors)
     }
 
@@ -103,13 +130,7 @@ impl Workers {
         self.active.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// To be called by a worker after so many calls that nobody waited behind: it may be parked here for a while.
-    pub(super) fn rest(&self, quiet: &mut u32) {
-        *quiet += 1;
-        if *quiet < QUIET {
-            return;
-        }
-        *quiet = 0;
+    fn rest(&self) {
         let mut parked = self.parked.lock().unwrap_or_else(PoisonError::into_inner);
         if self.active.load(Ordering::Acquire) <= 1 {
             return;
@@ -145,19 +166,25 @@ mod tests {
     #[test]
     fn adds_up_to_the_processors_and_parks_what_is_too_much() {
         let workers = Workers { processors: 2, ..Workers::new() };
-        assert_eq!(workers.wanted(), More::Start);
-        assert_eq!(workers.wanted(), More::Nothing, "no more than processors");
+        let crowded = || {
+            let mut seen = Seen::default();
+            let looks: Vec<More> = (0..CROWDED).map(|_| workers.look(true, &mut seen)).collect();
+            assert!(looks[..looks.len() - 1].iter().all(|more| *more == More::Nothing), "{looks:?}");
+            looks[looks.len() - 1]
+        };
+        let quiet = || {
+            let mut seen = Seen::default();
+            (0..QUIET).for_each(|_| assert_eq!(workers.look(false, &mut seen), More::Nothing));
+        };
+        assert_eq!(crowded(), More::Start);
+        assert_eq!(crowded(), More::Nothing, "no more than processors");
         std::thread::scope(|scope| {
-            let parked = scope.spawn(|| {
-                let mut quiet = QUIET - 1;
-                workers.rest(&mut quiet);
-            });
+            let parked = scope.spawn(quiet);
             while workers.active.load(Ordering::Acquire) == 2 {
                 std::thread::yield_now();
             }
-            let mut quiet = QUIET - 1;
-            workers.rest(&mut quiet); // the last one goes on
-            assert_eq!(workers.wanted(), More::Nothing, "the parked one is called");
+            quiet(); // the last one goes on
+            assert_eq!(crowded(), More::Nothing, "the parked one is called");
             parked.join().unwrap();
         });
         assert_eq!(workers.active.load(Ordering::Acquire), 2);

@@ -3,7 +3,8 @@
 use crate::build::place::is_root;
 use crate::support::bases;
 use dockless::build::{
-    self, BuildError, BuildOptions, Built, ContextSource, DockerfileSource, ExportEpoch, Lookup, Services, StepOptions,
+    self, BuildError, BuildOptions, Built, Caching, ContextSource, DockerfileSource, ExportEpoch, Lookup, Services,
+    StepOptions,
 };
 use dockless::git::Ssh;
 use dockless::http::{Http, Settings};
@@ -110,6 +111,7 @@ pub fn options(dir: &Path) -> BuildOptions {
         build_contexts: Vec::new(),
         no_cache: false,
         no_cache_stages: Vec::new(),
+        caching: Caching::default(),
         pull: false,
         network: None,
         add_hosts: Vec::new(),

@@ -11,7 +11,7 @@ use crate::sandbox::supervisor::Answer;
 use crate::sandbox::supervisor::access::{self, Owned, Want};
 use crate::sandbox::supervisor::call::{Address, PathArgument};
 use crate::sandbox::supervisor::capability::Capability;
-use crate::sandbox::supervisor::owners::{Target, record_text};
+use crate::sandbox::supervisor::owners::{Look, Target, record_text};
 use crate::sandbox::supervisor::path::{End, Found, Last, Walked};
 use crate::sandbox::supervisor::{credentials::Credentials, status};
 
@@ -107,7 +107,16 @@ impl Recorded {
             want |= 2;
         }
         access::check(&asked.who, &look.owned, Want(want))?;
+        if want & 2 != 0 {
+            self.written(asked, &target, &look)?;
+        }
         self.open_status(asked, path, flags)
+    }
+
+    /// Takes away what a file loses that a user writes to. The writing itself is not seen here, only that it may begin.
+    pub(super) fn written(&self, asked: &Asked<'_>, target: &Target, look: &Look) -> Result<(), Errno> {
+        let after = access::written(&asked.who, &look.owned);
+        if after == look.owned { Ok(()) } else { self.records.give(target, look, after) }
     }
 
     /// Makes the file of an `O_CREAT`; `None` where the call goes on as one without.
