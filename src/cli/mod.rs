@@ -8,6 +8,7 @@ mod archive;
 mod build;
 mod buildah;
 mod buildctl;
+mod cache;
 mod check;
 mod compose;
 mod container;
@@ -91,6 +92,7 @@ enum Verb {
     #[command(visible_alias = "index")]
     Manifest(manifest::ManifestArgs),
     Registry(inspect::RegistryArgs),
+    Cache(cache::CacheArgs),
     Info(info::InfoArgs),
     Doctor(info::DoctorArgs),
     /// Print the version
@@ -153,6 +155,12 @@ fn perform(arguments: Vec<OsString>, tool: Tool, environment: &Environment, look
         Verb::Load(args) => args.run(environment, &state),
         Verb::Manifest(args) => args.run(environment, &state, *look),
         Verb::Registry(args) => args.run(environment, &state, *look),
+        Verb::Cache(args) => {
+            let task = Task::Cache(args.task(environment)?);
+            *look = Look { mode: ui::Mode::Quiet, ..*look };
+            let network = Network::plain(environment, &state);
+            job::enter(Job::new(*look, places, network, isolation::isolation(None, environment)?, task))
+        }
         Verb::Build(args) => {
             *look = Look::choose(args.progress(environment)?, &environment.terminal());
             look.explain = args.explain;

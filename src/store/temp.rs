@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
+use std::time::SystemTime;
 
 /// Threads that remove one tree.
 const REMOVERS: usize = 4;
@@ -19,6 +20,7 @@ const REMOVERS: usize = 4;
 pub(super) struct ProcessTemp {
     path: PathBuf,
     next: AtomicU64,
+    since: SystemTime,
     remover: Remover,
     _lock: fs::File,
 }
@@ -33,10 +35,17 @@ impl ProcessTemp {
         let prefix = format!("{}-", std::process::id());
         let path = tempfile::Builder::new().prefix(&prefix).disable_cleanup(true).tempdir_in(tmp)?.keep();
         let lock = lock_file(&path.join("lock"), FlockOperation::NonBlockingLockExclusive)?;
+        // By the clock that also gives files their times.
+        let since = lock.metadata()?.modified()?;
         drop(all);
-        let temp = ProcessTemp { path, next: AtomicU64::new(0), remover: Remover::default(), _lock: lock };
+        let temp = ProcessTemp { path, next: AtomicU64::new(0), since, remover: Remover::default(), _lock: lock };
         dead.into_iter().for_each(|doomed| temp.remover.take(doomed));
         Ok(temp)
+    }
+
+    /// When this process opened the store.
+    pub(super) fn since(&self) -> SystemTime {
+        self.since
     }
 
     pub(super) fn next_path(&self) -> PathBuf {
