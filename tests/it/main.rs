@@ -23,4 +23,5 @@ mod snapshots;
 mod store;
 mod supervisor;
 mod support;
+mod tools;
 mod unpack;
