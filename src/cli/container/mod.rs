@@ -160,7 +160,7 @@ pub struct PruneArgs {
 }
 
 /// What a verb works with.
-struct Surroundings<'a> {
+pub struct Surroundings<'a> {
     environment: &'a Environment,
     state: &'a Path,
     look: Look,
