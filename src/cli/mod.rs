@@ -25,6 +25,8 @@ mod login;
 mod manifest;
 mod network;
 mod output;
+#[cfg(test)]
+mod reference;
 mod run;
 mod state;
 mod tool;
