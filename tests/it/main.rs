@@ -17,6 +17,7 @@ mod places;
 mod plan;
 mod registry;
 mod remote;
+mod run;
 mod sandbox;
 mod snapshots;
 mod store;

@@ -91,7 +91,7 @@ pub fn perform(arguments: Vec<OsString>, environment: Environment, look: &mut Lo
             let mut line = vec![native.to_string()];
             line.extend(trust.filter(|_| *native != "logout"));
             line.extend(call.given.ours.iter().cloned());
-            line.extend(about(*native, &call)?);
+            line.extend(about(native, &call)?);
             line.extend(call.given.arguments.iter().cloned());
             call.native(&line)
         }

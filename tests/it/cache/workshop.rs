@@ -111,7 +111,6 @@ pub fn options(dir: &Path) -> BuildOptions {
         platforms: Vec::new(),
         build_contexts: Vec::new(),
         no_cache: false,
-        caching: build::Caching::default(),
         no_cache_stages: Vec::new(),
         pull: false,
         network: None,
