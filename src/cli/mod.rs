@@ -28,6 +28,8 @@ mod manifest;
 mod mount_flags;
 mod network;
 mod output;
+#[cfg(test)]
+mod reference;
 mod run;
 mod state;
 mod tool;
