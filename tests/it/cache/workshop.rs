@@ -88,6 +88,7 @@ impl Workshop {
             registry: &self.registry,
             sandbox: sandbox.as_ref(),
             snapshots: SnapshotterKind::Overlay,
+            trees: None,
             progress: log,
             threads: 1,
             watch: None,
