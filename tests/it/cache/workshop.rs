@@ -102,6 +102,7 @@ impl Workshop {
 pub fn options(dir: &Path) -> BuildOptions {
     BuildOptions {
         context: ContextSource::Directory(dir.to_path_buf()),
+        context_subdir: None,
         dockerfile: DockerfileSource::File { path: dir.join("Dockerfile"), name: "Dockerfile".into() },
         tags: Vec::new(),
         target: None,
@@ -110,7 +111,6 @@ pub fn options(dir: &Path) -> BuildOptions {
         platforms: Vec::new(),
         build_contexts: Vec::new(),
         no_cache: false,
-        caching: build::Caching::default(),
         no_cache_stages: Vec::new(),
         pull: false,
         network: None,
