@@ -39,7 +39,7 @@ pub(super) const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::KILL)
     .union(CapabilitySet::AUDIT_WRITE);
 
-/// What a command has of them in the chroot tier: by chroot it would leave the root that it has.
+/// What a command has of them in the tiers without mounts: by chroot it would leave the root that it has.
 pub(super) const SUPERVISED_CAPABILITIES: CapabilitySet = CAPABILITIES.difference(CapabilitySet::SYS_CHROOT);
 
 /// A command made ready, in the root, before the process for it is forked. Not `Debug`: its environment may hold secrets.
@@ -190,6 +190,7 @@ impl Prepared {
     /// before that, as far as a command of root may not have them, and the rest is done as any program would do it.
     pub(super) fn exec_supervised(&self, supervise: &dyn Fn() -> Result<(), Failure>) -> Failure {
         let capabilities = if self.one_id && !self.powerless { CAPABILITIES } else { SUPERVISED_CAPABILITIES };
+        let believed = if self.powerless { SUPERVISED_CAPABILITIES } else { CAPABILITIES };
         let ready = self.limit().and_then(|()| {
             if !self.powerless {
                 drop_bounding_set()?;
@@ -202,7 +203,7 @@ impl Prepared {
             supervise()?;
             self.make_cwd()?;
             self.change_directory()?;
-            self.become_user(capabilities)
+            self.become_user(believed)
         });
         match ready {
             Ok(()) => self.exec_first(),
