@@ -101,6 +101,15 @@ pub enum BuildError {
 }
 
 impl BuildError {
+    /// The exit code of the command that failed, where one did.
+    pub fn run_exit(&self) -> Option<u8> {
+        match self {
+            BuildError::Step { source: StepError::Exit { code, .. }, .. } => u8::try_from(*code).ok(),
+            BuildError::Step { source: StepError::Signal { signal, .. }, .. } => u8::try_from(128 + signal).ok(),
+            _ => None,
+        }
+    }
+
     /// Warnings that count as errors.
     pub fn lint(warnings: Vec<Warning>) -> Self {
         let rules: BTreeSet<&str> = warnings.iter().map(|warning| warning.rule).collect();
@@ -207,6 +216,9 @@ pub enum StepError {
     /// A command, and no sandbox to run it in: `build` looks for that before the first step.
     #[error("this machine gives RUN steps no namespaces")]
     NoSandbox,
+    /// Where a layer of a cache is cannot be remembered.
+    #[error(transparent)]
+    CacheSource(Box<RegistryError>),
     /// The stage that the step reads failed.
     #[error("stage {name} failed")]
     StageFailed {

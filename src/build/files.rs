@@ -1,14 +1,14 @@
 //! COPY, ADD and WORKDIR: written straight into a layer, with no command and no mount.
 
 use super::Build;
-use super::copy::{self, Changes, CopyRequest, Heredoc, WithRemotes, remote_path};
+use super::cache::selections::{CopyInputs, Naming};
+use super::copy::{self, Changes, CopyRequest, WithRemotes, remote_path};
 use super::error::{BuildError, StepError};
 use super::inputs::NamedTree;
 use super::known;
-use super::record::StepRecord;
 use super::remote;
 use super::schedule::{Results, Stopped};
-use super::stage::{StageResult, StageState};
+use super::stage::{Made, StageResult, StageState};
 use crate::context::{EmptyTree, SourceTree};
 use crate::oci::Layer;
 use crate::plan::{CopySource, CopyStep, Mount, StageIndex, StepKind, TreeSource, WorkdirStep};
@@ -18,24 +18,28 @@ use std::io;
 use std::sync::Arc;
 
 impl Build<'_> {
-    /// Waits for the stages that a step reads, so that a failure of theirs is not taken for the step's.
+    /// Waits for the stages that a step reads, so that a failure of theirs is not taken for the step's; not where what it
+    /// reads there is known.
     pub(super) fn await_sources(
         &self,
+        state: &StageState,
         step: &StepKind,
         results: &Results<StageResult>,
     ) -> Result<(), Stopped<BuildError>> {
-        let mut trees: Vec<&TreeSource> = Vec::new();
-        match step {
-            StepKind::Copy(copy) => trees.push(&copy.from),
-            StepKind::Run(run) => trees.extend(run.mounts.iter().filter_map(Mount::tree)),
-            StepKind::Workdir(_) | StepKind::Metadata => {}
+        if self.can_be_keyed(step, results) {
+            return Ok(());
         }
-        for tree in trees {
-            if let TreeSource::Stage(stage) = tree {
-                results.wait(*stage)?;
-            }
+        self.want_rest(state, results);
+        for stage in stages_of(step) {
+            results.wait(stage)?;
         }
         Ok(())
+    }
+
+    /// Lets the stages begin that the rest of this one reads: so they are built at the same time.
+    pub(super) fn want_rest(&self, state: &StageState, results: &Results<StageResult>) {
+        let rest = &state.stage.steps[state.done()..];
+        rest.iter().flat_map(|step| stages_of(&step.kind)).for_each(|stage| results.want(stage));
     }
 
     /// COPY and ADD.
@@ -45,45 +49,32 @@ impl Build<'_> {
         step: &CopyStep,
         results: &Results<StageResult>,
         id: StepId,
-    ) -> Result<(StepRecord, Outcome), StepError> {
-        let (sources, remotes) = self.sources(step)?;
-        let heredocs: Vec<Heredoc> =
-            step.heredocs.iter().map(|file| Heredoc { name: &file.name, body: file.content.as_bytes() }).collect();
-        let request = CopyRequest {
-            sources: &sources,
-            heredocs: &heredocs,
-            dest: &step.dest,
-            workdir: "/",
-            chown: step.chown.as_deref(),
-            chmod: step.chmod.as_deref(),
-            exclude: &step.exclude,
-            parents: step.parents,
-            link: step.link,
-            is_add: step.add.is_some(),
-            unpack: step.add.as_ref().and_then(|add| add.unpack),
-            created_mtime: self.now_seconds(),
-        };
-        let mut source = self.tree(&step.from, results)?;
-        if !remotes.is_empty() {
-            source = Arc::new(WithRemotes { main: source, remotes });
-        }
-        let mut key = self.encoder(if request.is_add { "add" } else { "copy" }, state);
-        let (selection, files) = copy::selection(&request, &*source)?;
-        key.field("selection", selection.to_string());
-        key.list("sources", &sources);
-        key.list("heredocs", step.heredocs.iter().flat_map(|file| [&file.name, &file.content]));
-        key.field("dest", &step.dest);
-        key.list("chown", &step.chown);
-        key.list("chmod", &step.chmod);
-        key.list("exclude", &step.exclude);
-        key.field("flags", [step.parents, step.link].map(u8::from));
-        key.list("unpack", request.unpack.map(|unpack| [u8::from(unpack)]));
-        self.cached_or(state, key, Some(&files), id, || {
+    ) -> Result<(Made, Outcome), StepError> {
+        let inputs = self.copy_inputs(step)?;
+        let mut key = self.encoder(if step.add.is_some() { "add" } else { "copy" }, state);
+        let (selection, files) = self.copied(&inputs, Naming::Content(results))?;
+        inputs.encode(&mut key, &selection);
+        self.cached_or(state, key, files.as_ref(), results, id, || {
+            let heredocs = inputs.heredocs();
+            let source = self.copy_source(&inputs, Some(results))?;
             let dest = self.look(&state.layers)?;
             let spool = self.services.store.temp_dir()?;
-            let changes = copy::copy(&request, &*source, &*dest, spool.path())?;
+            let changes = copy::copy(&inputs.request(&heredocs, self.now_seconds()), &*source, &*dest, spool.path())?;
             self.write(state, &changes, &*source, &*dest)
         })
+    }
+
+    /// The tree that a COPY or ADD reads; `results` may be left out where that is no stage's.
+    pub(super) fn copy_source<'s>(
+        &'s self,
+        inputs: &CopyInputs,
+        results: Option<&Results<StageResult>>,
+    ) -> Result<Arc<dyn SourceTree + 's>, StepError> {
+        let main = self.tree(&inputs.step.from, results)?;
+        if inputs.remotes.is_empty() {
+            return Ok(main);
+        }
+        Ok(Arc::new(WithRemotes { main, remotes: inputs.remotes.clone() }))
     }
 
     /// WORKDIR: the directory and whatever is missing above it, owned by the user of that time.
@@ -91,12 +82,13 @@ impl Build<'_> {
         &self,
         state: &StageState,
         step: &WorkdirStep,
+        results: &Results<StageResult>,
         id: StepId,
-    ) -> Result<(StepRecord, Outcome), StepError> {
+    ) -> Result<(Made, Outcome), StepError> {
         let mut key = self.encoder("workdir", state);
         key.field("path", &step.path);
         key.field("user", &step.user);
-        self.cached_or(state, key, None, id, || {
+        self.cached_or(state, key, None, results, id, || {
             let dest = self.look(&state.layers)?;
             let changes = copy::make_directory(&step.path, &step.user, &*dest, self.now_seconds())?;
             self.write(state, &changes, &EmptyTree, &*dest)
@@ -135,17 +127,18 @@ impl Build<'_> {
     }
 
     /// The tree of these layers, unpacked only if it is already or somebody reads the bytes of its files.
-    fn look<'s>(&'s self, layers: &[Layer]) -> Result<Arc<dyn SourceTree + 's>, StepError> {
+    pub(super) fn look<'s>(&'s self, layers: &[Layer]) -> Result<Arc<dyn SourceTree + 's>, StepError> {
+        self.bring_lists(layers)?;
         let stack = layers.to_vec();
         let unpack = move || self.snapshots.view(&stack, &|layer| self.fetch(layer));
         Ok(self.snapshots.look(layers, &|layer| self.fetch(layer), unpack)?)
     }
 
-    /// The tree that a COPY or a mount reads.
+    /// The tree that a COPY or a mount reads; `results` may be left out where that is no stage's.
     pub(super) fn tree<'s>(
         &'s self,
         from: &TreeSource,
-        results: &Results<StageResult>,
+        results: Option<&Results<StageResult>>,
     ) -> Result<Arc<dyn SourceTree + 's>, StepError> {
         let layers = match from {
             TreeSource::Context => return Ok(self.inputs.context.clone()),
@@ -154,7 +147,10 @@ impl Build<'_> {
                 return Ok(self.named_tree(name)?.filtered.clone());
             }
             TreeSource::Image(image) => self.image(image).layers.clone(),
-            TreeSource::Stage(stage) => self.stage_result(*stage, results)?.layers.clone(),
+            TreeSource::Stage(stage) => match results {
+                Some(results) => self.stage_result(*stage, results)?.layers.clone(),
+                None => return Err(StepError::StageFailed { name: self.plan.stages[stage.0].label.clone() }),
+            },
         };
         self.look(&layers)
     }
@@ -178,35 +174,27 @@ impl Build<'_> {
         &self,
         name: &str,
         state: &StageState,
+        results: &Results<StageResult>,
         id: StepId,
-    ) -> Result<(StepRecord, Outcome), StepError> {
+    ) -> Result<(Made, Outcome), StepError> {
         let tree = self.named_tree(name)?.whole.clone();
-        let sources = ["/".to_string()];
-        let request = CopyRequest {
-            sources: &sources,
-            heredocs: &[],
-            dest: "/",
-            workdir: "/",
-            chown: None,
-            chmod: None,
-            exclude: &[],
-            parents: false,
-            link: false,
-            is_add: false,
-            unpack: None,
-            created_mtime: self.now_seconds(),
-        };
         let mut key = self.encoder("context", state);
-        key.field("selection", copy::selection_digest(&request, &*tree)?.to_string());
-        self.cached_or(state, key, None, id, || {
+        key.field("selection", self.context_selection(name)?);
+        self.cached_or(state, key, None, results, id, || {
             let spool = self.services.store.temp_dir()?;
-            let changes = copy::copy(&request, &*tree, &EmptyTree, spool.path())?;
+            let changes = copy::copy(&whole(&["/".into()], self.now_seconds()), &*tree, &EmptyTree, spool.path())?;
             self.write(state, &changes, &*tree, &EmptyTree)
         })
     }
 
+    /// All of a named context, by content.
+    pub(super) fn context_selection(&self, name: &str) -> Result<String, StepError> {
+        let tree = self.named_tree(name)?.whole.clone();
+        Ok(copy::selection_digest(&whole(&["/".into()], 0), &*tree)?.to_string())
+    }
+
     /// The path sources of a COPY or ADD, and the trees that stand beside the context for those that are elsewhere.
-    fn sources(&self, step: &CopyStep) -> Result<Sources, StepError> {
+    pub(super) fn sources(&self, step: &CopyStep) -> Result<Sources, StepError> {
         let (mut paths, mut remotes) = (Vec::new(), Vec::<Arc<dyn SourceTree>>::new());
         let add = step.add.clone().unwrap_or_default();
         for source in &step.sources {
@@ -228,7 +216,39 @@ impl Build<'_> {
     }
 }
 
+/// The stages that a step reads.
+fn stages_of(step: &StepKind) -> Vec<StageIndex> {
+    let trees: Vec<&TreeSource> = match step {
+        StepKind::Copy(copy) => vec![&copy.from],
+        StepKind::Run(run) => run.mounts.iter().filter_map(Mount::tree).collect(),
+        StepKind::Workdir(_) | StepKind::Metadata => Vec::new(),
+    };
+    let stage = |tree: &TreeSource| match tree {
+        TreeSource::Stage(stage) => Some(*stage),
+        _ => None,
+    };
+    trees.into_iter().filter_map(stage).collect()
+}
+
 type Sources = (Vec<String>, Vec<Arc<dyn SourceTree>>);
+
+/// All of a tree, copied to the root; `all` is its only source.
+fn whole(all: &[String; 1], created_mtime: i64) -> CopyRequest<'_> {
+    CopyRequest {
+        sources: all,
+        heredocs: &[],
+        dest: "/",
+        workdir: "/",
+        chown: None,
+        chmod: None,
+        exclude: &[],
+        parents: false,
+        link: false,
+        is_add: false,
+        unpack: None,
+        created_mtime,
+    }
+}
 
 /// Puts `changes` into a layer.
 fn append<W: io::Write>(

@@ -1,6 +1,7 @@
 //! The image that stages end as: configs and manifests, and an index where there are several platforms, written to the
 //! store.
 
+use super::cache::inline;
 use super::options::{AnnotatedPlace, Annotation, BuildOptions};
 use super::stage::StageResult;
 use crate::oci::json::to_canonical;
@@ -74,7 +75,7 @@ fn entry(image: &PlatformImage, options: &BuildOptions) -> Value {
 /// Writes the config and manifest of `stage`.
 fn write(store: &Store, stage: &StageResult, options: &BuildOptions) -> Result<PlatformImage, StoreError> {
     let (format, platform) = (options.format, stage.config.platform());
-    let (config, id) = put(store, format.config(), &stage.config)?;
+    let (config, id) = put(store, format.config(), &inline::with_records(stage))?;
     let layers: Vec<_> = stage.layers.iter().map(|layer| layer_descriptor(layer, format)).collect();
     let mut document = json!({
         "schemaVersion": 2,

@@ -1,7 +1,8 @@
 //! Cache keys: what a step's result depends on.
 //!
-//! A key is SHA-256 over a versioned encoding in which every name and value is preceded by its length, so that two different
-//! inputs never encode alike. What each key holds:
+//! A key is SHA-256 over a versioned encoding in which every name and value is preceded by its length, every list by the
+//! number of its values, and each of them by a byte that says which it is, so that two different inputs never encode
+//! alike. What each key holds:
 //!
 //! | input | RUN | COPY, ADD | WORKDIR | other |
 //! |---|---|---|---|---|
@@ -23,7 +24,11 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Raised whenever the encoding or the meaning of a key changes, so that old records no longer match.
-const VERSION: &str = "dockless step 3";
+const VERSION: &str = "dockless step 4";
+/// Stands before a name with one value.
+const FIELD: u8 = 1;
+/// Stands before a name with a list of values.
+const LIST: u8 = 2;
 
 /// Digest of a step's inputs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -124,6 +129,7 @@ impl Encoder {
 
     /// Adds a named value.
     pub fn field(&mut self, name: &str, value: impl AsRef<[u8]>) {
+        self.hasher.update(&[FIELD]);
         self.bytes(name.as_bytes());
         self.bytes(value.as_ref());
         self.note(name, [value.as_ref()]);
@@ -138,6 +144,7 @@ impl Encoder {
     /// Adds a named list: its length, then each value.
     pub fn list<T: AsRef<[u8]>>(&mut self, name: &str, values: impl IntoIterator<Item = T>) {
         let values: Vec<T> = values.into_iter().collect();
+        self.hasher.update(&[LIST]);
         self.bytes(name.as_bytes());
         self.bytes(&(values.len() as u64).to_le_bytes());
         values.iter().for_each(|value| self.bytes(value.as_ref()));
@@ -179,11 +186,27 @@ mod tests {
             key(|e| e.list("a", ["bc"])),
             key(|e| e.list("a", ["b c"])),
             key(|e| e.list::<&str>("a", [])),
-            key(|_| ()),
+            key(|e| e.list("a", [""])),
+            key(|e| e.field("a", "")),
+            // The number of values, as a length, and what follows it, as a value.
+            key(|e| e.field("a", [2, 0, 0, 0, 0, 0, 0, 0])),
+            key(|e| e.list("a", ["\u{1}\0\0\0\0\0\0\0b"])),
+            key(|e| {
+                e.field("a", "b");
+                e.field("c", "d");
+            }),
+            key(|e| {
+                e.field("c", "d");
+                e.field("a", "b");
+            }),
+            key(|e| e.list("a", ["b", "c", "d"])),
+            // A note is for people.
+            key(|e| e.note("a", ["bc"])),
         ];
         for (i, one) in keys.iter().enumerate() {
             assert!(keys[i + 1..].iter().all(|other| other != one), "{i}");
         }
+        assert_eq!(key(|e| e.note("a", ["bc"])), key(|_| ()));
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub mod schedule;
 pub mod stage;
 mod steps;
 
+pub use cache::{CacheSource, CacheTarget, Caching, Gift, give};
 pub use error::{BaseError, BuildError, StepError};
 pub use image::BuiltImage;
 pub use inputs::{Inputs, open, open_main};
@@ -43,10 +44,13 @@ use crate::registry::RegistryClient;
 use crate::rootfs::{Snapshotter, SnapshotterKind};
 use crate::sandbox::{Sandbox, SandboxError};
 use crate::store::{Follower, Image, Store};
+use cache::import::Imports;
+use cache::selections::Memory;
+use cache::uploads::Uploads;
 use planning::Images;
 use stage::StageResult;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 /// What a build works with.
@@ -61,6 +65,8 @@ pub struct Services<'a> {
     pub sandbox: Option<&'a Sandbox>,
     /// How trees for them are made.
     pub snapshots: SnapshotterKind,
+    /// Where trees are, if the store's own file system cannot carry them.
+    pub trees: Option<&'a Store>,
     /// Who is told.
     pub progress: &'a dyn Progress,
     /// Threads for hashing and compressing.
@@ -100,6 +106,8 @@ pub struct Built {
     pub warnings: Vec<Warning>,
     /// Times after this one, in seconds since 1970, were set back to it in layers, and are to be in files written out.
     pub clamp: Option<i64>,
+    /// What the caches are to be given once the image is pushed.
+    pub gifts: Vec<Gift>,
 }
 
 /// The Dockerfile's text, kept for errors that draw its lines.
@@ -128,6 +136,16 @@ struct Build<'a> {
     proved: Mutex<bool>,
     /// Later times in layers are set back to this.
     clamp: Option<i64>,
+    /// Records that were found elsewhere.
+    imports: Imports,
+    /// Layers on their way into caches.
+    uploads: Uploads<'a>,
+    /// What was taken from memory about stages, and of contexts what was looked at.
+    memory: Memory,
+    /// Whether anything is taken from memory about stages that are not built.
+    remembers: bool,
+    /// What was taken turned out not to hold: all stages begin anew without it.
+    starts_over: AtomicBool,
 }
 
 /// Builds an image into the store and tags it there.
@@ -137,17 +155,37 @@ pub fn build(options: &BuildOptions, inputs: &Inputs, services: &Services) -> Re
     let wanted = lint_options(&parsed, &options.build_args)?;
     wanted.unknown_rules().into_iter().for_each(|text| services.progress.emit(Event::Warning { text }));
     let epoch = epoch::find(options, &parsed, inputs, || Ok(services.lookup()))?;
-    let (plan, images) = planning::for_all_platforms(options, &parsed, epoch, &services.lookup())?;
+    // While the bases are looked for, so are records.
+    let (planned, imports) = std::thread::scope(|scope| {
+        let lookup = services.lookup();
+        let imports = scope.spawn(move || cache::import::import(&options.caching, &options.platforms, &lookup));
+        let planned = planning::for_all_platforms(options, &parsed, epoch, &lookup);
+        (planned, imports.join().unwrap_or_default())
+    });
+    let (plan, images) = planned?;
     if services.sandbox.is_none() {
         refuse_commands(&plan)?;
     }
-    let build = Build {
+    let mut build = Build {
+        imports,
+        uploads: Uploads::new(
+            &options.caching.to,
+            options.tags.first().filter(|_| services.watch.is_some()),
+            services.lookup(),
+        ),
+        memory: Memory::default(),
+        // A stage that is to be made anew is not to be passed over.
+        remembers: !options.no_cache && options.no_cache_stages.is_empty(),
+        starts_over: AtomicBool::new(false),
         epoch: epoch.or(options.export_epoch.or(None)),
         clamp: options.export_epoch.or(epoch).filter(|_| options.rewrite_timestamp),
         plan,
         images,
         inputs,
-        snapshots: Snapshotter::new(services.store.clone(), services.snapshots),
+        snapshots: {
+            let snapshots = Snapshotter::new(services.store.clone(), services.snapshots);
+            services.trees.iter().fold(snapshots, |snapshots, trees| snapshots.with_trees((*trees).clone()))
+        },
         parts: mounts::ContextParts::default(),
         flights: flights::Flights::default(),
         next_id: AtomicU64::new(inputs.ids),
@@ -165,17 +203,14 @@ pub fn build(options: &BuildOptions, inputs: &Inputs, services: &Services) -> Re
     }
     let steps = build.plan.stages.iter().map(|stage| stage.total).sum();
     services.progress.emit(Event::Planned { steps });
-    let results = schedule::run_stages(
-        build.plan.stages.len(),
-        |index, results| build.run_stage(index, results),
-        || services.sandbox.into_iter().for_each(Sandbox::stop),
-    )?;
-    let targets: Vec<&StageResult> = build.plan.targets.iter().map(|target| &*results[target.0]).collect();
+    let results = build.run_all()?;
+    let targets: Vec<&StageResult> = build.plan.targets.iter().filter_map(|at| results[at.0].as_deref()).collect();
     let image = image::write_all(&services.store, &targets, options)?;
     for tag in &options.tags {
         services.store.tag(tag, &image.descriptor)?;
     }
-    Ok(Built { image, warnings, clamp: build.clamp })
+    let gifts = cache::export::gifts(&options.caching.to, &results, &targets, &build.imports);
+    Ok(Built { image, warnings, clamp: build.clamp, gifts })
 }
 
 /// Fails where the plan has a RUN step: said before anything is pulled.
@@ -197,7 +232,81 @@ impl Build<'_> {
     /// Brings the blob of a layer into the store, from where it was found.
     fn fetch(&self, layer: &Layer) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let Services { store, registry, progress, .. } = self.services;
-        Ok(registry.ensure_known(store, &layer.digest, *progress)?)
+        let fetched: Result<(), Box<dyn std::error::Error + Send + Sync>> =
+            match self.imports.directory_of(&layer.digest) {
+                Some(dir) => cache::directory::bring(&dir, store, &layer.digest).map_err(Into::into),
+                None => registry.ensure_known(store, &layer.digest, *progress).map_err(Into::into),
+            };
+        if fetched.is_ok() {
+            self.uploads.list(layer);
+        }
+        if let Err(error) = &fetched
+            && self.imports.disown(&layer.digest)
+        {
+            let why = cache::import::with_causes(&**error);
+            let text = format!("layer {} of the cache cannot be had, building without it: {why}", layer.digest);
+            progress.emit(Event::Warning { text });
+            self.starts_over.store(true, Ordering::SeqCst);
+        }
+        fetched
+    }
+
+    /// Runs the stages that the targets need. Where something that was taken from a cache or from memory turns out not to
+    /// hold, all begins anew without it: what was made meanwhile is in the local store.
+    fn run_all(&mut self) -> Result<Vec<Option<Arc<StageResult>>>, BuildError> {
+        loop {
+            let build = &*self;
+            let work = |index, results: &_| build.run_stage(index, results);
+            let stop = || build.services.sandbox.into_iter().for_each(Sandbox::stop);
+            let (stages, targets) = (build.plan.stages.len(), &build.plan.targets);
+            let results = build.uploads.during(|| schedule::run_stages(stages, targets, work, stop));
+            if !self.starts_over.swap(false, Ordering::SeqCst) {
+                let results = results?;
+                if !self.bring_shipped(&results) {
+                    continue;
+                }
+                self.tell_unneeded(&results);
+                return Ok(results);
+            }
+            self.begin_anew();
+        }
+    }
+
+    fn begin_anew(&mut self) {
+        self.remembers = false;
+        self.memory.start_over();
+        self.flights = flights::Flights::default();
+        let text = "what the cache says does not hold for this build: its stages begin anew".to_string();
+        self.services.progress.emit(Event::Note { id: None, text });
+    }
+
+    /// Brings the layers of the image that are in a directory into the store: nobody who pushes it knows of that. False where
+    /// one cannot be had.
+    fn bring_shipped(&mut self, results: &[Option<Arc<StageResult>>]) -> bool {
+        let targets = self.plan.targets.iter().filter_map(|at| results[at.0].as_deref());
+        let layers: Vec<Layer> = targets.flat_map(|target| target.layers.iter().cloned()).collect();
+        let theirs = layers.iter().filter(|layer| self.imports.directory_of(&layer.digest).is_some());
+        let all = theirs.map(|layer| self.fetch(layer)).all(|fetched| fetched.is_ok());
+        if !all {
+            self.starts_over.store(false, Ordering::SeqCst);
+            self.begin_anew();
+        }
+        all
+    }
+
+    /// Reports the steps of the stages that nobody had to look at.
+    fn tell_unneeded(&self, results: &[Option<Arc<StageResult>>]) {
+        let left = self.plan.stages.iter().zip(results).filter(|(_, result)| result.is_none());
+        for (stage, _) in left {
+            let base = stage.describe_base().map(|text| (text, stage.span.line));
+            let steps = stage.steps.iter().filter(|step| step.number.is_some());
+            let steps = steps.map(|step| (stage.describe(step), step.span.line));
+            for (text, line) in base.into_iter().chain(steps) {
+                let outcome = Outcome::Cached("not needed: what is read of it is known".into());
+                // Reporting itself cannot fail.
+                let _ = self.report(&text, Some(line), |_| Ok(((), outcome)));
+            }
+        }
     }
 
     /// Reports a step from its start to its end.
@@ -213,7 +322,7 @@ impl Build<'_> {
         let result = work(id);
         let outcome = match &result {
             Ok((_, outcome)) => outcome.clone(),
-            Err(StepError::Sandbox(SandboxError::Stopped)) => Outcome::Cancelled,
+            Err(StepError::Sandbox(SandboxError::Stopped) | StepError::StageFailed { .. }) => Outcome::Cancelled,
             Err(_) => Outcome::Failed,
         };
         self.services.progress.emit(Event::Finished { id, outcome, elapsed: started.elapsed() });

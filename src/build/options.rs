@@ -1,5 +1,6 @@
 //! What a build is asked to do: plain values that `cli` fills and that travel by pipe into the build role.
 
+use super::cache::Caching;
 use crate::dockerfile::redact::redact;
 use crate::git::Ssh;
 use crate::oci::{ImageFormat, Platform, Reference};
@@ -16,6 +17,8 @@ use std::path::PathBuf;
 pub struct BuildOptions {
     /// What COPY and ADD read.
     pub context: ContextSource,
+    /// The part of the context that is meant, of one that is unpacked.
+    pub context_subdir: Option<String>,
     /// Where the Dockerfile is.
     pub dockerfile: DockerfileSource,
     /// `-t`: names of the result in the local store.
@@ -34,6 +37,8 @@ pub struct BuildOptions {
     pub no_cache: bool,
     /// `--no-cache-filter`: the same for the stages of these names.
     pub no_cache_stages: Vec<String>,
+    /// `--cache-from` and `--cache-to`.
+    pub caching: Caching,
     /// `--pull`: ask the registry even for bases that the local store names.
     pub pull: bool,
     /// `--network` for RUN steps that do not say.

@@ -22,7 +22,8 @@ pub fn find(store: &Store, key: &CacheKey) -> Result<Option<StepRecord>, StoreEr
     let Some(bytes) = store.record(BUCKET, key.digest())? else { return Ok(None) };
     let Ok(record) = serde_json::from_slice::<StepRecord>(&bytes) else { return Ok(None) };
     match &record.layer {
-        Some(layer) if layer.content.is_none() || store.has_blob(&layer.digest)?.is_none() => Ok(None),
+        // A blob of another length was cut off by a crash of the machine.
+        Some(layer) if layer.content.is_none() || store.has_blob(&layer.digest)? != Some(layer.size) => Ok(None),
         _ => Ok(Some(record)),
     }
 }

@@ -1,13 +1,19 @@
 //! One stage: its steps in order, each found in the cache or carried out.
 
 use super::Build;
+use super::cache::document::KnownSelection;
+use super::cache::selections::source_of;
 use super::error::{BuildError, StepError};
 use super::key::{CacheKey, Encoder, ParentId};
 use super::record::{self, StepRecord};
 use super::schedule::{Results, Stopped};
-use crate::oci::{ChainId, History, ImageConfig, Layer};
-use crate::plan::{Base, PlannedStage, StageIndex, Step, StepKind};
+use crate::oci::{ChainId, Digest, History, ImageConfig, Layer};
+use crate::plan::{Base, Mount, PlannedStage, StageIndex, Step, StepKind, TreeSource};
 use crate::progress::{Outcome, StepId};
+use std::sync::atomic::Ordering;
+
+/// Where a record of the local store says that it was found.
+const LOCAL: &str = "local";
 
 /// What a stage ends as.
 #[derive(Debug, Clone)]
@@ -22,6 +28,31 @@ pub struct StageResult {
     pub made_by: Vec<String>,
     /// Layers that no entry of the plan's history stands for: a base that is a directory.
     pub unnamed: usize,
+    /// The steps that made it, those of the stages that it is built on too.
+    pub steps: Vec<MadeStep>,
+    /// What those select in trees that they do not need.
+    pub selections: Vec<KnownSelection>,
+}
+
+/// A step with what came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MadeStep {
+    /// Digest of its key.
+    pub key: Digest,
+    /// Its result.
+    pub record: StepRecord,
+    /// Its key depends on what a command did in a stage that the image does not have: of two builds of one input the keys
+    /// may differ although the images are the same.
+    pub wanders: bool,
+}
+
+/// The result of a step, and its key.
+#[derive(Debug)]
+pub struct Made {
+    /// The key.
+    pub key: CacheKey,
+    /// The result.
+    pub record: StepRecord,
 }
 
 /// A stage in progress.
@@ -41,6 +72,8 @@ pub(super) struct StageState<'a> {
     /// As in [`StageResult`].
     made_by: Vec<String>,
     unnamed: usize,
+    steps: Vec<MadeStep>,
+    selections: Vec<KnownSelection>,
 }
 
 impl StageState<'_> {
@@ -59,6 +92,17 @@ impl StageState<'_> {
         self.layers.push(layer);
         self.made_by.push(made_by.to_string());
     }
+
+    /// The step that `made` is of is done; `None` where it is none of the Dockerfile's.
+    fn done_with(&mut self, made: Made, step: Option<&StepKind>, text: &str) {
+        let Made { key, record } = made;
+        self.push(record.layer.clone(), text);
+        if step.is_some() {
+            self.created.push(record.created.clone());
+        }
+        let wanders = step.is_some_and(mounts_whole_stage);
+        self.steps.push(MadeStep { key: key.digest().clone(), record, wanders });
+    }
 }
 
 impl Build<'_> {
@@ -76,7 +120,17 @@ impl Build<'_> {
             }
             self.run_step(&mut state, step, results)?;
         }
-        Ok(self.finish(state))
+        let failed = |source| {
+            let (text, span) = (format!("FROM ({})", stage.label), stage.span);
+            Stopped::Error(BuildError::Step { text, span, source })
+        };
+        state.selections.extend(self.selections_of(stage, results).map_err(failed)?);
+        let result = self.finish(state);
+        if !self.bears_out(index, &result).map_err(failed)? {
+            self.starts_over.store(true, Ordering::SeqCst);
+            return Err(Stopped::Cancelled);
+        }
+        Ok(result)
     }
 
     /// Whether a target is built on this stage, or is it.
@@ -109,6 +163,8 @@ impl Build<'_> {
             created: Vec::new(),
             made_by: Vec::new(),
             unnamed: 0,
+            steps: Vec::new(),
+            selections: Vec::new(),
         };
         match &stage.base {
             Base::Scratch => {}
@@ -116,6 +172,7 @@ impl Build<'_> {
                 let base = results.wait(*base)?;
                 (state.layers, state.tree) = (base.layers.clone(), base.tree.clone());
                 (state.made_by, state.unnamed) = (base.made_by.clone(), base.unnamed);
+                (state.steps, state.selections) = (base.steps.clone(), base.selections.clone());
             }
             Base::Image(image) => {
                 let resolved = self.image(image);
@@ -124,9 +181,10 @@ impl Build<'_> {
             }
             Base::Context(name) => {
                 let text = format!("[internal] FROM {name}");
-                let layer = self.report(&text, Some(stage.span.line), |id| self.context_layer(name, &state, id));
+                let work = |id| self.context_layer(name, &state, results, id);
+                let made = self.report(&text, Some(stage.span.line), work);
                 let failed = |source| BuildError::Step { text: text.clone(), span: stage.span, source };
-                state.push(layer.map_err(failed).map_err(Stopped::Error)?.layer, &text);
+                state.done_with(made.map_err(failed).map_err(Stopped::Error)?, None, &text);
                 state.unnamed = 1;
             }
         }
@@ -146,28 +204,33 @@ impl Build<'_> {
     ) -> Result<(), Stopped<BuildError>> {
         let text = state.stage.describe(step);
         let failed = |source| BuildError::Step { text: text.clone(), span: step.span, source };
-        let record = if step.kind == StepKind::Metadata {
-            self.metadata(state, step).map_err(failed)
+        let made = if step.kind == StepKind::Metadata {
+            self.metadata(state, step)
         } else {
-            self.await_sources(&step.kind, results)?;
-            self.report(&text, Some(step.span.line), |id| self.layer_step(state, step, results, id)).map_err(failed)
+            self.await_sources(state, &step.kind, results)?;
+            self.report(&text, Some(step.span.line), |id| self.layer_step(state, step, results, id))
         };
-        let record = record.map_err(Stopped::Error)?;
-        state.push(record.layer, &text);
-        state.created.push(record.created);
+        match made {
+            Ok(made) => state.done_with(made, Some(&step.kind), &text),
+            // That one's error is reported.
+            Err(StepError::StageFailed { .. }) => return Err(Stopped::Cancelled),
+            // Nothing failed that will not be tried again.
+            Err(_) if self.starts_over.load(Ordering::SeqCst) => return Err(Stopped::Cancelled),
+            Err(source) => return Err(Stopped::Error(failed(source))),
+        }
         Ok(())
     }
 
     /// An instruction that changes the config alone: its time is remembered, so that the same build gives the same image.
-    fn metadata(&self, state: &StageState, step: &Step) -> Result<StepRecord, StepError> {
+    fn metadata(&self, state: &StageState, step: &Step) -> Result<Made, StepError> {
         let mut key = self.encoder("metadata", state);
         key.field("history", step.history.created_by.as_deref().unwrap_or_default());
         let key = key.finish();
         let (record, _) = self.flights.once(&key, || match self.cached(state, &key)? {
-            Some(record) => Ok::<_, StepError>(record),
+            Some((record, _)) => Ok::<_, StepError>(record),
             None => self.remember(&key, None),
         })?;
-        Ok(record)
+        Ok(Made { key, record })
     }
 
     /// An instruction that makes a layer.
@@ -177,12 +240,12 @@ impl Build<'_> {
         step: &Step,
         results: &Results<StageResult>,
         id: StepId,
-    ) -> Result<(StepRecord, Outcome), StepError> {
+    ) -> Result<(Made, Outcome), StepError> {
         match &step.kind {
             StepKind::Run(run) => self.run(state, run, results, id),
             StepKind::Copy(copy) => self.copy(state, copy, results, id),
-            StepKind::Workdir(workdir) => self.workdir(state, workdir, id),
-            StepKind::Metadata => self.metadata(state, step).map(|record| (record, Outcome::Done)),
+            StepKind::Workdir(workdir) => self.workdir(state, workdir, results, id),
+            StepKind::Metadata => self.metadata(state, step).map(|made| (made, Outcome::Done)),
         }
     }
 
@@ -198,12 +261,15 @@ impl Build<'_> {
         encoder
     }
 
-    /// The record of `key`, unless the build was asked to look nothing up.
-    pub(super) fn cached(&self, state: &StageState, key: &CacheKey) -> Result<Option<StepRecord>, StepError> {
+    /// The record of `key` and where it was found, unless the build was asked to look nothing up.
+    pub(super) fn cached(&self, state: &StageState, key: &CacheKey) -> Result<Option<(StepRecord, String)>, StepError> {
         if state.no_cache {
             return Ok(None);
         }
-        Ok(record::find(&self.services.store, key)?)
+        if let Some(record) = record::find(&self.services.store, key)? {
+            return Ok(Some((record, LOCAL.to_string())));
+        }
+        self.imported(key)
     }
 
     /// Remembers a result under `key`.
@@ -232,7 +298,14 @@ impl Build<'_> {
             comment: Some("buildkit.exporter.image.v0".into()),
             ..History::default()
         }));
-        let StageState { layers, tree, made_by, unnamed, .. } = state;
-        StageResult { layers, tree, config, made_by, unnamed }
+        let StageState { layers, tree, made_by, unnamed, steps, selections, .. } = state;
+        StageResult { layers, tree, config, made_by, unnamed, steps, selections }
     }
+}
+
+/// Whether a step's key holds the id of a whole stage's tree.
+fn mounts_whole_stage(step: &StepKind) -> bool {
+    let StepKind::Run(run) = step else { return false };
+    let whole = |mount: &Mount| matches!(mount.tree(), Some(TreeSource::Stage(_))) && source_of(mount) == "/";
+    run.mounts.iter().any(whole)
 }

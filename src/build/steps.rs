@@ -1,15 +1,15 @@
 //! The steps that make layers: RUN, COPY and ADD, WORKDIR.
 
 use super::Build;
+use super::cache::selections::Naming;
 use super::error::StepError;
 use super::explain::Files;
 use super::key::Encoder;
 use super::options::Entitlement;
-use super::record::StepRecord;
 use super::schedule::Results;
-use super::stage::{StageResult, StageState};
+use super::stage::{Made, StageResult, StageState};
 use crate::oci::{Layer, Platform};
-use crate::plan::{Network, RunStep};
+use crate::plan::{Network, PlannedStage, RunStep};
 use crate::progress::{Event, Outcome, StepId};
 use crate::rootfs::{Compression, LayerOptions};
 use crate::sandbox::{self, Exit, Mount, MountSource, RunSpec, Stdio};
@@ -18,8 +18,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::PoisonError;
 
-/// Where a record of the local store says that it was found.
-const LOCAL: &str = "local";
 /// The same of a step that another stage of the build has made.
 const THIS_BUILD: &str = "this build";
 
@@ -50,18 +48,21 @@ impl Build<'_> {
         state: &StageState,
         key: Encoder,
         files: Option<&Files>,
+        results: &Results<StageResult>,
         id: StepId,
         make: impl FnOnce() -> Result<Layer, StepError>,
-    ) -> Result<(StepRecord, Outcome), StepError> {
+    ) -> Result<(Made, Outcome), StepError> {
         let (key, parts) = key.finish_with_parts();
         let mut outcome = Outcome::Done;
         let (record, now) = self.flights.once(&key, || {
-            if let Some(record) = self.cached(state, &key)? {
-                outcome = Outcome::Cached(LOCAL.into());
+            if let Some((record, place)) = self.cached(state, &key)? {
+                outcome = Outcome::Cached(place);
                 return Ok::<_, StepError>(record);
             }
             let why = self.why(state, &parts, files)?;
             self.services.progress.emit(Event::Missed { id, why });
+            self.prove_destinations()?;
+            self.want_rest(state, results);
             let record = self.remember(&key, Some(make()?))?;
             self.keep_parts(state, &parts, files)?;
             Ok(record)
@@ -69,7 +70,12 @@ impl Build<'_> {
         if !now {
             outcome = Outcome::Cached(THIS_BUILD.into());
         }
-        Ok((record, outcome))
+        if let Some(layer) = &record.layer
+            && self.services.store.has_blob(&layer.digest)?.is_some()
+        {
+            self.uploads.layer(layer, state.shipped);
+        }
+        Ok((Made { key, record }, outcome))
     }
 
     /// How the build's layers are written.
@@ -86,7 +92,8 @@ impl Build<'_> {
         Ok(blob)
     }
 
-    /// Proves, before the first command, that what is built can be pushed.
+    /// Proves, before the first step that is carried out, that what is built can be pushed. Where all are known nothing is
+    /// proved: the push itself is next.
     fn prove_destinations(&self) -> Result<(), StepError> {
         let mut proved = self.proved.lock().unwrap_or_else(PoisonError::into_inner);
         if !*proved {
@@ -104,15 +111,15 @@ impl Build<'_> {
         step: &RunStep,
         results: &Results<StageResult>,
         id: StepId,
-    ) -> Result<(StepRecord, Outcome), StepError> {
+    ) -> Result<(Made, Outcome), StepError> {
         self.check_allowed(step)?;
-        let key = self.run_key(state, step, results)?;
-        self.cached_or(state, key, None, id, || {
+        let mut key = self.encoder("run", state);
+        self.encode_run(&mut key, state.stage, step, Naming::Content(results))?;
+        self.cached_or(state, key, None, results, id, || {
             let (host, wanted) = (Platform::host(), state.stage.platform.clone());
             if host.os != wanted.os {
                 return Err(StepError::Platform { host, wanted });
             }
-            self.prove_destinations()?;
             let foreign = host.architecture != wanted.architecture;
             // Only the kernel knows what it can start: files about emulators are not to be seen in most containers.
             self.execute(state, step, results, id).map_err(|error| match error {
@@ -124,14 +131,15 @@ impl Build<'_> {
         })
     }
 
-    fn run_key(
+    /// Puts all of a RUN but its parent into `key`.
+    pub(super) fn encode_run(
         &self,
-        state: &StageState,
+        key: &mut Encoder,
+        stage: &PlannedStage,
         step: &RunStep,
-        results: &Results<StageResult>,
-    ) -> Result<Encoder, StepError> {
-        let mut key = self.encoder("run", state);
-        key.field("platform", state.stage.platform.to_string());
+        naming: Naming<'_>,
+    ) -> Result<(), StepError> {
+        key.field("platform", stage.platform.to_string());
         key.list("args", &step.args);
         key.list("env", step.env.iter().map(|(name, value)| format!("{name}={value}")));
         let declared = |(name, value): &(String, Option<String>)| match value {
@@ -145,9 +153,8 @@ impl Build<'_> {
         key.field("hostname", self.hostname());
         key.field("shm size", format!("{:?}", self.options.steps.shm_size));
         key.list("limits", self.options.steps.limits.iter().map(|limit| format!("{limit:?}")));
-        encode_script(&mut key, step);
-        self.encode_mounts(&mut key, step, results)?;
-        Ok(key)
+        encode_script(key, step);
+        self.encode_mounts(key, step, naming)
     }
 
     /// Runs the command on top of the stage's tree and takes the difference.

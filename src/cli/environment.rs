@@ -33,9 +33,21 @@ impl Environment {
         Environment { vars, cwd: cwd.to_path_buf(), uid: 1000, stderr_is_terminal: false }
     }
 
+    /// The same surroundings with one variable set.
+    pub fn with(mut self, name: &str, value: &str) -> Environment {
+        self.vars.insert(name.into(), value.into());
+        self
+    }
+
     /// A variable, if it is set and not empty.
     pub fn get(&self, name: &str) -> Option<&OsStr> {
         self.vars.get(OsStr::new(name)).map(OsString::as_os_str).filter(|value| !value.is_empty())
+    }
+
+    /// Names of variables that begin so and are set.
+    pub fn names(&self, beginning: &str) -> Vec<String> {
+        let names = self.vars.keys().filter_map(|name| name.to_str());
+        names.filter(|name| name.starts_with(beginning)).map(String::from).collect()
     }
 
     /// A variable's bytes, empty included.

@@ -1,6 +1,7 @@
 //! Flags of other tools that dockless does not carry out: each is refused by name, or ignored with a warning where what
 //! it asks for has no bearing on the image. None is dropped in silence.
 
+use super::words::warning;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
 
 /// What happens when the flag is given.
@@ -38,8 +39,6 @@ const ONE_PROCESS: Treatment = Ignored("there is no intermediate container to ke
 pub const BUILD: &[Flag] = &[
     flag("attest", true, ATTESTATION),
     flag("builder", true, Ignored("there is one builder: this process")),
-    flag("cache-from", true, Ignored("only the local store is asked for cached steps yet")),
-    flag("cache-to", true, Refused("the cache cannot be exported yet")),
     flag("cgroup-parent", true, RESOURCES),
     flag("compress", false, ONE_PROCESS),
     flag("cpu-period", true, RESOURCES),
@@ -61,30 +60,96 @@ pub const BUILD: &[Flag] = &[
     flag("squash", false, Refused("every step is a layer of its own")),
 ];
 
-/// Flags of `docker run`.
+const SANDBOX: Treatment = Ignored("a container has the rights that the sandbox gives it, no more and no fewer");
+const HEALTH: Treatment = Ignored("nobody looks after a container's health: there is no daemon");
+const ONE_NETWORK: Treatment = Ignored("the container shares the network of the machine");
+const PORTS: Treatment = Ignored(
+    "the container shares the network of the machine: a port that it opens is open there, under its own number",
+);
+
+/// Flags of `docker run` and `docker create`.
 pub const RUN: &[Flag] = &[
-    flag("cap-add", true, Refused("capabilities are those of the sandbox")),
-    flag("cap-drop", true, Refused("capabilities are those of the sandbox")),
-    short("detach", 'd', false, Refused("containers run in the foreground")),
+    flag("annotation", true, Ignored("there is no runtime that reads it")),
+    short("attach", 'a', true, Ignored("output is always the caller's, input is with -i")),
+    flag("blkio-weight", true, RESOURCES),
+    flag("blkio-weight-device", true, RESOURCES),
+    flag("cap-add", true, SANDBOX),
+    flag("cap-drop", true, SANDBOX),
+    flag("cgroup-parent", true, RESOURCES),
+    flag("cgroupns", true, SANDBOX),
+    flag("cpu-period", true, RESOURCES),
+    flag("cpu-quota", true, RESOURCES),
+    flag("cpu-rt-period", true, RESOURCES),
+    flag("cpu-rt-runtime", true, RESOURCES),
+    short("cpu-shares", 'c', true, RESOURCES),
+    flag("cpus", true, RESOURCES),
+    flag("cpuset-cpus", true, RESOURCES),
+    flag("cpuset-mems", true, RESOURCES),
+    flag("detach-keys", true, Ignored("a container in the foreground stays there")),
     flag("device", true, Refused("devices are those of the sandbox")),
-    flag("env-file", true, Refused("use -e")),
-    flag("hostname", true, Refused("the name is the machine's own")),
-    flag("init", false, Refused("the command is the container's first process")),
-    flag("ipc", true, Refused("the namespace is chosen by the sandbox")),
-    flag("mount", true, Refused("nothing can be mounted yet")),
+    flag("device-cgroup-rule", true, SANDBOX),
+    flag("device-read-bps", true, RESOURCES),
+    flag("device-read-iops", true, RESOURCES),
+    flag("device-write-bps", true, RESOURCES),
+    flag("device-write-iops", true, RESOURCES),
+    flag("disable-content-trust", false, Ignored("content trust is not checked")),
+    flag("dns", true, Refused("names are looked up as the machine does")),
+    flag("dns-option", true, Refused("names are looked up as the machine does")),
+    flag("dns-search", true, Refused("names are looked up as the machine does")),
+    flag("domainname", true, Ignored("it has no meaning here")),
+    flag("gpus", true, Refused("devices are those of the sandbox")),
+    flag("group-add", true, Refused("groups are those of the image's user")),
+    flag("health-cmd", true, HEALTH),
+    flag("health-interval", true, HEALTH),
+    flag("health-retries", true, HEALTH),
+    flag("health-start-interval", true, HEALTH),
+    flag("health-start-period", true, HEALTH),
+    flag("health-timeout", true, HEALTH),
+    flag("init", false, Ignored("a first process that reaps is always there")),
+    flag("ip", true, ONE_NETWORK),
+    flag("ip6", true, ONE_NETWORK),
+    flag("ipc", true, SANDBOX),
+    flag("kernel-memory", true, RESOURCES),
+    flag("link", true, Refused("the container shares the network of the machine: use 127.0.0.1, or --add-host")),
+    flag("link-local-ip", true, ONE_NETWORK),
+    flag("log-driver", true, Ignored("logs are files in the state directory")),
+    flag("log-opt", true, Ignored("logs are files in the state directory")),
+    flag("mac-address", true, ONE_NETWORK),
     short("memory", 'm', true, RESOURCES),
-    flag("name", true, Ignored("containers have no name")),
-    flag("pid", true, Refused("the namespace is chosen by the sandbox")),
-    flag("platform", true, Refused("the image's own platform is taken")),
-    flag("privileged", false, Refused("a container never has more than the process that starts it")),
-    short("publish", 'p', true, Ignored("the container shares the network of the machine: its ports are open there")),
-    flag("pull", true, Refused("the image must be in the local store")),
-    flag("read-only", false, Refused("the tree can always be written; it is thrown away")),
-    flag("security-opt", true, Refused("it is a daemon's option")),
-    flag("shm-size", true, Refused("the size of /dev/shm is the machine's own")),
-    flag("ulimit", true, Refused("limits are the job's own")),
-    short("volume", 'v', true, Refused("nothing can be mounted yet")),
+    flag("memory-reservation", true, RESOURCES),
+    flag("memory-swap", true, RESOURCES),
+    flag("memory-swappiness", true, RESOURCES),
+    flag("net-alias", true, ONE_NETWORK),
+    flag("network-alias", true, ONE_NETWORK),
+    flag("no-healthcheck", false, HEALTH),
+    flag("oom-kill-disable", false, RESOURCES),
+    flag("oom-score-adj", true, RESOURCES),
+    flag("pid", true, SANDBOX),
+    flag("pids-limit", true, RESOURCES),
+    flag("privileged", false, Ignored("a container never has more rights than the process that starts it")),
+    short("publish-all", 'P', false, PORTS),
+    flag("restart", true, Ignored("nobody starts a container again: there is no daemon")),
+    flag("runtime", true, Ignored("there is one runtime: this process")),
+    flag("security-opt", true, Ignored("it is a daemon's option")),
+    flag("sig-proxy", true, Ignored("signals are always passed on")),
+    flag("storage-opt", true, Ignored("it is a daemon's option")),
+    flag("sysctl", true, Refused("the kernel's settings are the machine's")),
+    flag("use-api-socket", false, Refused("there is no daemon, and no socket of one")),
+    flag("userns", true, SANDBOX),
+    flag("uts", true, SANDBOX),
+    flag("volume-driver", true, Refused("volumes are directories of the state directory")),
+    flag("volumes-from", true, Refused("name the volumes with -v")),
 ];
+
+/// What is said of `-p`.
+pub const PUBLISH: &str =
+    "the container shares the network of the machine: a port that it opens is open there, under its own number";
+
+/// Flags of `docker images`.
+pub const IMAGES: &[Flag] = &[flag("tree", false, Refused("platforms are listed by `docker manifest inspect`"))];
+
+/// Flags of `docker inspect`.
+pub const INSPECT: &[Flag] = &[short("size", 's', false, Ignored("an image's size is always told"))];
 
 /// Which table a command has.
 pub trait Table {
@@ -104,6 +169,20 @@ impl Table for OfBuild {
 pub struct OfRun;
 impl Table for OfRun {
     const FLAGS: &'static [Flag] = RUN;
+}
+
+/// `docker images`'.
+#[derive(Debug)]
+pub struct OfImages;
+impl Table for OfImages {
+    const FLAGS: &'static [Flag] = IMAGES;
+}
+
+/// `docker inspect`'s.
+#[derive(Debug)]
+pub struct OfInspect;
+impl Table for OfInspect {
+    const FLAGS: &'static [Flag] = INSPECT;
 }
 
 /// The foreign flags that were given.
@@ -127,11 +206,7 @@ impl<T> Foreign<T> {
                 },
             }
         }
-        let warning = |(why, names): &(&str, Vec<String>)| match &names[..] {
-            [name] => format!("flag {name} is ignored: {why}"),
-            names => format!("flags {} are ignored: {why}", names.join(", ")),
-        };
-        Ok(ignored.iter().map(warning).collect())
+        Ok(ignored.iter().map(|(why, names)| warning(why, names)).collect())
     }
 }
 

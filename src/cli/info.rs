@@ -36,6 +36,25 @@ impl InfoArgs {
     }
 }
 
+/// What `docker info` tells of the machine.
+pub struct Facts {
+    /// The tier that RUN steps have, or why there is none.
+    pub tier: String,
+    /// How trees are made: Docker's word is the storage driver.
+    pub snapshotter: String,
+}
+
+/// Finds them out, by trial.
+pub fn facts(state: &Path, environment: &Environment) -> Outcome<Facts> {
+    Ok(match probe(state, isolation::isolation(None, environment)?) {
+        Ok(found) => {
+            let overlay = matches!(found.overlay, Some(OverlayProbe::Works));
+            Facts { tier: found.tier.to_string(), snapshotter: if overlay { "overlay" } else { "copy" }.to_string() }
+        }
+        Err(error) => Facts { tier: format!("none: {}", indent(&error.to_string(), 3)), snapshotter: "none".into() },
+    })
+}
+
 fn probe(state: &Path, isolation: Isolation) -> Result<Probe, SandboxError> {
     sandbox::probe(Path::new(super::job::SELF), place(state).as_deref(), isolation)
 }

@@ -1,8 +1,11 @@
 //! `dockless inspect` and `dockless registry`: what an image is, what a registry has.
 
+use super::container;
 use super::environment::Environment;
+use super::foreign::{Foreign, OfInspect};
+use super::format::formatted;
 use super::network::ReachArgs;
-use super::{Outcome, go, platform, print, reference, transfer::screen};
+use super::{Outcome, go, platform, print, reference, transfer::screen, usage};
 use crate::images::{self, ImagesError};
 use crate::oci::Platform;
 use crate::store::Store;
@@ -12,21 +15,26 @@ use serde_json::Value;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Describe images as JSON
+/// Describe images or containers as JSON
 #[derive(Args, Debug)]
 pub struct InspectArgs {
     /// Ask the registry instead of the local store
     #[arg(long)]
     remote: bool,
+    /// How each is printed: a Go template, or 'json'
+    #[arg(short, long, value_name = "TEMPLATE")]
+    format: Option<String>,
     /// The image of this platform [default: the host's]
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<String>,
-    /// Accepted: there are images only
-    #[arg(long = "type", value_name = "TYPE", hide = true, value_parser = ["image"])]
+    /// Only images, or only containers: image or container [default: a container, else an image]
+    #[arg(long = "type", value_name = "TYPE", value_parser = ["image", "container"])]
     kind: Option<String>,
     #[command(flatten)]
     reach: ReachArgs,
-    /// The images: names, or IDs or their beginnings
+    #[command(flatten)]
+    foreign: Foreign<OfInspect>,
+    /// The images or containers: names, or IDs or their beginnings
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<String>,
 }
@@ -34,6 +42,7 @@ pub struct InspectArgs {
 impl InspectArgs {
     /// Prints an array of what was found; what was not is an error after it, as with Docker.
     pub fn run(self, environment: &Environment, state: &Path, look: Look) -> Outcome<ExitCode> {
+        self.foreign.judge().map_err(usage)?.iter().for_each(|text| ui::notice(look, text));
         let wanted = platform(self.platform.as_deref(), environment)?.unwrap_or_else(Platform::host);
         let (mut found, mut failed) = (Vec::new(), None);
         if self.remote {
@@ -46,6 +55,13 @@ impl InspectArgs {
         } else {
             let store = state.exists().then(|| Store::open(state)).transpose()?;
             for text in &self.images {
+                let kind = self.kind.as_deref();
+                if kind != Some("image")
+                    && let Some(container) = container::inspect_one(state, text, kind.is_some())?
+                {
+                    found.push(container);
+                    continue;
+                }
                 let one = match &store {
                     Some(store) => images::inspect(store, text, &wanted),
                     None => Err(ImagesError::NotFound(text.clone())),
@@ -56,7 +72,7 @@ impl InspectArgs {
                 }
             }
         }
-        let printed = print(&pretty(&Value::from(found)))?;
+        let printed = print(&formatted(self.format.as_deref(), &found)?)?;
         failed.map_or(Ok(printed), |error| Err(error.into()))
     }
 }

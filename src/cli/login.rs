@@ -7,7 +7,7 @@ use crate::http::Secret;
 use crate::oci::reference::DOCKER_HUB;
 use crate::registry::{RegistryError, normalised};
 use crate::store::Store;
-use crate::ui::{self, Diagnostic, Kind, Look};
+use crate::ui::{self, AskError, Diagnostic, Kind, Look};
 use clap::Args;
 use std::io::Read;
 use std::path::Path;
@@ -70,15 +70,22 @@ impl LoginArgs {
         }
         let password = self.password.clone().map(Secret::new);
         let password = if self.password_stdin { Some(from_stdin()?) } else { password };
-        let (user, password) = match (&self.username, password) {
-            (Some(user), Some(password)) if !user.is_empty() && !password.is_empty() => (user.clone(), password),
-            (None, None) => return known(&network, &registry, look),
-            (Some(_), Some(_)) => return Err(usage("user and password must not be empty")),
-            (Some(_), None) => {
-                return Err(usage("the password is missing: give it on standard input, with --password-stdin"));
-            }
-            (None, Some(_)) => return Err(usage("the user is missing: give it with --username")),
+        if self.username.is_none() && password.is_none() && is_known(&network, &registry)? {
+            return known(&network, &registry, look);
+        }
+        // Standard input that held the password has no user in it.
+        let user = match &self.username {
+            None if self.password_stdin => return Err(usage("the user is missing: give it with --username")),
+            None => asked("Username: ", false, "the user is missing")?,
+            Some(user) => user.clone(),
         };
+        let password = match password {
+            Some(password) => password,
+            None => Secret::new(asked("Password: ", true, "the password is missing")?),
+        };
+        if user.is_empty() || password.is_empty() {
+            return Err(usage("user and password must not be empty"));
+        }
         if user.contains(':') {
             return Err(usage("a user's name holds no ':'"));
         }
@@ -101,14 +108,30 @@ impl LoginArgs {
     }
 }
 
+/// Whether there is a login already.
+fn is_known(network: &Network, registry: &str) -> Outcome<bool> {
+    Ok(network.client()?.lookup(registry, "").map_err(RegistryError::from)?.credential.is_some())
+}
+
+/// Asks at the terminal, if there is one; `missing` says what for.
+fn asked(question: &str, hidden: bool, missing: &str) -> Outcome<String> {
+    ui::ask(question, hidden).map_err(|error| {
+        let diagnostic = match &error {
+            AskError::NoTerminal => Diagnostic::new(Kind::Usage, format!("{missing}, and {error}"))
+                .hint("dockless login -u USER --password-stdin REGISTRY < FILE"),
+            AskError::Terminal(_) => Diagnostic::from_error(Kind::Environment, &error),
+            // As a shell counts it.
+            AskError::Signal(signal) => {
+                Diagnostic::new(Kind::Environment, error.to_string()).exit(128 + *signal as u8) // signals end at 64
+            }
+        };
+        Box::new(diagnostic)
+    })
+}
+
 /// Proves the login that is there already.
 fn known(network: &Network, registry: &str, look: Look) -> Outcome<ExitCode> {
     let client = network.client()?;
-    if client.lookup(registry, "").map_err(RegistryError::from)?.credential.is_none() {
-        let message = format!("user and password for {registry} are missing");
-        let diagnostic = Diagnostic::new(Kind::Usage, message);
-        return Err(Box::new(diagnostic.hint("dockless login -u USER --password-stdin REGISTRY < FILE")));
-    }
     let lookup = client.verify_login(registry).map_err(|error| ui::login_failure(&error, registry))?;
     ui::notice(look, &format!("logged in {}", lookup.describe()));
     print("Login Succeeded\n")

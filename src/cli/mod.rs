@@ -4,24 +4,37 @@
 //! ([`build::BuildJob`], [`crate::run::RunOptions`]) whose paths are absolute, so that what runs below depends on nothing of the
 //! process. One file per family of verbs.
 
+mod archive;
 mod build;
+mod buildah;
+mod buildctl;
 mod check;
+mod compose;
+mod container;
+mod docker;
 mod environment;
 mod foreign;
+mod format;
+mod history;
 mod images;
 mod info;
 mod inspect;
 mod isolation;
 mod job;
+mod kaniko;
 mod login;
 mod manifest;
+mod mount_flags;
 mod network;
 mod output;
 mod run;
 mod state;
+mod tool;
 mod transfer;
+mod words;
 mod work;
 
+pub use container::keep;
 pub use job::inside;
 
 use crate::oci::{Platform, Reference};
@@ -34,6 +47,7 @@ use job::{Job, Task};
 use network::Network;
 use std::ffi::OsString;
 use std::process::ExitCode;
+use tool::Tool;
 
 /// What a verb gives: a failure is a [`Diagnostic`], boxed because it is large and rare.
 type Outcome<T> = Result<T, Box<Diagnostic>>;
@@ -56,7 +70,12 @@ struct Cli {
 #[derive(Subcommand, Debug)]
 enum Verb {
     Build(Box<build::BuildArgs>),
-    Run(run::RunArgs),
+    Run(Box<run::RunArgs>),
+    Create(Box<run::CreateArgs>),
+    #[command(flatten)]
+    Containers(container::ContainerVerb),
+    /// Manage containers
+    Container(container::ContainerArgs),
     Pull(transfer::PullArgs),
     Push(transfer::PushArgs),
     Tag(transfer::TagArgs),
@@ -65,6 +84,10 @@ enum Verb {
     Logout(login::LogoutArgs),
     Images(images::ImagesArgs),
     Inspect(inspect::InspectArgs),
+    History(history::HistoryArgs),
+    Rmi(archive::RmiArgs),
+    Save(archive::SaveArgs),
+    Load(archive::LoadArgs),
     #[command(visible_alias = "index")]
     Manifest(manifest::ManifestArgs),
     Registry(inspect::RegistryArgs),
@@ -78,34 +101,42 @@ enum Verb {
 pub fn main() -> ExitCode {
     let environment = Environment::read();
     let mut look = Look::choose(ui::Choice::Auto, &environment.terminal());
-    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let (tool, arguments) = Tool::called(std::env::args_os().collect());
     let runs = arguments.get(1).is_some_and(|verb| verb == "run");
-    match perform(arguments, &environment, &mut look) {
+    let done = match tool {
+        Tool::Dockless => perform(arguments, tool, &environment, &mut look),
+        Tool::Docker => docker::perform(arguments, environment, &mut look),
+        Tool::Kaniko => kaniko::perform(arguments, environment, &mut look),
+        Tool::Buildctl => buildctl::perform(arguments, &environment, &mut look),
+        Tool::Buildah => buildah::perform(arguments, environment, &mut look),
+    };
+    match done {
         Ok(code) => code,
         Err(diagnostic) => {
-            // `docker run` leaves the low codes to the container.
-            let diagnostic = if runs { diagnostic.exit(125) } else { *diagnostic };
-            ui::report(look, &diagnostic);
-            ExitCode::from(diagnostic.exit)
+            let exit = tool.exit(&diagnostic, runs);
+            ui::report(look, &Diagnostic { exit, ..*diagnostic });
+            ExitCode::from(exit)
         }
     }
 }
 
-/// Carries out `arguments`; `look` becomes the one that the flags ask for.
-fn perform(arguments: Vec<OsString>, environment: &Environment, look: &mut Look) -> Outcome<ExitCode> {
+/// Carries out `arguments`, which are dockless's own, whatever `tool` they were made for; `look` becomes the one that the
+/// flags ask for.
+fn perform(arguments: Vec<OsString>, tool: Tool, environment: &Environment, look: &mut Look) -> Outcome<ExitCode> {
     let runs = arguments.get(1).is_some_and(|verb| verb == "run");
-    let cli = match parse(arguments) {
+    let cli = match parse(arguments, tool) {
         Ok(cli) => cli,
-        Err(error) => return complain(&error, *look, if runs { 125 } else { 2 }),
+        Err(error) => return complain(&error, *look, tool.misread(error.kind(), runs)),
     };
-    let state = state::directory(environment);
+    let places = state::Places::find(environment);
+    let state = places.state.clone();
     let warn = |look: Look, warnings: Vec<String>| warnings.iter().for_each(|text| ui::notice(look, text));
     match cli.verb {
         Verb::Version => print(&format!("dockless {VERSION}\n")),
         Verb::Info(args) => print(&args.text(VERSION, &state, environment)?),
         Verb::Doctor(args) => print(&args.text(VERSION, &state)),
         Verb::Images(args) => {
-            let (text, warnings) = args.text(&state)?;
+            let (text, warnings) = args.text(&state, environment)?;
             warn(*look, warnings);
             print(&text)
         }
@@ -116,6 +147,10 @@ fn perform(arguments: Vec<OsString>, environment: &Environment, look: &mut Look)
         Verb::Login(args) => args.run(environment, &state, *look),
         Verb::Logout(args) => args.run(environment, &state, *look),
         Verb::Inspect(args) => args.run(environment, &state, *look),
+        Verb::History(args) => args.run(environment, &state),
+        Verb::Rmi(args) => args.run(&state, *look),
+        Verb::Save(args) => args.run(environment, &state, *look),
+        Verb::Load(args) => args.run(environment, &state),
         Verb::Manifest(args) => args.run(environment, &state, *look),
         Verb::Registry(args) => args.run(environment, &state, *look),
         Verb::Build(args) => {
@@ -126,23 +161,17 @@ fn perform(arguments: Vec<OsString>, environment: &Environment, look: &mut Look)
             let (job, warnings) = args.job(environment)?;
             let named: Vec<_> = job.options.tags.iter().collect();
             let network = Network::new(environment, &state, &flags, &named, &job.options.add_hosts)?;
+            let network = network.insecure_if(job.tools.insecure, &named);
             warn(*look, warnings);
             match question {
                 Some(question) => check::answer(question, &job.options, &state, &network, *look),
-                None => job::enter(Job::new(*look, state, network, isolation, Task::Build(Box::new(job)))),
+                None => job::enter(Job::new(*look, places, network, isolation, Task::Build(Box::new(job)))),
             }
         }
-        Verb::Run(args) => {
-            if !args.hands_input_on() {
-                close_input()?;
-            }
-            let isolation = args.isolation(environment)?;
-            let (options, warnings) = args.options(environment)?;
-            warn(*look, warnings);
-            *look = Look { mode: ui::Mode::Quiet, ..*look };
-            let network = Network::plain(environment, &state);
-            job::enter(Job::new(*look, state, network, isolation, Task::Run(Box::new(options))))
-        }
+        Verb::Run(args) => args.run(environment, &state, look),
+        Verb::Create(args) => args.run(environment, &state, look),
+        Verb::Containers(verb) => verb.run(environment, &state, look),
+        Verb::Container(args) => args.run(environment, &state, look),
     }
 }
 
@@ -167,17 +196,14 @@ fn platform(text: Option<&str>, environment: &Environment) -> Outcome<Option<Pla
     }
 }
 
-/// Gives this process, and so the container, an empty standard input.
-fn close_input() -> Outcome<()> {
-    let null = fs_err::File::open("/dev/null").and_then(|null| Ok(rustix::stdio::dup2_stdin(null.file())?));
-    null.map_err(|error| Box::new(Diagnostic::from_error(Kind::Environment, &error)))
-}
-
-fn parse(arguments: Vec<OsString>) -> Result<Cli, clap::Error> {
-    let parsed = go_booleans(Cli::command()).try_get_matches_from(&arguments);
-    match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
+fn parse(arguments: Vec<OsString>, tool: Tool) -> Result<Cli, clap::Error> {
+    let command = || Cli::command().name(tool.name()).bin_name(tool.name());
+    let read = |command: clap::Command| {
+        command.try_get_matches_from(&arguments).and_then(|matches| Cli::from_arg_matches(&matches))
+    };
+    match read(go_booleans(command())) {
         // Help shows the flags without their `[=<BOOL>]`.
-        Err(error) if error.kind() == ErrorKind::DisplayHelp => Cli::try_parse_from(&arguments),
+        Err(error) if error.kind() == ErrorKind::DisplayHelp => read(command()),
         result => result,
     }
 }

@@ -2,6 +2,7 @@
 
 use super::address::may_go;
 use super::body::{CHUNK, Feed, QUEUE};
+use super::retry::asked;
 use super::tls::{TlsSettings, no_tls};
 use super::{Address, Body, BodyReader, HttpError, RetryPolicy};
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -343,7 +344,7 @@ impl Response {
     /// The answer as an error: status and the beginning of the body.
     pub fn into_error(self) -> HttpError {
         let (method, address, status) = (self.method.clone(), Address::of(self.url()), self.status());
-        let retry_after = self.headers().get(RETRY_AFTER).and_then(seconds);
+        let retry_after = self.headers().get(RETRY_AFTER).and_then(|value| asked(value, SystemTime::now()));
         let mut reader = self.into_reader();
         let mut body = Vec::new();
         // The status says enough if the rest of the body does not come.
@@ -356,11 +357,6 @@ impl Response {
         body.truncate(ERROR_BODY);
         HttpError::Status { method, address, status, body: String::from_utf8_lossy(&body).into_owned(), retry_after }
     }
-}
-
-/// `Retry-After` in seconds. Its other form, a date, is rare and would need the server's clock to agree with ours.
-fn seconds(value: &HeaderValue) -> Option<Duration> {
-    value.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 
 /// A request whose body is fed by the calling thread.

@@ -1,7 +1,8 @@
 //! How often and how long: the waiting between tries.
 
 use super::HttpError;
-use std::time::Duration;
+use reqwest::header::HeaderValue;
+use std::time::{Duration, SystemTime};
 
 /// When to try again. The default is five tries, half a second doubling with jitter, never more than thirty seconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +81,16 @@ impl Backoff<'_> {
     }
 }
 
+/// How long `Retry-After` asks to wait: seconds, or a date (RFC 9110, section 10.2.3), which is taken by this machine's
+/// clock. One that has passed asks for nothing.
+pub(super) fn asked(value: &HeaderValue, now: SystemTime) -> Option<Duration> {
+    let text = value.to_str().ok()?.trim();
+    match text.parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => Some(httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default()),
+    }
+}
+
 /// Between 0.75 and 1.25, so that the jobs of one pipeline do not come back at the same moment. Without randomness: 1.
 fn jitter() -> f64 {
     getrandom::u32().map_or(1.0, |n| 0.75 + f64::from(n) / f64::from(u32::MAX) / 2.0)
@@ -100,5 +111,25 @@ mod tests {
         assert_eq!(policy.wait(1, Some(Duration::from_secs(7000))), Duration::from_secs(30));
         let instant = RetryPolicy { tries: 5, first: Duration::ZERO, longest: Duration::ZERO };
         assert_eq!(instant.wait(1, Some(Duration::from_secs(7))), Duration::ZERO);
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        // 1994-11-06 08:49:00, in the three forms that RFC 9110 names.
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_740);
+        for (text, expected) in [
+            ("120", Some(120)),
+            (" 0 ", Some(0)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(37)),
+            ("Sunday, 06-Nov-94 08:49:37 GMT", Some(37)),
+            ("Sun Nov  6 08:49:37 1994", Some(37)),
+            ("Sun, 06 Nov 1994 08:48:00 GMT", Some(0)),
+            ("soon", None),
+            ("-1", None),
+            ("", None),
+        ] {
+            let value = HeaderValue::from_str(text).unwrap();
+            assert_eq!(asked(&value, now), expected.map(Duration::from_secs), "{text}");
+        }
     }
 }

@@ -42,14 +42,48 @@ pub fn create(
         Some(known) => entries(store, &known)?,
         None => Vec::new(),
     };
+    gather(store, registry, members, &mut entries, progress)?;
+    write(store, list, &entries, &BTreeMap::new())
+}
+
+/// An index of what the registries have under the names of `members`, put into the store without a name; with its bytes.
+pub fn assemble(
+    store: &Store,
+    registry: &RegistryClient,
+    members: &[Reference],
+    annotations: &[(String, String)],
+    progress: &dyn Progress,
+) -> Result<(Descriptor, Vec<u8>), ImagesError> {
+    let mut entries = Vec::new();
+    for member in members {
+        let target = registry.pull_document(store, member, progress)?;
+        add(store, &target, &mut entries)?;
+    }
+    let bytes = bytes_of(&entries, &annotations.iter().cloned().collect(), "the index")?;
+    Ok((put(store, &bytes)?, bytes.1))
+}
+
+fn gather(
+    store: &Store,
+    registry: &RegistryClient,
+    members: &[Reference],
+    entries: &mut Vec<Descriptor>,
+    progress: &dyn Progress,
+) -> Result<(), ImagesError> {
     for member in members {
         let target = obtain(store, registry, member, progress)?;
-        for entry in entries_of(store, &target)? {
-            entries.retain(|known| known.digest() != entry.digest());
-            entries.push(entry);
-        }
+        add(store, &target, entries)?;
     }
-    write(store, list, &entries, &BTreeMap::new())
+    Ok(())
+}
+
+/// Puts what `target` gives behind the other entries, and none twice.
+fn add(store: &Store, target: &Descriptor, entries: &mut Vec<Descriptor>) -> Result<(), ImagesError> {
+    for entry in entries_of(store, target)? {
+        entries.retain(|known| known.digest() != entry.digest());
+        entries.push(entry);
+    }
+    Ok(())
 }
 
 /// Changes what `list` says of `member`, or of itself.
@@ -146,13 +180,28 @@ fn change(entry: &mut Descriptor, changes: &Changes) -> Result<(), ImagesError> 
     Ok(())
 }
 
-/// Writes the index and names it. Of Docker's images alone it is a manifest list, else an OCI index.
+/// Writes the index and names it.
 fn write(
     store: &Store,
     list: &Reference,
     entries: &[Descriptor],
     annotations: &BTreeMap<String, String>,
 ) -> Result<Descriptor, ImagesError> {
+    let target = put(store, &bytes_of(entries, annotations, &list.familiar())?)?;
+    store.tag(list, &target)?;
+    Ok(target)
+}
+
+fn put(store: &Store, (media_type, bytes): &(&str, Vec<u8>)) -> Result<Descriptor, ImagesError> {
+    Ok(manifest::descriptor(media_type, &store.put_blob(bytes)?, bytes.len() as u64))
+}
+
+/// The media type and the document of an index. Of Docker's images alone it is a manifest list, else an OCI index.
+fn bytes_of(
+    entries: &[Descriptor],
+    annotations: &BTreeMap<String, String>,
+    name: &str,
+) -> Result<(&'static str, Vec<u8>), ImagesError> {
     let docker = annotations.is_empty()
         && entries.iter().all(|entry| entry.media_type().as_ref() == DOCKER_MANIFEST && entry.annotations().is_none());
     let media_type = if docker && !entries.is_empty() { DOCKER_INDEX } else { OCI_INDEX };
@@ -160,10 +209,6 @@ fn write(
     if !annotations.is_empty() {
         value["annotations"] = json!(annotations);
     }
-    let wrong = |source| ImagesError::Entry { digest: list.familiar(), source };
-    let bytes = to_canonical(&value).map_err(wrong)?;
-    let digest = store.put_blob(&bytes)?;
-    let target = manifest::descriptor(media_type, &digest, bytes.len() as u64);
-    store.tag(list, &target)?;
-    Ok(target)
+    let wrong = |source| ImagesError::Entry { digest: name.to_string(), source };
+    Ok((media_type, to_canonical(&value).map_err(wrong)?))
 }

@@ -13,7 +13,7 @@ impl RegistryClient {
         let session = self.session_for(registry, "", super::scopes::Scopes::default())?;
         let url = session.registry.base.join("v2/").map_err(|_| RegistryError::Name(registry.to_string()))?;
         session.send_retrying(&Request::new(Method::GET, url), &[404])?;
-        Ok(session.lookup().clone())
+        session.lookup()
     }
 
     /// Proves, for all of `destinations` at the same time, that a push would be let in: an upload is begun and given up.

@@ -26,21 +26,21 @@ pub(super) struct Token {
 
 /// What to send with a request that needs `scopes`; `None` where the registry wants nothing or we have nothing.
 pub(super) fn authorization(session: &Session<'_>, scopes: &Scopes) -> Result<Option<HeaderValue>, RegistryError> {
-    let credential = session.credential();
     // The lock is held while a token is fetched: the other transfers need the same one.
     let mut state = session.registry.state();
     match &state.challenge {
         None => Ok(None),
-        Some(Challenge::Basic) => Ok(credential.and_then(basic)),
+        Some(Challenge::Basic) => Ok(session.lookup()?.credential.as_ref().and_then(basic)),
         Some(Challenge::Bearer { realm, service, .. }) => {
-            if let Some(Credential { identity: Identity::RegistryToken(token), .. }) = credential {
-                return Ok(bearer(token.expose()));
-            }
             let now = Instant::now();
             if let Some(token) = state.tokens.iter().find(|t| t.until > now && t.scopes.cover(scopes)) {
                 return Ok(Some(token.header.clone()));
             }
-            let token = fetch(session, realm, service.as_deref(), scopes)?;
+            let credential = session.lookup()?.credential;
+            if let Some(Credential { identity: Identity::RegistryToken(token), .. }) = &credential {
+                return Ok(bearer(token.expose()));
+            }
+            let token = fetch(session, credential, realm, service.as_deref(), scopes)?;
             let header = token.header.clone();
             state.tokens.retain(|token| token.until > now);
             state.tokens.push(token);
@@ -72,7 +72,13 @@ struct Answer {
     expires_in: Option<u64>,
 }
 
-fn fetch(session: &Session<'_>, realm: &str, service: Option<&str>, scopes: &Scopes) -> Result<Token, RegistryError> {
+fn fetch(
+    session: &Session<'_>,
+    credential: Option<Credential>,
+    realm: &str,
+    service: Option<&str>,
+    scopes: &Scopes,
+) -> Result<Token, RegistryError> {
     let registry = &session.registry;
     let protocol = |what| RegistryError::Protocol { registry: registry.name.clone(), what };
     let url = registry.base.join(realm).map_err(|_| protocol("the token server's address is not a URL"))?;
@@ -80,13 +86,23 @@ fn fetch(session: &Session<'_>, realm: &str, service: Option<&str>, scopes: &Sco
     if url.scheme() != "https" && !(url.scheme() == "http" && (insecure || registry.base.scheme() == "http")) {
         return Err(protocol("the token server is not reached by https"));
     }
-    let request = token_request(url, session.credential(), service, scopes);
     let asked = Instant::now();
-    let result = session.client.http.settings().retry.run(|| {
-        let response = session.client.http.send_ok(&request, &[])?;
-        response.into_bytes(ANSWER_LIMIT)
-    });
-    let bytes = result.map_err(|error| refused(session, error))?;
+    let ask = |credential: Option<&Credential>| {
+        let request = token_request(url.clone(), credential, service, scopes);
+        session.client.http.settings().retry.run(|| {
+            let response = session.client.http.send_ok(&request, &[])?;
+            response.into_bytes(ANSWER_LIMIT)
+        })
+    };
+    let mut result = ask(credential.as_ref());
+    // What was shown may have ended since it was found.
+    if let (Err(error), Some(shown)) = (&result, &credential)
+        && matches!(error.status().map(|status| status.as_u16()), Some(400 | 401 | 403))
+        && let Some(renewed) = session.renewed(shown)?
+    {
+        result = ask(Some(&renewed));
+    }
+    let bytes = result.map_err(|error| refused(session, credential.is_some(), error))?;
     let answer: Answer =
         serde_json::from_slice(&bytes).map_err(|_| protocol("the token server's answer is not JSON"))?;
     let token = [answer.token, answer.access_token].into_iter().flatten().find(|token| !token.is_empty());
@@ -98,10 +114,10 @@ fn fetch(session: &Session<'_>, realm: &str, service: Option<&str>, scopes: &Sco
 }
 
 /// A refusal by the token server is the registry's; anything else says that the token server failed.
-fn refused(session: &Session<'_>, error: HttpError) -> RegistryError {
+fn refused(session: &Session<'_>, shown: bool, error: HttpError) -> RegistryError {
     match error.status().map(|status| status.as_u16()) {
         // Some token servers say 400 for a wrong refresh token.
-        Some(400 | 404) if session.credential().is_some() => RegistryError::Denied(Box::new(Denial {
+        Some(400 | 404) if shown => RegistryError::Denied(Box::new(Denial {
             target: session.origin(),
             credential: session.describe_credential(),
             answer: error,

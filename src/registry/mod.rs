@@ -40,6 +40,7 @@ mod supply;
 mod transfer;
 mod upload;
 
+pub use cloud::{ObjectError, fetch_object};
 pub use error::{Denial, RegistryError};
 pub use keychain::{Credential, Environment, Identity, Kept, Keychain, KeychainError, Lookup, normalised};
 pub use manifest::Resolved;
@@ -106,5 +107,23 @@ impl RegistryClient {
             lookup.looked_at.extend((!looked_at.is_empty()).then_some(looked_at));
         }
         Ok(lookup)
+    }
+
+    /// Another credential than `refused`, where one can be had: what a cloud or a helper gave may have ended meanwhile, and
+    /// a file may have been written anew.
+    fn renew(
+        &self,
+        registry: &str,
+        repository: &str,
+        refused: &Credential,
+    ) -> Result<Option<Credential>, KeychainError> {
+        let other = |lookup: Lookup| lookup.credential.filter(|credential| credential.identity != refused.identity);
+        // Another transfer may have been here first.
+        if let Some(renewed) = other(self.lookup(registry, repository)?) {
+            return Ok(Some(renewed));
+        }
+        self.keychain.forget_answers();
+        self.clouds.ask_again(registry);
+        Ok(other(self.lookup(registry, repository)?))
     }
 }

@@ -55,6 +55,28 @@ impl RegistryClient {
         Push { client: self, session: &session, supply: &supply, reference: to, progress }.tag(&what)
     }
 
+    /// Sees to it that the repository of `reference` has a layer, which is in the store or where it was found.
+    pub fn push_layer(
+        &self,
+        store: &Store,
+        layer: &Descriptor,
+        reference: &Reference,
+        progress: &dyn Progress,
+    ) -> Result<(), RegistryError> {
+        let session = self.session(reference, true)?;
+        let supply = FromStore::new(self, store, progress, reference.registry());
+        self.push_blob(&session, &supply, &digest_of(layer, reference)?, layer.size(), progress)
+    }
+
+    /// The repository of `reference` gave us the manifest of `image`, so it has all that this names: no push asks for it.
+    pub fn known_there(&self, reference: &Reference, image: &Manifest) -> Result<(), RegistryError> {
+        let session = self.session(reference, false)?;
+        for descriptor in image.layers().iter().chain([image.config()]) {
+            session.note_blob(&digest_of(descriptor, reference)?);
+        }
+        Ok(())
+    }
+
     /// Does `job` for each of `items` on a few threads. The first error ends it; no new job begins after it.
     pub(super) fn in_parallel<T: Sync>(
         &self,

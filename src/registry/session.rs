@@ -3,7 +3,7 @@
 use super::challenge::Challenge;
 use super::scopes::Scopes;
 use super::{Credential, Denial, Lookup, RegistryClient, RegistryError, auth};
-use crate::http::{HttpError, Method, Request, Response, StatusCode, Url, header, is_loopback};
+use crate::http::{HeaderValue, HttpError, Method, Request, Response, StatusCode, Url, header, is_loopback};
 use crate::oci::reference::DOCKER_HUB;
 use crate::oci::{Digest, Reference};
 use std::collections::HashSet;
@@ -39,7 +39,6 @@ pub(super) struct Session<'a> {
     pub(super) registry: Arc<Registry>,
     pub(super) repository: String,
     pub(super) scopes: Scopes,
-    lookup: Arc<Lookup>,
 }
 
 impl RegistryClient {
@@ -57,9 +56,9 @@ impl RegistryClient {
         repository: &str,
         scopes: Scopes,
     ) -> Result<Session<'_>, RegistryError> {
-        let lookup = Arc::new(self.lookup(registry, repository)?);
-        let repository = repository.to_string();
-        Ok(Session { client: self, registry: self.registry(registry)?, repository, scopes, lookup })
+        // What is wrong with the sources of credentials comes out before the first request.
+        self.lookup(registry, repository)?;
+        Ok(Session { client: self, registry: self.registry(registry)?, repository: repository.to_string(), scopes })
     }
 
     /// Finds out once how `name` is spoken to.
@@ -127,11 +126,6 @@ impl Session<'_> {
         format!("{}/{}", self.registry.name, self.repository)
     }
 
-    /// What was found for this repository.
-    pub(super) fn lookup(&self) -> &Lookup {
-        &self.lookup
-    }
-
     /// Whether the repository is known to have the blob.
     pub(super) fn knows_blob(&self, digest: &Digest) -> bool {
         self.registry.state().blobs.contains(&(self.repository.clone(), digest.clone()))
@@ -147,14 +141,19 @@ impl Session<'_> {
         self.registry.state().blobs.retain(|(repository, _)| *repository != self.repository);
     }
 
-    /// The credential that requests show.
-    pub(super) fn credential(&self) -> Option<&Credential> {
-        self.lookup.credential.as_ref()
+    /// The credential that requests show now: what a cloud gave holds for an hour or so, and a push may take longer.
+    pub(super) fn lookup(&self) -> Result<Lookup, RegistryError> {
+        Ok(self.client.lookup(&self.registry.name, &self.repository)?)
     }
 
-    /// Which credential that is, or where none was found.
+    /// Another credential than `refused`, where its source has a newer one by now.
+    pub(super) fn renewed(&self, refused: &Credential) -> Result<Option<Credential>, RegistryError> {
+        Ok(self.client.renew(&self.registry.name, &self.repository, refused)?)
+    }
+
+    /// Which credential requests show, or where none was found.
     pub(super) fn describe_credential(&self) -> String {
-        self.lookup.describe()
+        self.lookup().map_or_else(|error| error.to_string(), |lookup| lookup.describe())
     }
 
     /// `/v2/REPOSITORY/rest`; `rest` is made of names that need no escaping.
@@ -183,12 +182,11 @@ impl Session<'_> {
         }
         let mut response = self.client.http.send(&request)?;
         let refused = response.status() == StatusCode::UNAUTHORIZED && response.url().origin() == request.url.origin();
-        if own && refused && self.learn(&response, &request) {
-            let wanted = match self.registry.state().challenge.clone() {
-                Some(Challenge::Bearer { scopes: asked, .. }) => asked.union(scopes),
-                _ => scopes.clone(),
-            };
-            request.authorization = auth::authorization(self, &wanted)?;
+        if own
+            && refused
+            && let Some(again) = self.authorization_after(&response, request.authorization.as_ref(), scopes)?
+        {
+            request.authorization = Some(again);
             response = self.client.http.send(&request)?;
         }
         let status = response.status();
@@ -198,15 +196,32 @@ impl Session<'_> {
         Err(self.fail(response.into_error()))
     }
 
-    /// Takes in the demands of a 401 and forgets the token that was refused. False if another try would be the same.
-    fn learn(&self, response: &Response, request: &Request<'_>) -> bool {
-        let Some(challenge) = Challenge::parse(challenges(response)) else { return false };
-        let mut state = self.registry.state();
-        let shown = request.authorization.as_ref();
-        state.tokens.retain(|token| Some(&token.header) != shown);
-        let same = challenge == Challenge::Basic && shown.is_some();
-        state.challenge = Some(challenge);
-        !same
+    /// What to show after a 401; `None` if another try would be the same.
+    fn authorization_after(
+        &self,
+        response: &Response,
+        shown: Option<&HeaderValue>,
+        scopes: &Scopes,
+    ) -> Result<Option<HeaderValue>, RegistryError> {
+        let Some(challenge) = Challenge::parse(challenges(response)) else { return Ok(None) };
+        let wanted = match &challenge {
+            Challenge::Bearer { scopes: asked, .. } => asked.clone().union(scopes),
+            Challenge::Basic => scopes.clone(),
+        };
+        {
+            let mut state = self.registry.state();
+            state.tokens.retain(|token| Some(&token.header) != shown);
+            state.challenge = Some(challenge.clone());
+        }
+        let again = auth::authorization(self, &wanted)?;
+        if challenge != Challenge::Basic || again.as_ref() != shown {
+            return Ok(again);
+        }
+        // A password that was refused: it may have ended.
+        match self.lookup()?.credential.map(|refused| self.renewed(&refused)).transpose()?.flatten() {
+            Some(_) => auth::authorization(self, &wanted),
+            None => Ok(None),
+        }
     }
 
     /// A refusal names the credential that was shown.
@@ -214,7 +229,7 @@ impl Session<'_> {
         match error.status().map(|status| status.as_u16()) {
             Some(401 | 403) => RegistryError::Denied(Box::new(Denial {
                 target: self.origin(),
-                credential: self.lookup.describe(),
+                credential: self.describe_credential(),
                 answer: error,
             })),
             _ => RegistryError::Http(error),

@@ -18,6 +18,13 @@ struct Record {
     origins: Vec<Reference>,
 }
 
+impl super::RegistryClient {
+    /// Remembers that the repository of `origin` has the blob.
+    pub fn remember(&self, store: &Store, origin: &Reference, descriptor: &Descriptor) -> Result<(), RegistryError> {
+        remember(store, origin, [descriptor])
+    }
+}
+
 /// Remembers that the blobs in `descriptors` can be had from the repository of `origin`.
 pub(super) fn remember<'a>(
     store: &Store,

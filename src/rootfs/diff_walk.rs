@@ -4,10 +4,11 @@ use super::diff::DiffError;
 use super::xattrs;
 use crate::oci::layer::{Kind, Metadata};
 use crate::overrides::{Owners, image_ids};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Stat};
 use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::fs::File;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -26,7 +27,8 @@ pub(super) struct Name {
 
 struct Frame {
     fd: Option<OwnedFd>,
-    id: (u64, u64),
+    /// Which directory it is; found out when it is closed.
+    id: Option<(u64, u64)>,
     names: std::vec::IntoIter<Name>,
     /// Length of the directory's own path.
     len: usize,
@@ -59,10 +61,12 @@ impl Walk {
 
     /// Goes into the current entry (or the root, at the start), whose descriptor and names are given.
     pub fn enter(&mut self, fd: OwnedFd, names: Vec<Name>) -> Result<(), DiffError> {
-        let stat = rustix::fs::fstat(&fd).map_err(|error| self.error(error))?;
-        self.frames.push(Frame { fd: Some(fd), id: id(&stat), names: names.into_iter(), len: self.path.len() });
-        if let Some(far) = self.frames.len().checked_sub(OPEN_DIRECTORIES + 1) {
-            self.frames[far].fd = None;
+        self.frames.push(Frame { fd: Some(fd), id: None, names: names.into_iter(), len: self.path.len() });
+        if let Some(far) = self.frames.len().checked_sub(OPEN_DIRECTORIES + 1)
+            && let Some(fd) = self.frames[far].fd.take()
+        {
+            let stat = rustix::fs::fstat(&fd).map_err(|error| self.error(error))?;
+            self.frames[far].id = Some(id(&stat));
         }
         Ok(())
     }
@@ -85,7 +89,7 @@ impl Walk {
             let here = &self.path;
             let error = |errno: Errno| DiffError::Io { path: here.clone(), source: errno.into() };
             let fd = open(below.as_fd(), b"..", OFlags::DIRECTORY).map_err(error)?;
-            if id(&rustix::fs::fstat(&fd).map_err(error)?) != frame.id {
+            if Some(id(&rustix::fs::fstat(&fd).map_err(error)?)) != frame.id {
                 return Err(DiffError::Moved(here.clone()));
             }
             frame.fd = Some(fd);
@@ -140,10 +144,12 @@ fn open(dir: BorrowedFd<'_>, name: &[u8], more: OFlags) -> Result<OwnedFd, Errno
     rustix::fs::openat(dir, OsStr::from_bytes(name), flags, Mode::empty())
 }
 
-/// Names in the directory `fd`, sorted, whiteouts marked.
+/// Names in the directory `fd`, which was opened just now, sorted, whiteouts marked.
 pub(super) fn list(fd: &OwnedFd) -> Result<Vec<Name>, Errno> {
     let mut names = Vec::new();
-    for entry in Dir::read_from(fd)? {
+    let mut buffer = [MaybeUninit::uninit(); 16 << 10];
+    let mut entries = RawDir::new(fd, &mut buffer);
+    while let Some(entry) = entries.next() {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
         if matches!(name, b"." | b"..") {
@@ -155,7 +161,7 @@ pub(super) fn list(fd: &OwnedFd) -> Result<Vec<Name>, Errno> {
         };
         names.push(Name { name: name.to_vec(), whiteout });
     }
-    names.sort();
+    names.sort_unstable();
     Ok(names)
 }
 

@@ -25,6 +25,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 const WHOLE: [&[u8]; 2] = [b"etc/passwd", b"etc/group"];
 /// As long as such a file may be.
 const WHOLE_MAX: u64 = 1 << 20;
+/// Bytes that a list may have: a million entries.
+const LIST_MAX: u64 = 512 << 20;
 /// The list compresses well at any level.
 const LEVEL: i32 = 3;
 
@@ -71,7 +73,10 @@ impl LayerList {
 
     /// What [`LayerList::encode`] made; `None` where it is something else.
     pub(super) fn decode(bytes: &[u8]) -> Option<LayerList> {
-        serde_json::from_slice(&zstd::decode_all(bytes).ok()?).ok()
+        // It may have come from elsewhere, and say that it unpacks to more than any list.
+        let mut unpacked = Vec::new();
+        zstd::Decoder::new(bytes).ok()?.take(LIST_MAX).read_to_end(&mut unpacked).ok()?;
+        serde_json::from_slice(&unpacked).ok()
     }
 }
 

@@ -19,15 +19,26 @@ use crate::store::{Store, TempDir};
 use rustix::fd::OwnedFd;
 use rustix::fs::FileType;
 use std::collections::{BTreeSet, HashSet};
+use std::io;
 use std::os::unix::fs::PermissionsExt;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 type Result<T> = std::result::Result<T, SnapshotError>;
 
-/// A tree; removed when dropped.
+/// Files that are copied at one go, by several threads.
+const LEAVES: usize = 16 << 10;
+/// Files that a thread takes at once: most of a directory.
+const CHUNK: usize = 32;
+/// Threads that copy. More only wait for the disk.
+const COPIERS: usize = 4;
+
+/// A tree.
 #[derive(Debug)]
 pub(super) struct PrivateTree {
-    _temp: TempDir,
+    /// What it is removed with; none where it stays.
+    _temp: Option<TempDir>,
     root: PathBuf,
     index: Index,
     owners: Owners,
@@ -36,13 +47,33 @@ pub(super) struct PrivateTree {
 }
 
 impl PrivateTree {
-    /// An empty one.
+    /// An empty one, removed when dropped.
     pub(super) fn new(store: &Store) -> Result<Self> {
         let temp = store.temp_dir()?;
         let root = temp.path().join("tree");
         fs_err::create_dir(&root)?;
         fs_err::set_permissions(&root, std::fs::Permissions::from_mode(0o755))?;
-        Ok(PrivateTree { _temp: temp, root, index: Index::default(), owners: Owners::default(), linked: false })
+        Ok(PrivateTree { _temp: Some(temp), ..PrivateTree::at(root) })
+    }
+
+    /// The one in the empty directory `root`, which stays.
+    pub(super) fn at(root: PathBuf) -> Self {
+        PrivateTree::known(root, Index::default(), Owners::default())
+    }
+
+    /// The one at `root`, which was once as `index` and `owners` say.
+    pub(super) fn known(root: PathBuf, index: Index, owners: Owners) -> Self {
+        PrivateTree { _temp: None, root, index, owners, linked: false }
+    }
+
+    /// What it was when it was made or settled.
+    pub(super) fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// The records of what cannot have xattrs, of the same time.
+    pub(super) fn owners(&self) -> &Owners {
+        &self.owners
     }
 
     /// Where it is.
@@ -66,6 +97,7 @@ impl PrivateTree {
     fn put_on_top(&mut self, layer: &Path) -> Result<()> {
         let told = Owners::read(layer)?;
         let mut copy = NodeCopy::new(layer, &self.root, Links::Split)?;
+        let mut leaves = Vec::new();
         let mut walk = Walk::new();
         let root = open_root(layer)?;
         self.enter(&mut walk, root, &told, &mut copy)?;
@@ -77,7 +109,8 @@ impl PrivateTree {
                 copy.remove(&path)?;
                 continue;
             }
-            if FileType::from_raw_mode(walk.stat(&name.name)?.st_mode) == FileType::Directory {
+            let stat = walk.stat(&name.name)?;
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
                 let dir = walk.open(&name.name)?;
                 // What is told of it was told of something else in its place: directories have xattrs.
                 self.owners.forget(&path);
@@ -89,11 +122,21 @@ impl PrivateTree {
                 continue;
             }
             self.owners.remove(&path);
-            copy.leaf(&path)?;
             if let Some(told) = told.get(&path) {
-                self.owners.insert(path, *told);
+                self.owners.insert(path.clone(), *told);
+            }
+            match stat.st_nlink {
+                1 => leaves.push(path),
+                // Which names belong together is known here alone.
+                _ => copy.leaf(&path)?,
+            }
+            if leaves.len() >= LEAVES {
+                copy_leaves(layer, &self.root, &leaves)?;
+                leaves.clear();
             }
         }
+        copy_leaves(layer, &self.root, &leaves)?;
+        // When all is in them: that changes their times.
         copy.finish()?;
         Ok(())
     }
@@ -177,4 +220,28 @@ impl PrivateTree {
         self.index = Index::take(&self.root)?;
         Ok(())
     }
+}
+
+/// Copies what is no directory; the directories are there.
+fn copy_leaves(from: &Path, to: &Path, leaves: &[Vec<u8>]) -> Result<()> {
+    let next = AtomicUsize::new(0);
+    let work = || -> io::Result<()> {
+        let mut copy = NodeCopy::new(from, to, Links::Split)?;
+        while let Some(chunk) = leaves.chunks(CHUNK).nth(next.fetch_add(1, Ordering::Relaxed)) {
+            chunk.iter().try_for_each(|path| copy.leaf(path))?;
+        }
+        Ok(())
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = threads.min(COPIERS).min(leaves.len().div_ceil(CHUNK));
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let own = work();
+        // A thread that panicked panics here as well.
+        others
+            .into_iter()
+            .map(|other| other.join().unwrap_or_else(|panic| resume_unwind(panic)))
+            .fold(own, io::Result::and)
+    })?;
+    Ok(())
 }

@@ -18,6 +18,8 @@
 //!     lock               held by its users, shared or exclusively
 //!     tree/              its files
 //!   records/BUCKET/HEX   a checksum line, then the bytes
+//!   containers/ID/       a container: its config, state, log and changed tree; `crate::run`'s
+//!   volumes/NAME/_data   files that containers share and keep; `crate::run`'s
 //!   login.json           credentials that `dockless login` could not keep elsewhere; not this module's
 //!   tmp/PID-RANDOM/      what one open store is writing; `lock` in it is held for as long as that lasts
 //! ```
@@ -30,7 +32,7 @@
 //! - `commit.lock` exclusive: a change of `index.json`, or putting a layer in place. Readers need no lock: both change by
 //!   rename. Blobs and records need none: two writers of one digest write the same bytes.
 //! - `caches/HEX/N/lock`: a cache directory in use, shared or alone; alone too while it gets its first content.
-//! - `tmp/lock` exclusive: making a directory in `tmp`, and sweeping those whose own lock nobody holds any more.
+//! - `tmp/lock` exclusive: making a directory in `tmp`, and taking over those whose own lock nobody holds any more.
 //!
 //! # Crashes
 //!
@@ -83,6 +85,8 @@ const OWN_NAMES: &[&str] = &[
     "blobs",
     "layers",
     "caches",
+    "containers",
+    "volumes",
     "records",
     "tmp",
     "login.json",

@@ -2,10 +2,11 @@
 
 use std::ffi::CString;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, SeekFrom};
 use rustix::io::Errno;
 
 /// Directories nested deeper than this are moved up to the top first, so that neither descriptors nor stack run out.
@@ -23,10 +24,15 @@ pub fn remove_tree(path: &Path) -> io::Result<()> {
         other => other.map_err(name)?,
     };
     let mut moved = 0;
-    clear(top.as_fd(), top.as_fd(), 0, &mut moved).map_err(name)?;
-    match rustix::fs::unlinkat(CWD, path, AtFlags::REMOVEDIR) {
-        Err(Errno::NOENT) => Ok(()),
-        other => other.map_err(name),
+    loop {
+        let before = moved;
+        clear(top.as_fd(), top.as_fd(), 0, &mut moved).map_err(name)?;
+        match rustix::fs::unlinkat(CWD, path, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => return Ok(()),
+            // What was deep stands in `top` now.
+            Err(Errno::NOTEMPTY) if moved > before => {}
+            Err(error) => return Err(name(error)),
+        }
     }
 }
 
@@ -44,37 +50,44 @@ pub fn remove_at(dir: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
 /// Removes everything in the directory `name` in `dir`.
 pub fn empty_at(dir: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
     let inner = open_dir(dir, name)?;
-    clear(inner.as_fd(), inner.as_fd(), 0, &mut 0)
-}
-
-/// Empties `dir`, `depth` levels below `top`.
-fn clear(top: BorrowedFd<'_>, dir: BorrowedFd<'_>, depth: usize, moved: &mut u64) -> Result<(), Errno> {
-    // Names that a deep directory was moved to appear in `top` while it is being read; so read until nothing is left.
+    let mut moved = 0;
     loop {
-        let names = names(dir)?;
-        if names.is_empty() {
+        let before = moved;
+        clear(inner.as_fd(), inner.as_fd(), 0, &mut moved)?;
+        if moved == before {
             return Ok(());
         }
-        for (name, kind) in names {
-            if kind != FileType::Directory {
-                match rustix::fs::unlinkat(dir, &name, AtFlags::empty()) {
-                    Ok(()) | Err(Errno::NOENT) => continue,
-                    Err(Errno::ISDIR) => {}
-                    Err(error) => return Err(error),
-                }
+    }
+}
+
+/// Empties `dir`, `depth` levels below `top`. What lies too deep is moved to `top`, and counted.
+fn clear(top: BorrowedFd<'_>, dir: BorrowedFd<'_>, depth: usize, moved: &mut u64) -> Result<(), Errno> {
+    for (name, kind) in names(dir)? {
+        if kind != FileType::Directory {
+            match rustix::fs::unlinkat(dir, &name, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => continue,
+                Err(Errno::ISDIR) => {}
+                Err(error) => return Err(error),
             }
-            if depth >= DEPTH {
-                drop(open_dir(dir, &name)?);
-                *moved += 1;
-                rustix::fs::renameat(dir, &name, top, format!(".dockless-remove-{moved}"))?; // opened above: it may be moved only if writable
-                continue;
-            }
-            let child = open_dir(dir, &name)?;
-            clear(top, child.as_fd(), depth + 1, moved)?;
+        }
+        let child = match open_dir(dir, &name) {
+            Err(Errno::NOENT) => continue,
+            other => other?,
+        };
+        if depth >= DEPTH {
             drop(child);
-            rustix::fs::unlinkat(dir, &name, AtFlags::REMOVEDIR)?;
+            *moved += 1;
+            rustix::fs::renameat(dir, &name, top, format!(".dockless-remove-{moved}"))?; // opened above: it may be moved only if writable
+            continue;
+        }
+        clear(top, child.as_fd(), depth + 1, moved)?;
+        drop(child);
+        match rustix::fs::unlinkat(dir, &name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(error),
         }
     }
+    Ok(())
 }
 
 /// Opens a directory for reading and changing, giving its owner the permissions for that where they lack.
@@ -97,7 +110,10 @@ fn open_dir<P: rustix::path::Arg + Copy>(at: BorrowedFd<'_>, name: P) -> Result<
 
 fn names(dir: BorrowedFd<'_>) -> Result<Vec<(CString, FileType)>, Errno> {
     let mut out = Vec::new();
-    for entry in Dir::read_from(dir)? {
+    let mut buffer = [MaybeUninit::uninit(); 16 << 10];
+    rustix::fs::seek(dir, SeekFrom::Start(0))?;
+    let mut entries = RawDir::new(dir, &mut buffer);
+    while let Some(entry) = entries.next() {
         let entry = entry?;
         if entry.file_name() != c"." && entry.file_name() != c".." {
             out.push((entry.file_name().to_owned(), entry.file_type()));

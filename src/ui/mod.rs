@@ -7,6 +7,7 @@
 //! [`Screen::succeed`] or [`Screen::fail`], which say again what must not be missed: warnings, and the last output of the
 //! step that failed.
 
+mod ask;
 mod diagnostic;
 mod errors;
 mod json;
@@ -18,7 +19,9 @@ mod steps;
 mod table;
 pub mod template;
 mod tty;
+mod when;
 
+pub use ask::{AskError, ask};
 pub use diagnostic::{Diagnostic, Kind, Snippet};
 pub use errors::{build_failure, images_push_failure, login_failure, no_sandbox, push_failure};
 pub use lines::clean;
@@ -26,6 +29,7 @@ pub use lint::{lint_json, lint_sarif, lint_text};
 pub use outline::{outline_json, outline_text, targets_json, targets_text};
 pub use steps::bytes;
 pub use table::table;
+pub use when::since;
 
 use crate::progress::{Event, Progress};
 use indicatif::ProgressDrawTarget;
@@ -274,6 +278,17 @@ pub fn complain(text: &str) {
 /// Lets `write` write a result to standard output.
 pub fn with_stdout<T>(write: impl FnOnce(&mut dyn Write) -> T) -> T {
     write(&mut io::stdout().lock())
+}
+
+/// Writes bytes to standard output, or to standard error, at once.
+pub fn write_to(error: bool, bytes: &[u8]) -> io::Result<()> {
+    match error {
+        true => io::stderr().write_all(bytes),
+        false => {
+            let mut out = io::stdout().lock();
+            out.write_all(bytes).and_then(|()| out.flush())
+        }
+    }
 }
 
 /// Writes a result to standard output as it is. A reader that went away is no failure.

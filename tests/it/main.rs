@@ -2,6 +2,7 @@
 
 mod architecture;
 mod build;
+mod cache;
 mod check;
 mod cli;
 mod conformance;
@@ -17,9 +18,11 @@ mod places;
 mod plan;
 mod registry;
 mod remote;
+mod run;
 mod sandbox;
 mod snapshots;
 mod store;
 mod supervisor;
 mod support;
+mod tools;
 mod unpack;

@@ -59,7 +59,7 @@ impl Build<'_> {
         };
         let mut writes = None;
         if writable {
-            let temp = self.services.store.temp_dir()?;
+            let temp = self.snapshots.temp_dir()?;
             let of = |name| temp.path().join(name);
             let made = Writes { upper: of("upper"), work: of("work") };
             for dir in [&made.upper, &made.work] {
@@ -113,7 +113,7 @@ impl Build<'_> {
         source: &str,
         results: &Results<StageResult>,
     ) -> Result<(Arc<TempDir>, PathBuf), StepError> {
-        let (path, _) = select(&*self.tree(from, results)?, source)?;
+        let (path, _) = select(&*self.tree(from, Some(results))?, source)?;
         let name = (context_name(from).unwrap_or_default(), path);
         let mut copies = self.parts.copies.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(copy) = copies.get(&name) {
@@ -132,9 +132,9 @@ impl Build<'_> {
         source: &str,
         results: &Results<StageResult>,
     ) -> Result<(TempDir, PathBuf), StepError> {
-        let tree = self.tree(from, results)?;
+        let tree = self.tree(from, Some(results))?;
         let (path, _) = select(&*tree, source)?;
-        let temp = self.services.store.temp_dir()?;
+        let temp = self.snapshots.temp_dir()?;
         tree::copy_tree(&*tree, &path, temp.path())?;
         Ok((temp, PathBuf::from(std::ffi::OsString::from_vec(path))))
     }

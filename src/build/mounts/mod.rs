@@ -16,14 +16,15 @@ mod bind;
 mod tree;
 
 use super::Build;
+use super::cache::selections::{Naming, Selected};
 use super::copy::{self, CopyError, CopyRequest};
 use super::error::StepError;
-use super::key::{Encoder, ParentId};
+use super::key::Encoder;
 use super::schedule::Results;
 use super::stage::{StageResult, StageState};
 use crate::context::{Exclusion, SourceTree};
+use crate::oci::Digest;
 use crate::oci::layer::{Kind, Metadata};
-use crate::oci::{ChainId, Digest};
 use crate::plan::{Mount, MountKind, RunStep, Sharing, TreeSource};
 use crate::progress::{Event, StepId};
 use crate::sandbox::{self, MountSource};
@@ -139,24 +140,19 @@ fn ssh_target(step: &RunStep, mount: &Mount) -> String {
 
 impl Build<'_> {
     /// Puts the mounts of `step` into its key.
-    pub(super) fn encode_mounts(
-        &self,
-        key: &mut Encoder,
-        step: &RunStep,
-        results: &Results<StageResult>,
-    ) -> Result<(), StepError> {
+    pub(super) fn encode_mounts(&self, key: &mut Encoder, step: &RunStep, naming: Naming<'_>) -> Result<(), StepError> {
         for mount in by_target(step) {
             key.list("mount", &mount.target);
             match &mount.kind {
                 MountKind::Bind { from, source, writable } => {
                     key.field("bind", [u8::from(*writable)]);
                     key.field("source", source);
-                    key.field("selected", self.selection(from, source, results)?);
+                    key.field("selected", self.shown(from, source, naming)?);
                 }
                 MountKind::Cache { seed, source, uid, gid, mode, read_only, .. } => {
                     key.field("cache", format!("{uid} {gid} {mode:o} {read_only}"));
                     key.field("source", source);
-                    key.list("seed", self.seed_id(seed, source, results)?);
+                    key.list("seed", self.seed_id(seed, source, naming)?);
                 }
                 MountKind::Tmpfs { size } => key.field("tmpfs", format!("{size:?}")),
                 MountKind::Secret { id, env, required, uid, gid, mode } => {
@@ -173,55 +169,44 @@ impl Build<'_> {
         Ok(())
     }
 
-    /// What a mount of `source` in `from` shows, by content.
-    fn selection(&self, from: &TreeSource, source: &str, results: &Results<StageResult>) -> Result<String, StepError> {
-        match self.tree_id(from, results)? {
-            // A whole image is not read for its digest: its layers' digests say the same.
-            Some(id) if source == "/" => Ok(id.to_string()),
-            _ => self.selection_digest(from, source, results),
+    /// What a mount of `source` in `from` shows.
+    fn shown(&self, from: &TreeSource, source: &str, naming: Naming<'_>) -> Result<String, StepError> {
+        match (context_name(from), naming) {
+            (Some(name), _) => self.part_digest(name, from, source),
+            (None, Naming::Definition) => self.tree_definition(from),
+            (None, Naming::Content(results)) => {
+                Ok(self.selected(from, &Selected::Mount(source.to_string()), results)?.0)
+            }
         }
     }
 
-    fn selection_digest(
-        &self,
-        from: &TreeSource,
-        source: &str,
-        results: &Results<StageResult>,
-    ) -> Result<String, StepError> {
-        let tree = self.tree(from, results)?;
+    /// Digest of what a mount shows of a context.
+    fn part_digest(&self, name: String, from: &TreeSource, source: &str) -> Result<String, StepError> {
+        let tree = self.tree(from, None)?;
         let (path, meta) = select(&*tree, source)?;
-        let name = context_name(from).map(|name| (name, path.clone()));
+        let part = (name, path);
         let mut known = self.parts.digests.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(digest) = name.as_ref().and_then(|name| known.get(name)) {
+        if let Some(digest) = known.get(&part) {
             return Ok(digest.clone());
         }
-        let digest = files_digest(&*tree, &path, &meta)?;
-        if let Some(name) = name {
-            known.insert(name, digest.clone());
-        }
+        let digest = files_digest(&*tree, &part.1, &meta)?;
+        known.insert(part, digest.clone());
         Ok(digest)
     }
 
-    /// The id of a tree of layers, by content; `None` for a context.
-    fn tree_id(&self, from: &TreeSource, results: &Results<StageResult>) -> Result<Option<ParentId>, StepError> {
-        Ok(match from {
-            TreeSource::Context | TreeSource::NamedContext(_) => None,
-            TreeSource::Scratch => Some(ParentId::base(None)),
-            TreeSource::Image(image) => {
-                let chain = ChainId::of(self.image(image).layers.iter().map(|layer| &layer.diff_id));
-                Some(ParentId::base(chain.as_ref()))
-            }
-            TreeSource::Stage(stage) => Some(self.stage_result(*stage, results)?.tree.clone()),
-        })
+    /// Digest of what is at `source` in `tree`.
+    pub(super) fn mount_digest(&self, tree: &dyn SourceTree, source: &str) -> Result<String, StepError> {
+        let (path, meta) = select(tree, source)?;
+        files_digest(tree, &path, &meta)
     }
 
     fn seed_id(
         &self,
         seed: &Option<TreeSource>,
         source: &str,
-        results: &Results<StageResult>,
+        naming: Naming<'_>,
     ) -> Result<Option<String>, StepError> {
-        seed.as_ref().map(|from| self.selection(from, source, results)).transpose()
+        seed.as_ref().map(|from| self.shown(from, source, naming)).transpose()
     }
 
     /// Makes the mounts of `step` ready.
@@ -299,14 +284,14 @@ impl Build<'_> {
         let MountKind::Cache { id, seed, source, uid, gid, mode, .. } = &mount.kind else {
             return Ok(Digest::sha256(""));
         };
-        let text = format!("{uid} {gid} {mode:o}\n{:?}\n{id}", self.seed_id(seed, source, results)?);
+        let text = format!("{uid} {gid} {mode:o}\n{:?}\n{id}", self.seed_id(seed, source, Naming::Content(results))?);
         Ok(Digest::sha256(text))
     }
 
     fn fill_cache(&self, mount: &Mount, results: &Results<StageResult>, dir: &Path) -> Result<(), StepError> {
         let MountKind::Cache { seed, source, uid, gid, mode, .. } = &mount.kind else { return Ok(()) };
         if let Some(from) = seed {
-            let tree = self.tree(from, results)?;
+            let tree = self.tree(from, Some(results))?;
             let (path, _) = select(&*tree, source)?;
             tree::copy_below(&*tree, &path, dir)?;
         }

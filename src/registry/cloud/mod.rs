@@ -8,7 +8,10 @@
 mod aws;
 mod azure;
 mod google;
+mod objects;
 mod signature;
+
+pub use objects::{ObjectError, fetch_object};
 
 use super::{Credential, Environment, Identity};
 use crate::http::{
@@ -27,6 +30,10 @@ const ANSWER_LIMIT: u64 = 1 << 20;
 const NEARBY: Duration = Duration::from_secs(2);
 /// Tokens are renewed so long before they end.
 const MARGIN: Duration = Duration::from_secs(60);
+/// A cloud that gave none is not asked again for so long.
+const UNKNOWN: Duration = Duration::from_secs(600);
+/// The same where there is one that may hold still.
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// Why a cloud gave no credential. It is told where access is denied, and stops nothing by itself: the image may be public.
 #[derive(Debug, thiserror::Error)]
@@ -92,14 +99,27 @@ impl Clouds {
             return Some((credential.clone(), looked_at.clone()));
         }
         let inquiry = Inquiry { http, nearby: nearby(http), environment, registry };
+        let had = known.remove(registry).and_then(|answer| answer.credential);
         let (credential, looked_at, lives) = match inquiry.ask(&cloud) {
             Ok(Grant { identity, source, lives }) => (Some(Credential { identity, source }), String::new(), lives),
-            Err(error) => (None, format!("{}: {}", cloud.name(), told(&error)), Duration::from_secs(600)),
+            Err(error) => {
+                let looked_at = format!("{}: {}", cloud.name(), told(&error));
+                // What there was may hold still: asking begins before it ends.
+                let wait = if had.is_some() { MARGIN + AGAIN } else { UNKNOWN };
+                (had, looked_at, wait)
+            }
         };
         let until = Instant::now() + lives.saturating_sub(MARGIN);
         let answer = Answer { credential: credential.clone(), looked_at: looked_at.clone(), until };
         known.insert(registry.to_string(), answer);
         Some((credential, looked_at))
+    }
+
+    /// Has the cloud of `registry` asked at the next lookup.
+    pub(super) fn ask_again(&self, registry: &str) {
+        if let Some(answer) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(registry) {
+            answer.until = Instant::now();
+        }
     }
 }
 

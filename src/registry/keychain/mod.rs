@@ -296,6 +296,12 @@ impl Keychain {
         Ok(lookup.credential.is_some())
     }
 
+    /// Has files read and helpers run again when they are asked next.
+    pub(super) fn forget_answers(&self) {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.helped.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     fn helper(&self, helper: &str, registry: &str, source: &str) -> Result<Option<Identity>, KeychainError> {
         let server = if registry == DOCKER_HUB { file::HUB_KEY } else { registry };
         let key = (helper.to_string(), server.to_string());

@@ -7,7 +7,7 @@ mod interrupted;
 mod lazy;
 mod outputs;
 mod owners;
-mod place;
+pub mod place;
 mod platforms;
 mod push;
 mod surroundings;

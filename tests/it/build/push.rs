@@ -1,6 +1,7 @@
 //! A build that pushes: proved to be possible before the first command, layers on their way while they are written.
 
 use super::place::{Caller, Place, was_pushed};
+use crate::support::faulty::{Faulty, Habits, Seen};
 use crate::support::registry::{Options, Registry};
 use std::fs;
 
@@ -29,6 +30,31 @@ fn a_push_that_would_be_refused_is_refused_before_the_first_command() {
     let creds = format!("--creds {}=me:hunter2", locked.host());
     place.dockless(&build(&creds)).succeeded();
     assert!(was_pushed(&open, "app") && was_pushed(&locked, "app"));
+}
+
+/// A COPY may take long, too: its context is read, its base fetched. A build whose steps are all known proves nothing: it
+/// takes no request that the push does not take.
+#[test]
+fn a_proof_is_for_builds_that_have_something_to_do() {
+    let locked = locked();
+    let place = Place::new(Caller::Own);
+    place.file("file", "x").file("Dockerfile", "FROM scratch\nCOPY file /\n");
+    place
+        .dockless(&format!("build -t {}/app --push context", locked.host()))
+        .failed(1, &["cannot push", "no credentials found", "--no-preflight"]);
+
+    let registry = Faulty::start_with(Habits { open: true, ..Habits::default() }, |_, _| None);
+    let requests = || {
+        let before = registry.seen().len();
+        place.dockless(&format!("build -t {}/app --push context", registry.host())).succeeded();
+        registry.seen()[before..].iter().map(Seen::kind).collect::<Vec<_>>()
+    };
+    let first = requests();
+    assert_eq!(first[..3], ["GET ping", "POST blobs/uploads/", "DELETE blobs/uploads/"], "{first:?}");
+    assert_eq!(requests(), ["GET ping", "HEAD manifests"]);
+    registry.forget_all();
+    let second = requests();
+    assert!(!second.contains(&"DELETE blobs/uploads/".to_string()) && second.len() < first.len(), "{second:?}");
 }
 
 /// A large layer of the image goes out while it is written; one of a stage that the image does not have goes nowhere.

@@ -2,7 +2,7 @@
 
 use super::{Quiet, client, impatient, linux, store, told};
 use crate::support::faulty::{Fault, Faulty, Habits, SECRET, Seen};
-use dockless::http::{Secret, Settings, Timeouts};
+use dockless::http::{RetryPolicy, Secret, Settings, Timeouts};
 use dockless::oci::manifest::{OCI_CONFIG, OCI_INDEX, OCI_LAYER_GZIP, OCI_MANIFEST};
 use dockless::oci::{Descriptor, Digest, Reference, manifest};
 use dockless::registry::{Keychain, RegistryClient, RegistryError};
@@ -10,7 +10,7 @@ use dockless::store::Store;
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 const TAG: &str = "1";
 /// Bytes of the larger layer: more than one read, one packet or one chunk takes.
@@ -528,6 +528,28 @@ fn docker_hubs_limit_is_not_waited_for() {
     let error = run(&registry, Pull).unwrap_err();
     assert!(error.hint().is_some_and(|hint| hint.contains("--registry-mirror")), "{}", told(&error));
     assert_eq!(registry.seen().iter().filter(|seen| seen.kind() == "GET manifests").count(), 1);
+}
+
+/// The time that a registry names, in seconds or as a date, is waited for.
+#[test]
+fn retry_after_is_waited_for() {
+    let date = |seconds| httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(seconds));
+    // A date has whole seconds: of two, more than one is left.
+    let cases: [(&dyn Fn() -> String, _, _); 3] =
+        [(&|| "1".to_string(), 1000, 3000), (&|| date(2), 900, 3000), (&|| date(0), 0, 900)];
+    for (when, least, most) in cases {
+        let when = when();
+        let once = when.clone();
+        let registry = Faulty::start_with(Habits::default(), move |n, _| (n == 3).then(|| Fault::Later(once.clone())));
+        image().put_into(&registry);
+        let (_dir, store) = store();
+        let retry = RetryPolicy { tries: 5, first: Duration::ZERO, longest: Duration::from_secs(10) };
+        let client = orderly(&registry, Settings { retry, ..Settings::default() });
+        let began = Instant::now();
+        client.pull_image(&store, &reference(&registry), &linux(), &Quiet).unwrap();
+        let waited = began.elapsed().as_millis();
+        assert!((least..most).contains(&waited), "{when}: {waited} ms");
+    }
 }
 
 #[test]

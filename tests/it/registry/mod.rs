@@ -3,6 +3,8 @@
 mod clouds;
 mod faults;
 mod logs;
+mod prompts;
+mod renewal;
 mod settings;
 mod tokens;
 mod verbs;

@@ -1,6 +1,6 @@
 //! Trust, names, mirrors and proxies, as flags and variables of the binary.
 
-use super::verbs::User;
+use super::verbs::{Told, User};
 use crate::support::faulty::{Faulty, Habits};
 use crate::support::registry::{Options, Registry};
 
@@ -85,4 +85,58 @@ fn a_proxy_is_taken_from_the_environment() {
         &variables,
     );
     assert_eq!(proxy.seen().len(), before);
+}
+
+/// The binary in a mount namespace whose `/etc` holds the files of `etc` alone, which the machine's own must not change.
+fn with_etc(user: &User, etc: &std::path::Path, arguments: &[&str]) -> Told {
+    let script = r#"mount -t tmpfs etc /etc && cp -r "$0"/. /etc && exec "$@""#;
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--mount", "sh", "-c", script]).arg(etc).arg(env!("CARGO_BIN_EXE_dockless")).args(arguments);
+    command.env_clear().env("HOME", user.path("")).env("PATH", std::env::var_os("PATH").unwrap());
+    Told::of(&command.current_dir(user.path("")).output().unwrap())
+}
+
+/// What Docker's daemon would read, which runners mount into their jobs, serves pulls and builds without a flag.
+#[test]
+fn dockers_own_files_are_obeyed() {
+    let (plain, tls) = (Registry::start(), Registry::start_with(Options { tls: true, ..Options::default() }));
+    let mirror = Registry::start();
+    for registry in [&plain, &tls, &mirror] {
+        registry.put_base("busybox");
+    }
+    let user = User::new();
+    let etc = user.path("etc");
+    std::fs::create_dir_all(etc.join("docker")).unwrap();
+    let name = |registry: &Registry| format!("registry.test:{}", registry.port());
+    let pull = |image: &str| with_etc(&user, &etc, &["pull", "-q", "--add-host", "registry.test:127.0.0.1", image]);
+    let (from_plain, from_tls) =
+        (format!("{}/library/busybox", name(&plain)), format!("{}/library/busybox", name(&tls)));
+    for (image, hint) in [(&from_plain, "--insecure-registry"), (&from_tls, "--registry-ca")] {
+        let told = pull(image);
+        assert!(told.code == 1 && told.stderr.contains(hint), "{}", told.stderr);
+    }
+
+    let daemon = serde_json::json!({
+        "insecure-registries": [name(&plain)],
+        "registry-mirrors": [format!("http://{}", mirror.host())],
+        "log-driver": "json-file",
+    });
+    std::fs::write(etc.join("docker/daemon.json"), daemon.to_string()).unwrap();
+    let certificates = etc.join("docker/certs.d").join(name(&tls));
+    std::fs::create_dir_all(&certificates).unwrap();
+    std::fs::copy(tls.ca(), certificates.join("ca.crt")).unwrap();
+    for image in [&from_plain, &from_tls, "busybox"] {
+        let told = pull(image);
+        assert_eq!(told.code, 0, "{image}: {}", told.stderr);
+    }
+    std::fs::create_dir(user.path("context")).unwrap();
+    std::fs::write(user.path("context/Dockerfile"), format!("FROM busybox\nCOPY --from={from_plain} /bin/sh /sh\n"))
+        .unwrap();
+    let build = ["build", "-q", "--pull", "--add-host", "registry.test:127.0.0.1", "context"];
+    let told = with_etc(&user, &etc, &build);
+    assert_eq!(told.code, 0, "{}", told.stderr);
+
+    std::fs::write(etc.join("docker/daemon.json"), "{").unwrap();
+    let told = pull(&from_plain);
+    assert!(told.code == 1 && told.stderr.contains("/etc/docker/daemon.json"), "{}", told.stderr);
 }

@@ -23,7 +23,7 @@ impl User {
         User { home: tempfile::tempdir().unwrap() }
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dockless"));
         command.env_clear().env("HOME", self.home.path()).env("PATH", std::env::var_os("PATH").unwrap());
         command.current_dir(self.home.path()).stdin(Stdio::null()).args(arguments);
@@ -39,7 +39,7 @@ impl User {
     }
 
     #[track_caller]
-    fn ok(&self, arguments: &[&str]) -> String {
+    pub fn ok(&self, arguments: &[&str]) -> String {
         let told = self.run(arguments);
         assert_eq!(told.code, 0, "{arguments:?}: {}{}", told.stdout, told.stderr);
         told.stdout
@@ -62,7 +62,7 @@ impl User {
 }
 
 impl Told {
-    fn of(output: &Output) -> Told {
+    pub fn of(output: &Output) -> Told {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Told { code: output.status.code().unwrap_or(-1), stdout: text(&output.stdout), stderr: text(&output.stderr) }
     }

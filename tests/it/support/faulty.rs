@@ -19,6 +19,8 @@ pub enum Fault {
     Status(u16),
     /// A status with a registry's error code.
     Code(u16, &'static str),
+    /// 503 with this `Retry-After`.
+    Later(String),
     /// The connection ends before an answer, the request's body unread.
     Reset,
     /// The request is carried out, and the connection ends before the answer.
@@ -186,6 +188,12 @@ impl Faulty {
         self.state.blobs.lock().unwrap().clear();
     }
 
+    /// Loses everything.
+    pub fn forget_all(&self) {
+        self.forget_blobs();
+        self.state.manifests.lock().unwrap().clear();
+    }
+
     pub fn blob(&self, digest: &Digest) -> Option<Vec<u8>> {
         self.state.blobs.lock().unwrap().get(&digest.to_string()).cloned()
     }
@@ -255,6 +263,7 @@ fn serve(state: &State, stream: TcpStream) {
         let reply = match &fault {
             Some(Fault::Status(401)) => challenge(state, &seen),
             Some(Fault::Status(status)) => answer(*status),
+            Some(Fault::Later(when)) => answer(503).with("Retry-After", when.clone()),
             Some(Fault::Code(status, code)) => Answer::error(*status, code),
             Some(Fault::Redirect(base)) => answer(307).with("Location", format!("{base}{}", seen.target)),
             Some(Fault::Loop) => answer(307).with("Location", seen.target.clone()),

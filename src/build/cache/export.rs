@@ -1,0 +1,275 @@
+//! Filling caches: layers on their way while the build goes on, the records of all of them when it is done.
+//!
+//! A cache is one image under one tag. Whoever writes it reads what is there, adds its own ([`super::merge`]) and puts the
+//! result. Registries put manifests without a condition (they ignore `If-Match`), so two that write at once could each
+//! lose the other's; therefore a writer looks once more a while after it has written, longer than a put takes, and merges
+//! again if its records are not there. A loss would need a put that was on its way for longer than that ([`SETTLE`]).
+//!
+//! Whatever goes wrong is a warning: the image is built.
+
+use super::directory::{self, DirectoryError};
+use super::document::{Carrier, Document, DocumentError, FIELD, KnownList};
+use super::envelope;
+use super::import::{Imports, layers_of, with_causes};
+use super::inline;
+use super::merge::{Contents, Limits, holds, merge};
+use super::options::{CacheSource, CacheTarget};
+use crate::build::Lookup;
+use crate::build::stage::StageResult;
+use crate::oci::json::to_canonical;
+use crate::oci::manifest::{self, ImageFormat, digest_of};
+use crate::oci::{Descriptor, DiffId, Digest, ImageConfig, Layer, Platform, Reference};
+use crate::progress::Event;
+use crate::registry::RegistryError;
+use crate::rootfs::{SnapshotError, make_list};
+use crate::store::StoreError;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+/// How long after its own write a writer looks whether another one undid it.
+const SETTLE: Duration = Duration::from_millis(300);
+/// Times that a writer merges again.
+const TRIES: u32 = 10;
+
+/// Why a cache could not be filled.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// The registry.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The directory.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A layer could not be listed.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// A file could not be packed.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// Something that is no cache is there.
+    #[error("{0} is an image, not a cache: it is left as it is")]
+    NotACache(CacheSource),
+    /// A cache of a later version is there.
+    #[error("{0}; it is left as it is")]
+    Newer(DocumentError),
+    /// Others write it all the time.
+    #[error("others write it all the time")]
+    Busy,
+}
+
+/// What one cache is to be given.
+#[derive(Debug, Clone)]
+pub struct Gift {
+    target: CacheTarget,
+    contents: Contents,
+    /// Stacks whose lists of files go with it.
+    listed: Vec<Layer>,
+}
+
+/// What goes into each cache of `targets`: steps of the stages that the image is made of, or of all that were looked at.
+pub fn gifts(
+    targets: &[CacheTarget],
+    results: &[Option<Arc<StageResult>>],
+    image: &[&StageResult],
+    imports: &Imports,
+) -> Vec<Gift> {
+    let all: Vec<&StageResult> = results.iter().filter_map(Option::as_deref).collect();
+    let gift = |target: &CacheTarget| {
+        let stages = if target.all_stages { &all[..] } else { image };
+        let mut contents = Contents { document: Document::new(Carrier::Cache), layers: HashMap::new() };
+        let mut listed: BTreeMap<DiffId, Layer> = BTreeMap::new();
+        for stage in stages {
+            for made in &stage.steps {
+                if let Some(step) = inline::known(&made.key, &made.record) {
+                    contents.document.steps.push(step);
+                }
+                if let Some(layer) = &made.record.layer {
+                    contents.layers.insert(layer.diff_id.clone(), descriptor(layer));
+                }
+            }
+            contents.document.selections.extend(stage.selections.iter().cloned());
+            listed.extend(stage.layers.iter().map(|layer| (layer.diff_id.clone(), layer.clone())));
+        }
+        let mut seen = HashSet::new();
+        contents.document.steps.retain(|step| seen.insert(step.key.clone()));
+        seen.clear();
+        contents.document.selections.retain(|selection| seen.insert(selection.key.clone()));
+        Gift { target: target.clone(), contents, listed: listed.into_values().collect() }
+    };
+    let limits = |target: &CacheTarget| Limits { now: now(), ttl: target.ttl, size: target.size };
+    let wanted = |gift: &Gift| {
+        !imports.contents_of(&gift.target.place).is_some_and(|old| {
+            let lists: HashSet<&DiffId> = old.document.lists.iter().map(|list| &list.of).collect();
+            holds(&old, &gift.contents.document, limits(&gift.target))
+                && gift.listed.iter().all(|layer| lists.contains(&layer.diff_id))
+        })
+    };
+    targets.iter().map(gift).filter(wanted).collect()
+}
+
+fn descriptor(layer: &Layer) -> Descriptor {
+    manifest::descriptor(&layer.media_type, &layer.digest, layer.size)
+}
+
+fn now() -> i64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_secs() as i64)
+}
+
+/// Gives each cache what is for it; each that cannot be filled is named in a warning.
+pub fn give(gifts: &[Gift], lookup: &Lookup<'_>) {
+    for gift in gifts {
+        if let Err(error) = give_one(gift, lookup) {
+            let text = format!("--cache-to {}: {}", gift.target.place, with_causes(&error));
+            lookup.progress.emit(Event::Warning { text });
+        }
+    }
+}
+
+fn give_one(gift: &Gift, lookup: &Lookup<'_>) -> Result<(), ExportError> {
+    let mut new = gift.contents.clone();
+    match &gift.target.place {
+        CacheSource::Directory(dir) => {
+            let old = match directory::read(dir) {
+                Ok(found) => understood(&gift.target, &found.manifest, &found.config)?,
+                Err(_) => None,
+            };
+            add_lists(&mut new, old.as_ref(), gift, lookup)?;
+            let merged = merge(old, &new, gift.limits());
+            directory::write(dir, lookup, &merged)
+        }
+        CacheSource::Registry(reference) => {
+            for _ in 0..TRIES {
+                let old = current(&gift.target, reference, lookup)?;
+                if old.as_ref().is_some_and(|old| holds(old, &new.document, gift.limits()))
+                    && has_lists(old.as_ref(), gift)
+                {
+                    return Ok(());
+                }
+                add_lists(&mut new, old.as_ref(), gift, lookup)?;
+                let merged = merge(old, &new, gift.limits());
+                let what = put_image(lookup, &merged)?;
+                lookup.registry.push_image(lookup.store, &what, reference, lookup.progress)?;
+                std::thread::sleep(SETTLE);
+                let there = lookup.registry.locate(reference, lookup.progress)?.1;
+                if there.digest() == what.digest() {
+                    return Ok(());
+                }
+            }
+            Err(ExportError::Busy)
+        }
+    }
+}
+
+impl Gift {
+    fn limits(&self) -> Limits {
+        Limits { now: now(), ttl: self.target.ttl, size: self.target.size }
+    }
+}
+
+/// What is there now; `None` where nothing is, or nothing that is worth keeping.
+fn current(target: &CacheTarget, reference: &Reference, lookup: &Lookup<'_>) -> Result<Option<Contents>, ExportError> {
+    let resolved = match lookup.registry.resolve(reference, &Platform::host(), lookup.progress) {
+        Ok(resolved) => resolved,
+        Err(RegistryError::NotFound { .. }) => return Ok(None),
+        // BuildKit's cache, or what nobody can read: it makes room.
+        Err(RegistryError::MediaType { .. } | RegistryError::Manifest { .. }) => return Ok(None),
+        Err(RegistryError::Platform { .. }) => return Err(ExportError::NotACache(target.place.clone())),
+        Err(error) => return Err(error.into()),
+    };
+    let mut config = Vec::new();
+    lookup.registry.fetch_blob(&resolved.origin, resolved.manifest.config(), &mut config)?;
+    lookup.registry.known_there(reference, &resolved.manifest)?;
+    understood(target, &resolved.manifest, &config)
+}
+
+/// The contents of a cache that was read; `None` for a damaged one.
+fn understood(
+    target: &CacheTarget,
+    manifest: &manifest::Manifest,
+    config: &[u8],
+) -> Result<Option<Contents>, ExportError> {
+    let not_a_cache = || ExportError::NotACache(target.place.clone());
+    match (Document::decode(config), layers_of(manifest, config)) {
+        (Ok(Some(document)), Ok(layers)) if document.carrier == Carrier::Cache => {
+            Ok(Some(Contents { document, layers }))
+        }
+        (Ok(None), _) if manifest.config().media_type().to_string().contains("buildkit") => Ok(None),
+        (Ok(_), _) => Err(not_a_cache()),
+        (Err(error @ DocumentError::Newer(_)), _) => Err(ExportError::Newer(error)),
+        (Err(_), _) => Ok(None),
+    }
+}
+
+fn has_lists(old: Option<&Contents>, gift: &Gift) -> bool {
+    let lists: HashSet<&DiffId> = old.iter().flat_map(|old| &old.document.lists).map(|list| &list.of).collect();
+    gift.listed.iter().all(|layer| lists.contains(&layer.diff_id))
+}
+
+/// Adds the lists of layers' files that can be had here; of those that the cache has it is noted that they are of use.
+fn add_lists(new: &mut Contents, old: Option<&Contents>, gift: &Gift, lookup: &Lookup<'_>) -> Result<(), ExportError> {
+    let known: HashMap<&DiffId, &KnownList> =
+        old.iter().flat_map(|old| &old.document.lists).map(|list| (&list.of, list)).collect();
+    new.document.lists.clear();
+    for layer in &gift.listed {
+        if let Some(list) = known.get(&layer.diff_id) {
+            new.document.lists.push(KnownList { used: None, ..(*list).clone() });
+            continue;
+        }
+        let Some(list) = make_list(lookup.store, layer)? else { continue };
+        let (holder, descriptor) = keep(lookup, &list_name(&layer.diff_id), &list)?;
+        new.layers.insert(holder.clone(), descriptor);
+        new.document.lists.push(KnownList { of: layer.diff_id.clone(), holder, used: None });
+    }
+    Ok(())
+}
+
+/// What the list of a layer's files is called in its envelope.
+pub fn list_name(diff_id: &DiffId) -> String {
+    format!("dockless/layer-files/{}", diff_id.digest().hex())
+}
+
+/// Puts a file as a layer of its own into the store.
+pub fn keep(lookup: &Lookup<'_>, name: &str, bytes: &[u8]) -> Result<(DiffId, Descriptor), ExportError> {
+    let archive = envelope::wrap(name, bytes)?;
+    let digest = lookup.store.put_blob(&archive)?;
+    let descriptor = manifest::descriptor(manifest::OCI_LAYER, &digest, archive.len() as u64);
+    Ok((DiffId::new(digest), descriptor))
+}
+
+/// The config and manifest of a cache.
+pub fn image_of(contents: &Contents) -> (Vec<u8>, Vec<u8>, Digest) {
+    let layers: BTreeMap<&DiffId, &Descriptor> = contents.layers.iter().collect();
+    let host = Platform::host();
+    let mut config = ImageConfig { architecture: host.architecture, os: host.os, ..ImageConfig::default() };
+    config.rootfs.diff_ids = layers.keys().map(|diff_id| (*diff_id).clone()).collect();
+    // Digests, times and numbers: always JSON.
+    let document = serde_json::to_value(&contents.document).unwrap_or_default();
+    config.other.insert(FIELD.to_string(), document);
+    let config = to_canonical(&config).unwrap_or_default();
+    let digest = Digest::sha256(&config);
+    let format = ImageFormat::Oci;
+    let manifest = serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": format.manifest(),
+        "config": manifest::descriptor(format.config(), &digest, config.len() as u64),
+        "layers": layers.values().collect::<Vec<_>>(),
+    });
+    (config, to_canonical(&manifest).unwrap_or_default(), digest)
+}
+
+/// Puts the image that a cache is into the store.
+fn put_image(lookup: &Lookup<'_>, contents: &Contents) -> Result<Descriptor, ExportError> {
+    let (config, manifest, _) = image_of(contents);
+    lookup.store.put_blob(&config)?;
+    let digest = lookup.store.put_blob(&manifest)?;
+    Ok(manifest::descriptor(ImageFormat::Oci.manifest(), &digest, manifest.len() as u64))
+}
+
+/// Digests of the blobs of a cache.
+pub fn blobs(contents: &Contents) -> Vec<Digest> {
+    contents.layers.values().filter_map(|layer| digest_of(layer).ok()).collect()
+}

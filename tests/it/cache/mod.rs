@@ -1,0 +1,6 @@
+//! The local cache: what it may never get wrong, what it keeps and what it drops.
+
+mod keys;
+mod model;
+mod project;
+mod workshop;
