@@ -178,6 +178,11 @@ fn docker_from_build_to_load() {
     assert_eq!(machine.run("docker rmi app:1").code, Some(1));
     assert_eq!(machine.ok("docker rmi -f app:1"), "");
     assert_eq!(machine.ok("docker load -i app.tar"), "Loaded image: app:1\nLoaded image: app:2\n");
+    assert!(machine.ok("docker system df").starts_with("TYPE"));
+    let pruned = machine.ok("docker builder prune -af --filter until=0s");
+    assert!(pruned.contains("Total reclaimed space: "), "{pruned}");
+    machine.ok("docker system prune -af --volumes");
+    assert_eq!(machine.ok("docker images -q"), "");
     let from = format!("docker-archive:{}:app:2", machine.path("context/app.tar").display());
     assert_eq!(machine.skopeo(&from, "{{.Labels.l}}"), "2");
 }
