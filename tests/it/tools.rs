@@ -337,6 +337,31 @@ fn buildctl_and_buildah_push() {
     machine.ok(&format!("buildah pull --tls-verify=false {to}:ctl"));
 }
 
+/// GitLab's other way of building with buildah: step by step, in a working container.
+#[test]
+fn buildah_builds_step_by_step() {
+    let machine = Machine::new();
+    let registry = Registry::start();
+    let base = registry.put_base("busybox");
+    let container = machine.ok(&format!("buildah from --name work {base}"));
+    assert!(!container.trim().is_empty());
+    machine.ok("buildah copy work . /data");
+    assert_eq!(machine.ok("buildah run work -- cat /data/a"), "hello");
+    assert_eq!(machine.run("buildah run work -- false").code, Some(1));
+    machine.ok("buildah run -e X=y work -- sh -c true");
+    machine.ok("buildah config --cmd [\"cat\",\"/data/a\"] --env E=f --label l=m --port 80 --workingdir /data work");
+    let to = format!("{}/team/steps:1", registry.host());
+    machine.ok(&format!("buildah commit --rm work docker://{to}"));
+    let from = format!("docker://{to}");
+    assert_eq!(machine.skopeo(&from, "{{.Labels.l}}"), "m");
+    let config = machine.ok(&format!("buildah inspect --format {{{{json.Config}}}} {to}"));
+    for part in [r#""Cmd":["cat","/data/a"]"#, r#""E=f""#, r#""80/tcp""#, r#""WorkingDir":"/data""#] {
+        assert!(config.contains(part), "{part}: {config}");
+    }
+    assert!(!config.contains("X=y"), "{config}");
+    assert_eq!(machine.ok("buildah containers -q"), "");
+}
+
 #[test]
 fn imagetools_make_indexes_in_the_registry() {
     let machine = Machine::new();
