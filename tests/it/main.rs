@@ -1,5 +1,8 @@
 //! One binary for all integration tests.
 
+#[macro_use]
+mod support;
+
 mod architecture;
 mod build;
 mod cache;
@@ -21,5 +24,4 @@ mod sandbox;
 mod snapshots;
 mod store;
 mod supervisor;
-mod support;
 mod unpack;

@@ -308,6 +308,24 @@ impl Places {
         found.max_by_key(|(_, length, _)| *length).map_or_else(|| host.clone(), |(at, _, rest)| at.join(rest))
     }
 
+    /// The lines of a file of /proc with the step's paths for the kernel's.
+    pub(super) fn with_own_paths(&self, text: &[u8]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(text.len());
+        for line in text.split_inclusive(|byte| *byte == b'\n') {
+            match line.iter().position(|byte| *byte == b'/') {
+                Some(at) => {
+                    let (before, path) = line.split_at(at);
+                    let path = path.strip_suffix(b"\n").unwrap_or(path);
+                    out.extend_from_slice(before);
+                    out.extend_from_slice(self.translate(path, || None).as_bytes());
+                    out.push(b'\n');
+                }
+                None => out.extend_from_slice(line),
+            }
+        }
+        out
+    }
+
     /// The path of the program that a process runs, for a path below /proc that is the link to it, where the kernel has
     /// another one.
     pub(super) fn program(&self, link: &str) -> Option<Arc<[u8]>> {
