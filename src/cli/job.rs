@@ -6,6 +6,7 @@
 use super::Outcome;
 use super::build::BuildJob;
 use super::network::Network;
+use super::state::Places;
 use super::work;
 use crate::run::RunOptions;
 use crate::sandbox::{self, Exit, Isolation, Role, SandboxError};
@@ -24,6 +25,8 @@ pub struct Job {
     pub look: Look,
     /// The state directory.
     pub state: PathBuf,
+    /// Where trees may be made if that directory's file system cannot carry them.
+    pub volume: Option<PathBuf>,
     /// How registries are talked to: nothing of it is seen by a command in a step.
     pub network: Network,
     /// Which tiers may be taken.
@@ -43,8 +46,8 @@ pub enum Task {
 
 impl Job {
     /// A job.
-    pub fn new(look: Look, state: PathBuf, network: Network, isolation: Isolation, task: Task) -> Job {
-        Job { look, state, network, isolation, task }
+    pub fn new(look: Look, places: Places, network: Network, isolation: Isolation, task: Task) -> Job {
+        Job { look, state: places.state, volume: places.volume, network, isolation, task }
     }
 }
 
