@@ -125,7 +125,9 @@ fn line(given: &Given, environment: &Environment) -> Outcome<(Vec<String>, Vec<S
         Some("dockerfile.v0" | "gateway.v0") => {}
         Some(other) => return Err(usage(format!("--frontend={other}: the one front end is dockerfile.v0"))),
         None => {
-            return Err(usage("--frontend=dockerfile.v0 is missing: builds of LLB on standard input are not supported"));
+            return Err(usage(
+                "--frontend=dockerfile.v0 is missing: builds of LLB on standard input are not supported",
+            ));
         }
     }
     let (mut context, mut dockerfile, mut filename) = (None, None, "Dockerfile".to_string());

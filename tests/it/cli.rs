@@ -249,7 +249,8 @@ fn images_lists_the_store() {
     let head = "REPOSITORY   TAG   IMAGE ID   CREATED   SIZE\n";
     Run::new("images").gives(0, head, "");
 
-    let run = Run::new(r"images --format table\u{a0}{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedAt}}\t{{.Size}}").env("DOCKLESS_HOME", "state");
+    let run = Run::new(r"images --format table\u{a0}{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedAt}}\t{{.Size}}")
+        .env("DOCKLESS_HOME", "state");
     let id = image(&run.dir.path().join("state"), &["app:1", "127.0.0.1:5000/app:2"]);
     let id = &id["sha256:".len()..][..12];
     let expected = format!(

@@ -32,6 +32,7 @@ const AT_PHDR: u64 = 3;
 const AT_PHNUM: u64 = 5;
 const AT_BASE: u64 = 7;
 const AT_ENTRY: u64 = 9;
+const AT_SECURE: u64 = 23;
 const AT_EXECFN: u64 = 31;
 
 /// A part of a program that is mapped.
@@ -284,10 +285,16 @@ fn map(host: &mut impl Host, program: &Elf, descriptor: i32) -> Option<u64> {
 }
 
 /// Finishes the exec of `image` in a thread whose stack begins at `stack`: the program is mapped from `descriptor`, which
-/// is closed, and the stack says so. Gives where the stack begins now; `None` where that cannot be done.
-pub(super) fn finish(host: &mut impl Host, image: &Image, descriptor: Option<i32>, stack: u64) -> Option<u64> {
+/// is closed, and the stack says so, and whether it has got rights by the exec (`AT_SECURE`). Gives where the stack begins now; `None` where that cannot be done.
+pub(super) fn finish(
+    host: &mut impl Host,
+    image: &Image,
+    descriptor: Option<i32>,
+    stack: u64,
+    secure: bool,
+) -> Option<u64> {
     let start = Start::read(host, stack).ok()?;
-    let mut replaced = Vec::new();
+    let mut replaced = vec![(AT_SECURE, u64::from(secure))];
     if let (Some((_, program, interpreter)), Some(descriptor)) = (&image.program, descriptor) {
         let bias = map(host, program, descriptor)?;
         host.call(libc::SYS_close, [descriptor as u64, 0, 0, 0, 0, 0])?;

@@ -181,6 +181,12 @@ impl Places {
         Ok(Places { outside, table, served, names, mounts, terminals, empty, null, tree, given })
     }
 
+    /// All that the step sees: the tree and what is shown in it.
+    pub(crate) fn sources(&self) -> Vec<BorrowedFd<'_>> {
+        let tree = self.tree.iter().map(|tree| tree.directory.as_fd());
+        tree.chain(self.served.iter().map(|one| one.source.as_fd())).collect()
+    }
+
     /// Whether nobody has the tree as its root, so that the kernel can make no call about a path as it is.
     pub(super) fn is_emulated(&self) -> bool {
         self.tree.is_some()
