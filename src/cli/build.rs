@@ -351,6 +351,8 @@ fn check_several(platforms: &[Platform], outputs: &[Output], annotations: &[Anno
     }
 }
 
+pub(super) use steps::{shm_size, ulimit};
+
 pub(super) fn network(mode: Option<String>) -> Outcome<Option<String>> {
     match mode.as_deref() {
         None | Some("default" | "none" | "host") => Ok(mode),

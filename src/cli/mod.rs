@@ -10,6 +10,7 @@ mod buildah;
 mod buildctl;
 mod check;
 mod compose;
+mod container;
 mod docker;
 mod environment;
 mod foreign;
@@ -23,6 +24,7 @@ mod job;
 mod kaniko;
 mod login;
 mod manifest;
+mod mount_flags;
 mod network;
 mod output;
 mod run;
@@ -32,6 +34,7 @@ mod transfer;
 mod words;
 mod work;
 
+pub use container::keep;
 pub use job::inside;
 
 use crate::oci::{Platform, Reference};
@@ -67,7 +70,12 @@ struct Cli {
 #[derive(Subcommand, Debug)]
 enum Verb {
     Build(Box<build::BuildArgs>),
-    Run(run::RunArgs),
+    Run(Box<run::RunArgs>),
+    Create(Box<run::CreateArgs>),
+    #[command(flatten)]
+    Containers(container::ContainerVerb),
+    /// Manage containers
+    Container(container::ContainerArgs),
     Pull(transfer::PullArgs),
     Push(transfer::PushArgs),
     Tag(transfer::TagArgs),
@@ -160,17 +168,10 @@ fn perform(arguments: Vec<OsString>, tool: Tool, environment: &Environment, look
                 None => job::enter(Job::new(*look, places, network, isolation, Task::Build(Box::new(job)))),
             }
         }
-        Verb::Run(args) => {
-            if !args.hands_input_on() {
-                close_input()?;
-            }
-            let isolation = args.isolation(environment)?;
-            let (options, warnings) = args.options(environment)?;
-            warn(*look, warnings);
-            *look = Look { mode: ui::Mode::Quiet, ..*look };
-            let network = Network::plain(environment, &state);
-            job::enter(Job::new(*look, places, network, isolation, Task::Run(Box::new(options))))
-        }
+        Verb::Run(args) => args.run(environment, &state, look),
+        Verb::Create(args) => args.run(environment, &state, look),
+        Verb::Containers(verb) => verb.run(environment, &state, look),
+        Verb::Container(args) => args.run(environment, &state, look),
     }
 }
 
@@ -193,12 +194,6 @@ fn platform(text: Option<&str>, environment: &Environment) -> Outcome<Option<Pla
         0 | 1 => Ok(platforms.pop()),
         _ => Err(usage("one platform is expected here, not several")),
     }
-}
-
-/// Gives this process, and so the container, an empty standard input.
-fn close_input() -> Outcome<()> {
-    let null = fs_err::File::open("/dev/null").and_then(|null| Ok(rustix::stdio::dup2_stdin(null.file())?));
-    null.map_err(|error| Box::new(Diagnostic::from_error(Kind::Environment, &error)))
 }
 
 fn parse(arguments: Vec<OsString>, tool: Tool) -> Result<Cli, clap::Error> {

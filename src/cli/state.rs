@@ -24,6 +24,11 @@ pub struct Places {
 }
 
 impl Places {
+    /// The state directory alone, which containers are in.
+    pub fn only(state: &Path) -> Places {
+        Places { state: state.to_path_buf(), volume: None }
+    }
+
     /// What this process has.
     pub fn find(environment: &Environment) -> Places {
         let table = fs_err::read("/proc/self/mountinfo").unwrap_or_default();

@@ -2,6 +2,7 @@
 
 use super::Outcome;
 use super::build::{BuildJob, DigestFile, DigestForm};
+use super::container;
 use super::job::{Job, SELF, Task};
 use super::output::{Destination, Output, OutputKind};
 use crate::build::{self, BuildError, Built, BuiltImage, Lookup, Services};
@@ -13,7 +14,7 @@ use crate::oci::{Layer, Platform, Reference};
 use crate::progress::{Event, Progress};
 use crate::registry::RegistryClient;
 use crate::rootfs::{Snapshotter, SnapshotterKind};
-use crate::run::{self, RunOptions};
+use crate::run::Services as RunServices;
 use crate::sandbox::{self, OverlayProbe, Sandbox, SandboxError, Tier};
 use crate::store::{Follower, Image, Store};
 use crate::ui::{self, Diagnostic, Kind, Screen};
@@ -29,7 +30,10 @@ pub fn perform(job: Job, tier: Tier, screen: &Screen) -> Outcome<u8> {
     let trees = trees(&store, tier, job.volume.as_deref())?;
     match &job.task {
         Task::Build(job) => build(job, &store, &registry, Ok(&sandbox), &trees, screen).map(|()| 0),
-        Task::Run(options) => start(options, &store, &registry, &sandbox, trees.in_state(), screen),
+        Task::Container(task) => {
+            let services = RunServices { store: &store, registry: &registry, sandbox: &sandbox, progress: screen };
+            container::perform(task, &services, trees.in_state())
+        }
     }
 }
 
@@ -73,17 +77,6 @@ pub fn perform_outside(job: Job, why: SandboxError, screen: &Screen) -> Outcome<
     let Task::Build(task) = &job.task else { return Err(why.into()) };
     let trees = Trees { kind: SnapshotterKind::Copy, volume: None };
     build(task, &Store::open(&job.state)?, &job.network.client()?, Err(why), &trees, screen).map(|()| 0)
-}
-
-fn start(
-    options: &RunOptions,
-    store: &Store,
-    registry: &RegistryClient,
-    sandbox: &Sandbox,
-    snapshots: SnapshotterKind,
-    screen: &Screen,
-) -> Outcome<u8> {
-    Ok(run::run(options, store, registry, sandbox, snapshots, screen)?.code())
 }
 
 fn build(

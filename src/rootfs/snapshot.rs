@@ -110,6 +110,11 @@ impl Snapshotter {
         self.kind
     }
 
+    /// Where it keeps them.
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// The tree of `stack` (bottom first), to be read. Fetches and unpacks what is missing.
     pub fn view(&self, stack: &[Layer], fetch: &Fetch) -> Result<LayerView, SnapshotError> {
         Ok(top_first(&self.unpacked(stack, fetch)?)?)

@@ -91,7 +91,7 @@ pub fn perform(arguments: Vec<OsString>, environment: Environment, look: &mut Lo
             let mut line = vec![native.to_string()];
             line.extend(trust.filter(|_| *native != "logout"));
             line.extend(call.given.ours.iter().cloned());
-            line.extend(about(*native, &call)?);
+            line.extend(about(native, &call)?);
             line.extend(call.given.arguments.iter().cloned());
             call.native(&line)
         }
@@ -209,7 +209,7 @@ fn tag(call: &mut Call<'_>) -> Outcome<ExitCode> {
 }
 
 fn rmi_all(call: &mut Call<'_>) -> Outcome<ExitCode> {
-    let state = super::state::directory(&call.environment);
+    let state = super::state::Places::find(&call.environment).state;
     let store = state.exists().then(|| crate::store::Store::open(&state)).transpose()?;
     let names = store.map(|store| store.names()).transpose()?.unwrap_or_default();
     if names.is_empty() {

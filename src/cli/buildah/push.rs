@@ -55,7 +55,7 @@ pub fn push(call: &mut Call<'_>, trust: Option<String>) -> Outcome<ExitCode> {
         None | Some("gzip") => {}
         Some(other) => return Err(usage(format!("--compression-format={other} is not supported: layers are gzip"))),
     }
-    let state = state::directory(&call.environment);
+    let state = state::Places::find(&call.environment).state;
     let store = Store::open(&state)?;
     let found = images::find(&store, source)?;
     let environment = &call.environment;
@@ -89,7 +89,7 @@ pub fn push(call: &mut Call<'_>, trust: Option<String>) -> Outcome<ExitCode> {
 
 /// Writes an archive; layers that were not needed so far are fetched.
 fn save(call: &Call<'_>, store: &Store, target: &crate::oci::Descriptor, to: Destination) -> Outcome<ExitCode> {
-    let state = state::directory(&call.environment);
+    let state = state::Places::find(&call.environment).state;
     let client = ReachArgs::default().network(&call.environment, &state, &[])?.client()?;
     let platform = Platform::host();
     go(&screen(*call.look, true), |screen| {

@@ -49,7 +49,7 @@ pub fn perform(arguments: Vec<OsString>, environment: Environment, look: &mut Lo
     line.extend(trust(&given)?);
     line.extend(rest(&given, &environment)?);
     // The spare files of a fetched context or Dockerfile live until the build has read them.
-    let state = super::state::directory(&environment);
+    let state = super::state::Places::find(&environment).state;
     let fetched = context::find(&given, &environment, &state)?;
     line.extend(given.ours.iter().cloned());
     line.extend(fetched.words.iter().cloned());

@@ -88,6 +88,7 @@ impl Workshop {
             registry: &self.registry,
             sandbox: sandbox.as_ref(),
             snapshots: SnapshotterKind::Overlay,
+            trees: None,
             progress: log,
             threads: 1,
             watch: None,
@@ -100,7 +101,9 @@ impl Workshop {
 /// A build of the context `dir` with the Dockerfile in it.
 pub fn options(dir: &Path) -> BuildOptions {
     BuildOptions {
+        caching: dockless::build::Caching::default(),
         context: ContextSource::Directory(dir.to_path_buf()),
+        context_subdir: None,
         dockerfile: DockerfileSource::File { path: dir.join("Dockerfile"), name: "Dockerfile".into() },
         tags: Vec::new(),
         target: None,
@@ -108,9 +111,7 @@ pub fn options(dir: &Path) -> BuildOptions {
         labels: Vec::new(),
         platforms: Vec::new(),
         build_contexts: Vec::new(),
-        caching: dockless::build::Caching::default(),
         no_cache: false,
-        caching: build::Caching::default(),
         no_cache_stages: Vec::new(),
         pull: false,
         network: None,
