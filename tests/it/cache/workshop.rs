@@ -102,6 +102,7 @@ impl Workshop {
 /// A build of the context `dir` with the Dockerfile in it.
 pub fn options(dir: &Path) -> BuildOptions {
     BuildOptions {
+        caching: dockless::build::Caching::default(),
         context: ContextSource::Directory(dir.to_path_buf()),
         context_subdir: None,
         caching: dockless::build::Caching::default(),
