@@ -9,6 +9,7 @@ mod conformance;
 mod copy;
 mod dockerfile;
 mod errors;
+mod guards;
 mod images;
 mod layer;
 mod listing;
