@@ -104,7 +104,7 @@ pub fn options(dir: &Path) -> BuildOptions {
     BuildOptions {
         context: ContextSource::Directory(dir.to_path_buf()),
         context_subdir: None,
-        caching: dockless::build::Caching::default(),
+        caching: Caching::default(),
         dockerfile: DockerfileSource::File { path: dir.join("Dockerfile"), name: "Dockerfile".into() },
         tags: Vec::new(),
         target: None,
@@ -114,7 +114,6 @@ pub fn options(dir: &Path) -> BuildOptions {
         build_contexts: Vec::new(),
         no_cache: false,
         no_cache_stages: Vec::new(),
-        caching: Caching::default(),
         pull: false,
         network: None,
         add_hosts: Vec::new(),
@@ -125,7 +124,6 @@ pub fn options(dir: &Path) -> BuildOptions {
         source_date_epoch: None,
         rewrite_timestamp: false,
         export_epoch: ExportEpoch::AsBuilt,
-        caching: build::Caching::default(),
     }
 }
 
