@@ -12,6 +12,7 @@ mod conformance;
 mod copy;
 mod dockerfile;
 mod errors;
+mod guards;
 mod images;
 mod layer;
 mod listing;

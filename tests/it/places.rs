@@ -386,6 +386,55 @@ fn serves_other_users_by_their_own_rights(tier: Tier) {
     );
 }
 
+/// The kernel's root stays the tree, so nothing leads out of it.
+#[test]
+fn has_another_root_after_chroot() {
+    let tier = Tier::Chroot;
+    let tree = Tree::new();
+    fs_err::write(tree.path("tree/etc/outer"), "outer").unwrap();
+    let prepare = "rm -rf /r; mkdir -p /r/bin /r/etc /r/tmp /r/sub; cp /bin/busybox /r/bin; for a in sh cat ls pwd id stat readlink mkdir chroot su env true sleep; \
+        do ln -s busybox /r/bin/$a; done; printf 'root:x:0:0::/:/bin/sh\\napp:x:1000:1001::/:/bin/sh\\n' > /r/etc/passwd; \
+        printf '#!/bin/sh\\necho \"$0 $1\"\\n' > /r/bin/tell; chmod 755 /r/bin/tell; ln -s /etc/passwd /r/link; ln -s ../../../etc/outer /r/up; \
+        chmod 700 /r/sub; mkdir /r/proc /r/dev; mknod -m 666 /r/dev/null c 1 3; ";
+    expect(
+        tier,
+        |script| tree.sh(&format!("{prepare}{script}")),
+        &[
+            (
+                "chroot /r /bin/sh -c 'pwd; ls /; echo x > /new; cat /new'; cat /r/new",
+                "/\nbin\ndev\netc\nlink\nproc\nsub\ntmp\nup\nx\nx",
+            ),
+            (
+                "chroot /r tell a; chroot /r /bin/sh -c 'cd /tmp; /bin/pwd; ../bin/tell b; PATH=/bin tell c'",
+                "/bin/tell a\n/tmp\n../bin/tell b\n/bin/tell c",
+            ),
+            (
+                "chroot /r cat /link | head -c 9; chroot /r cat /up /etc/outer /../etc/outer ../../etc/outer 2> /dev/null; echo $?",
+                "root:x:0:1",
+            ),
+            (
+                "chroot /r sh -c 'mkdir -p /a/b; cd /a/b; (cd ../..; pwd; cd ../..; pwd); chroot /a /bin/sh 2>&- || echo none'; ls -d /r/a/b",
+                "/\n/\nnone\n/r/a/b",
+            ),
+            // The caller's own root is as it was, and that of a process that is left behind is not.
+            (
+                "chroot /r true; ls -d /etc/outer; chroot /r sh -c '(sleep 0.3; ls /etc > /new; sleep 1) & '; while [ ! -s /r/new ]; do sleep 0.1; done; cat /r/new",
+                "/etc/outer\npasswd",
+            ),
+            (
+                "chroot / ls -d /etc/outer; chroot /r chroot / ls /etc; chroot /none true 2>/dev/null; echo $?; chroot /etc/outer true 2>/dev/null; echo $?",
+                "/etc/outer\npasswd\n1\n1",
+            ),
+            (
+                "chroot /r su app -s /bin/sh -c 'id -u; ls /sub 2>&- || echo closed; readlink /link; chroot /tmp 2>&- || echo no'",
+                "1000\nclosed\n/etc/passwd\nno",
+            ),
+            ("chroot /r cat /proc/self/environ 2> /dev/null; echo $?; chroot /r env -i A=b env", "1\nA=b"),
+            ("cd /etc; chroot /r /bin/sh -c 'echo in' < outer; chroot /r cat < outer; echo", "in\nouter"),
+        ],
+    );
+}
+
 fn gives_terminals(tier: Tier) {
     let tree = Tree::new();
     expect(

@@ -3,7 +3,8 @@
 use crate::build::place::is_root;
 use crate::support::bases;
 use dockless::build::{
-    self, BuildError, BuildOptions, Built, ContextSource, DockerfileSource, ExportEpoch, Lookup, Services, StepOptions,
+    self, BuildError, BuildOptions, Built, Caching, ContextSource, DockerfileSource, ExportEpoch, Lookup, Services,
+    StepOptions,
 };
 use dockless::git::Ssh;
 use dockless::http::{Http, Settings};
@@ -101,9 +102,9 @@ impl Workshop {
 /// A build of the context `dir` with the Dockerfile in it.
 pub fn options(dir: &Path) -> BuildOptions {
     BuildOptions {
-        caching: dockless::build::Caching::default(),
         context: ContextSource::Directory(dir.to_path_buf()),
         context_subdir: None,
+        caching: dockless::build::Caching::default(),
         dockerfile: DockerfileSource::File { path: dir.join("Dockerfile"), name: "Dockerfile".into() },
         tags: Vec::new(),
         target: None,
@@ -215,6 +216,7 @@ pub fn place() -> TempDir {
         let file = dir.path().join("file");
         fs::write(&file, "").ok()?;
         rustix::fs::setxattr(&file, "user.overlay.origin", b"", XattrFlags::empty()).ok()?;
+        fs::remove_file(&file).ok()?;
         Some(dir)
     };
     in_memory().unwrap_or_else(|| tempfile::tempdir().unwrap())
