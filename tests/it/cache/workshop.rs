@@ -113,7 +113,6 @@ pub fn options(dir: &Path) -> BuildOptions {
         build_contexts: Vec::new(),
         no_cache: false,
         no_cache_stages: Vec::new(),
-        caching: Caching::default(),
         pull: false,
         network: None,
         add_hosts: Vec::new(),
