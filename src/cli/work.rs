@@ -118,7 +118,7 @@ fn build(
     images::remember(store, &built.image.id, &built.image.descriptor)?;
     write_outputs(job, &built, store, registry, screen)?;
     if job.push {
-        push(job, &built.image, store, registry, screen)?;
+        push(job, &built, store, registry, screen)?;
     }
     // Its layers are in the registry now, if they are the image's: the caches mount them.
     build::give(&built.gifts, &lookup);
@@ -135,8 +135,13 @@ fn build(
 }
 
 /// Pushes under every name; the digest goes to standard output.
-fn push(job: &BuildJob, image: &BuiltImage, store: &Store, registry: &RegistryClient, screen: &Screen) -> Outcome<()> {
+fn push(job: &BuildJob, built: &Built, store: &Store, registry: &RegistryClient, screen: &Screen) -> Outcome<()> {
+    let image = &built.image;
     for tag in &job.options.tags {
+        if built.unchanged {
+            // It was pushed before, most likely: then one question is enough, whatever name it had.
+            registry.remember(store, tag, &image.descriptor)?;
+        }
         registry.push_image(store, &image.descriptor, tag, screen).map_err(|error| ui::push_failure(&error, tag))?;
     }
     print(&format!("{}\n", image.descriptor.digest()))

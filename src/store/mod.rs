@@ -50,6 +50,7 @@
 
 mod blob;
 mod caches;
+mod idle_cache;
 pub mod image;
 mod layers;
 mod names;

@@ -22,4 +22,5 @@ mod snapshots;
 mod store;
 mod supervisor;
 mod support;
+mod travel;
 mod unpack;
