@@ -4,6 +4,9 @@ mod annotation;
 mod caching;
 mod places;
 mod steps;
+mod tools;
+
+pub use tools::{DigestFile, DigestForm, ToolOptions};
 
 use super::check::{Form, Question};
 use super::environment::Environment;
@@ -22,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use steps::StepArgs;
+use tools::ToolArgs;
 
 /// Build an image from a Dockerfile
 #[derive(Args, Debug)]
@@ -117,6 +121,8 @@ pub struct BuildArgs {
     #[command(flatten)]
     steps: StepArgs,
     #[command(flatten)]
+    tools: ToolArgs,
+    #[command(flatten)]
     foreign: Foreign<OfBuild>,
     /// What COPY and ADD read: a directory, '-' (a tar or a Dockerfile on standard input), a URL or a git repository
     #[arg(value_name = "CONTEXT")]
@@ -147,6 +153,8 @@ pub struct BuildJob {
     pub outputs: Vec<Output>,
     /// Where the image's ID goes.
     pub iidfile: Option<PathBuf>,
+    /// What is done for other tools.
+    pub tools: ToolOptions,
     /// Where the description of the result goes.
     pub metadata_file: Option<PathBuf>,
 }
@@ -198,6 +206,7 @@ impl BuildArgs {
     pub fn job(self, environment: &Environment) -> Outcome<(BuildJob, Vec<String>)> {
         let mut warnings = self.foreign.judge().map_err(usage)?;
         let (mut push, mut outputs, mut names) = (self.push, Vec::new(), self.tag.clone());
+        let (mut insecure, mut texts) = (false, self.annotation.clone());
         let (mut rewrite_timestamp, mut export_epoch) = (self.rewrite_timestamp, ExportEpoch::AsBuilt);
         let mut format = match self.format {
             Some(Format::Docker) => ImageFormat::Docker,
@@ -211,6 +220,8 @@ impl BuildArgs {
             format = request.format.unwrap_or(format);
             names.extend(request.names);
             outputs.extend(request.output);
+            insecure |= request.insecure;
+            texts.extend(request.annotations);
         }
         let tags = names.iter().map(|name| reference(name)).collect::<Outcome<Vec<_>>>()?;
         if push && tags.is_empty() {
@@ -225,7 +236,7 @@ impl BuildArgs {
         build_args.extend(steps::proxies(environment, &build_args));
         let (steps, more) = self.steps.options(self.network.as_deref(), environment)?;
         warnings.extend(more);
-        let annotations = self.annotation.iter().map(|text| annotation::annotations(text));
+        let annotations = texts.iter().map(|text| annotation::annotations(text));
         let annotations: Vec<_> = annotations.collect::<Outcome<Vec<_>>>()?.into_iter().flatten().collect();
         if !annotations.is_empty() && format == ImageFormat::Docker {
             return Err(usage("--annotation needs --format=oci: Docker's manifests have no annotations"));
@@ -257,11 +268,12 @@ impl BuildArgs {
             rewrite_timestamp,
             export_epoch,
             context,
+            context_subdir: self.tools.subdir()?,
         };
         let iidfile = self.iidfile.map(|path| environment.absolute(path));
         let metadata_file = self.metadata_file.map(|path| environment.absolute(path));
-        let preflight = !self.no_preflight;
-        Ok((BuildJob { options, push, preflight, quiet: self.quiet, outputs, iidfile, metadata_file }, warnings))
+        let (preflight, tools) = (!self.no_preflight, self.tools.options(insecure, environment));
+        Ok((BuildJob { options, push, preflight, quiet: self.quiet, outputs, iidfile, tools, metadata_file }, warnings))
     }
 }
 
@@ -338,6 +350,8 @@ fn check_several(platforms: &[Platform], outputs: &[Output], annotations: &[Anno
         _ => Ok(()),
     }
 }
+
+pub(super) use steps::{shm_size, ulimit};
 
 pub(super) fn network(mode: Option<String>) -> Outcome<Option<String>> {
     match mode.as_deref() {

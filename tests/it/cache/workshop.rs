@@ -88,6 +88,7 @@ impl Workshop {
             registry: &self.registry,
             sandbox: sandbox.as_ref(),
             snapshots: SnapshotterKind::Overlay,
+            trees: None,
             progress: log,
             threads: 1,
             watch: None,
@@ -101,6 +102,7 @@ impl Workshop {
 pub fn options(dir: &Path) -> BuildOptions {
     BuildOptions {
         context: ContextSource::Directory(dir.to_path_buf()),
+        context_subdir: None,
         dockerfile: DockerfileSource::File { path: dir.join("Dockerfile"), name: "Dockerfile".into() },
         tags: Vec::new(),
         target: None,
@@ -108,7 +110,6 @@ pub fn options(dir: &Path) -> BuildOptions {
         labels: Vec::new(),
         platforms: Vec::new(),
         build_contexts: Vec::new(),
-        caching: dockless::build::Caching::default(),
         no_cache: false,
         no_cache_stages: Vec::new(),
         pull: false,
