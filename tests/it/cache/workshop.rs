@@ -110,6 +110,7 @@ pub fn options(dir: &Path) -> BuildOptions {
         labels: Vec::new(),
         platforms: Vec::new(),
         build_contexts: Vec::new(),
+        caching: dockless::build::Caching::default(),
         no_cache: false,
         no_cache_stages: Vec::new(),
         pull: false,
