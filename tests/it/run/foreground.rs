@@ -107,11 +107,9 @@ fn a_container_stays_until_it_is_removed() {
         host.gives(&["rm", "two"], 1, "");
         let id = host.prints(&["create", "--name", "three", "app"]);
         assert_eq!(id, host.prints(&["ps", "-aq", "--no-trunc"]));
-        host.gives(
-            &["container", "prune", "--force"],
-            0,
-            &format!("Deleted Containers:\n{id}\nTotal reclaimed space: 0B\n"),
-        );
+        let pruned = host.prints(&["container", "prune", "--force"]);
+        assert!(pruned.starts_with(&format!("Deleted Containers:\n{id}\nTotal reclaimed space: ")), "{pruned}");
+        assert_eq!(host.prints(&["ps", "-aq"]), "");
         host.call(&["ps"]).succeeded();
     });
 }
