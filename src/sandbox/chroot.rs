@@ -165,7 +165,7 @@ impl ChrootStep<'_> {
             }
             Fork::Child => {
                 drop(ours);
-                let failure = self.first_process(&stdin, &Control::of(theirs), container);
+                let failure = self.first_process(&stdin, &Control::of(theirs), &served.places, container);
                 let _ = self.control.send(&FromInit::Failed(failure), &[]); // then the exit code alone tells
                 sys::exit_now(125)
             }
@@ -187,7 +187,13 @@ impl ChrootStep<'_> {
     }
 
     /// In the command's first process: comes back only with the reason why there is no command.
-    fn first_process(&self, stdin: &OwnedFd, supervisor: &Control, container: Option<Spawner<'_>>) -> Failure {
+    fn first_process(
+        &self,
+        stdin: &OwnedFd,
+        supervisor: &Control,
+        places: &Places,
+        container: Option<Spawner<'_>>,
+    ) -> Failure {
         let ready = self.change_root(stdin).and_then(|()| {
             // The tree: its root directory is the working directory in either tier.
             let root = mounts::place(Path::new("."))?;
@@ -201,12 +207,27 @@ impl ChrootStep<'_> {
             // The supervisor reads this process's memory, the first program's name in it.
             sys::allow_inspection().during(Step::Supervise)?;
             rustix::thread::set_no_new_privs(true).during(Step::Supervise)?;
+            if self.tier == Tier::Emulated {
+                self.fence(places)?;
+            }
             let listener = sys::install_filter(&self.features().program()).during(Step::Supervise)?;
             supervisor.send(&(), &[listener.as_fd()]).during(Step::Supervise)
         };
         match container {
             Some(container) => container.serve_supervised(&prepared, &supervise),
             None => prepared.exec_supervised(&supervise),
+        }
+    }
+
+    /// What the command makes the kernel do by itself, past the supervisor, is to end at what it may see.
+    fn fence(&self, places: &Places) -> Result<(), Failure> {
+        let devices = mounts::place(Path::new("/dev"))?;
+        let mut inside = places.sources();
+        inside.push(devices.as_fd());
+        match sys::fence(&inside) {
+            // Refused by the container's profile: there is none then, as before Linux 5.19.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOSYS | libc::EOPNOTSUPP)) => Ok(()),
+            done => done.map(drop).during(Step::Supervise),
         }
     }
 

@@ -1,5 +1,8 @@
 //! One binary for all integration tests.
 
+#[macro_use]
+mod support;
+
 mod architecture;
 mod build;
 mod cache;
@@ -23,6 +26,5 @@ mod sandbox;
 mod snapshots;
 mod store;
 mod supervisor;
-mod support;
 mod tools;
 mod unpack;

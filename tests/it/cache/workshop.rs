@@ -104,7 +104,6 @@ pub fn options(dir: &Path) -> BuildOptions {
     BuildOptions {
         context: ContextSource::Directory(dir.to_path_buf()),
         context_subdir: None,
-        caching: Caching::default(),
         dockerfile: DockerfileSource::File { path: dir.join("Dockerfile"), name: "Dockerfile".into() },
         tags: Vec::new(),
         target: None,
