@@ -307,6 +307,7 @@ fn remove(text: &str, force: bool, volumes: bool, services: &Services<'_>) -> Re
 fn prune(labels: &[String], services: &Services<'_>) -> Outcome<u8> {
     let all = Containers::of(services.store.root());
     let (mut gone, mut bytes) = (String::new(), 0);
+    all.remove_damaged(services.store).map_err(failed)?;
     for container in all.list().map_err(failed)? {
         let (status, _) = all.status(&container.id).map_err(failed)?;
         if status == Status::Running || !labels.iter().all(|label| has_label(&container, label)) {
