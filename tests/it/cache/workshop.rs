@@ -121,6 +121,7 @@ pub fn options(dir: &Path) -> BuildOptions {
         annotations: Vec::new(),
         format: ImageFormat::Oci,
         source_date_epoch: None,
+        caching: Caching::default(),
         rewrite_timestamp: false,
         export_epoch: ExportEpoch::AsBuilt,
     }
