@@ -31,7 +31,7 @@ pub fn perform(job: Job, tier: Tier, screen: &Screen) -> Outcome<u8> {
     match &job.task {
         Task::Build(job) => build(job, &store, &registry, Ok(&sandbox), snapshots, screen).map(|()| 0),
         Task::Run(options) => start(options, &store, &registry, &sandbox, snapshots, screen),
-        Task::Cache(task) => print(&task.perform(&store)?).map(|()| 0),
+        Task::Cache(task) => print(&task.perform(&store, &registry, screen)?).map(|()| 0),
     }
 }
 
@@ -58,7 +58,7 @@ pub fn perform_outside(job: Job, why: SandboxError, screen: &Screen) -> Outcome<
         Task::Build(task) => {
             build(task, &store()?, &job.network.client()?, Err(why), SnapshotterKind::Copy, screen).map(|()| 0)
         }
-        Task::Cache(task) => print(&task.perform(&store()?)?).map(|()| 0),
+        Task::Cache(task) => print(&task.perform(&store()?, &job.network.client()?, screen)?).map(|()| 0),
         Task::Run(_) => Err(why.into()),
     }
 }

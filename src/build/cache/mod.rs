@@ -28,6 +28,7 @@ pub mod import;
 pub mod inline;
 pub mod merge;
 pub mod options;
+pub mod portable;
 pub mod selections;
 pub mod uploads;
 

@@ -52,6 +52,16 @@ impl Log {
         (done, cached)
     }
 
+    /// All warnings.
+    pub fn warnings(&self) -> Vec<String> {
+        let events = self.0.lock().unwrap();
+        let warning = |event: &Event| match event {
+            Event::Warning { text } => Some(text.clone()),
+            _ => None,
+        };
+        events.iter().filter_map(warning).collect()
+    }
+
     /// Everything, for a failure.
     pub fn text(&self) -> String {
         format!("{:?}", self.0.lock().unwrap())
