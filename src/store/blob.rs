@@ -8,6 +8,7 @@ use crate::oci::digest::{Algorithm, Hasher};
 use fs_err as fs;
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::Ordering;
 
 impl Store {
     /// Length of a blob; `None` where it is not in the store. Does not read it.
@@ -98,6 +99,11 @@ impl BlobReader {
     /// Length in bytes.
     pub fn size(&self) -> u64 {
         self.size
+    }
+
+    /// Reads what is left; bytes that do not match the digest are an error, and the blob is removed.
+    pub fn verify_rest(&mut self) -> Result<(), StoreError> {
+        io::copy(self, &mut io::sink()).map(drop).map_err(unwrap_store_error)
     }
 
     fn verify(&mut self) -> io::Result<()> {
@@ -192,6 +198,7 @@ impl Write for BlobWriter {
 fn put(store: &Store, temp: TempFile, digest: &Digest) -> Result<(), StoreError> {
     temp.sync()?;
     let _together = store.inner.stay()?;
+    store.inner.wrote.store(true, Ordering::SeqCst);
     temp.rename_to(&store.inner.blob_path(digest))
 }
 

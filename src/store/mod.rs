@@ -76,6 +76,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// The format this code reads and writes.
 const FORMAT: u32 = 1;
@@ -198,6 +199,8 @@ struct Inner {
     temp: temp::ProcessTemp,
     /// This boot, where the kernel tells.
     boot: Option<String>,
+    /// A blob was put in place.
+    wrote: AtomicBool,
 }
 
 impl Store {
@@ -214,7 +217,7 @@ impl Store {
             Ok(id) => Some(id.trim().to_string()),
             Err(_) => None,
         };
-        let inner = Inner { root: root.to_path_buf(), temp, boot };
+        let inner = Inner { root: root.to_path_buf(), temp, boot, wrote: AtomicBool::new(false) };
         inner.write_once("oci-layout", LAYOUT)?;
         inner.write_once("version", format!("{FORMAT}\n").as_bytes())?;
         Ok(Store { inner: Arc::new(inner) })

@@ -128,7 +128,7 @@ fn each_file_of_a_store_damaged_in_turn() {
             }
         }
     }
-    assert!(mended > 10, "hardly anything had to be made again: {mended}");
+    assert!(mended > 5, "hardly anything had to be made again: {mended}");
 }
 
 #[test]

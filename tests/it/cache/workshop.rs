@@ -42,7 +42,7 @@ impl Log {
             match event {
                 Event::Started { id, name, .. } => drop(names.insert(*id, name.clone())),
                 Event::Finished { id, outcome, .. } => match (outcome, names.get(id)) {
-                    (Outcome::Cached(_), Some(name)) => cached.push(name.clone()),
+                    (Outcome::Cached(_), Some(name)) if !name.contains("FROM") => cached.push(name.clone()),
                     (Outcome::Done, Some(name)) if !name.contains("FROM") => done.push(name.clone()),
                     _ => {}
                 },
