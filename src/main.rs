@@ -8,6 +8,7 @@ use dockless::sandbox::{self, Role};
 fn main() -> ExitCode {
     match std::env::args_os().nth(1).and_then(|argument| Role::from_argument(&argument)) {
         Some(Role::Build) => cli::inside(),
+        Some(Role::Keep) => cli::keep(),
         Some(Role::Init) => sandbox::init(),
         Some(Role::Chroot) => sandbox::chroot_role(),
         Some(Role::Emulated) => sandbox::emulated_role(),

@@ -101,6 +101,15 @@ pub enum BuildError {
 }
 
 impl BuildError {
+    /// The exit code of the command that failed, where one did.
+    pub fn run_exit(&self) -> Option<u8> {
+        match self {
+            BuildError::Step { source: StepError::Exit { code, .. }, .. } => u8::try_from(*code).ok(),
+            BuildError::Step { source: StepError::Signal { signal, .. }, .. } => u8::try_from(128 + signal).ok(),
+            _ => None,
+        }
+    }
+
     /// Warnings that count as errors.
     pub fn lint(warnings: Vec<Warning>) -> Self {
         let rules: BTreeSet<&str> = warnings.iter().map(|warning| warning.rule).collect();

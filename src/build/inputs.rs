@@ -14,6 +14,7 @@ use crate::progress::{Event, Outcome, StepId};
 use crate::store::{Store, StoreError, TempDir};
 use fs_err as fs;
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -84,7 +85,10 @@ fn open_some<'s>(
     let keep_git_dir = options.build_args.iter().rev().find(|(name, _)| name == KEEP_GIT_DIR);
     let keep_git_dir = keep_git_dir.and_then(|(_, value)| value.as_deref()).and_then(boolean);
     let mut opener = Opener { lookup, keep_git_dir, ids: 0, temporary: Vec::new(), times: BTreeMap::new() };
-    let place = opener.place(&options.context, MAIN)?;
+    let mut place = opener.place(&options.context, MAIN)?;
+    if let Some(part) = &options.context_subdir {
+        place.enter(part)?;
+    }
     let (dockerfile, path) = dockerfile(&options.dockerfile, &place)?;
     let context = place.open(path.as_deref())?;
     let mut named = BTreeMap::new();
@@ -144,6 +148,19 @@ struct Place {
 }
 
 impl Place {
+    /// Goes down into a directory of it, links followed inside.
+    fn enter(&mut self, part: &str) -> Result<(), BuildError> {
+        let tree = ContextDir::open(&self.dir, None).map_err(BuildError::Context)?;
+        let found = resolve_in(&tree, part.as_bytes()).filter(|path| !path.is_empty());
+        let is_dir = |path: &Vec<u8>| tree.metadata(path).is_ok_and(|meta| meta.is_some_and(|meta| meta.is_dir()));
+        let Some(path) = found.filter(is_dir) else {
+            let missing = io::Error::new(io::ErrorKind::NotFound, format!("the context has no directory '{part}'"));
+            return Err(BuildError::Context(missing));
+        };
+        self.dir.push(OsStr::from_bytes(&path));
+        Ok(())
+    }
+
     /// The tree, filtered by its ignore file; `dockerfile` is the path of the Dockerfile, relative where the context is
     /// foreign.
     fn open(&self, dockerfile: Option<&Path>) -> Result<Arc<ContextDir>, BuildError> {

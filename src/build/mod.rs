@@ -66,6 +66,8 @@ pub struct Services<'a> {
     pub sandbox: Option<&'a Sandbox>,
     /// How trees for them are made.
     pub snapshots: SnapshotterKind,
+    /// Where trees are, if the store's own file system cannot carry them.
+    pub trees: Option<&'a Store>,
     /// Who is told.
     pub progress: &'a dyn Progress,
     /// Threads for hashing and compressing.
@@ -184,7 +186,10 @@ pub fn build(options: &BuildOptions, inputs: &Inputs, services: &Services) -> Re
         plan,
         images,
         inputs,
-        snapshots: Snapshotter::new(services.store.clone(), services.snapshots),
+        snapshots: {
+            let snapshots = Snapshotter::new(services.store.clone(), services.snapshots);
+            services.trees.iter().fold(snapshots, |snapshots, trees| snapshots.with_trees((*trees).clone()))
+        },
         parts: mounts::ContextParts::default(),
         flights: flights::Flights::default(),
         next_id: AtomicU64::new(inputs.ids),

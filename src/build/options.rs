@@ -17,6 +17,8 @@ use std::path::PathBuf;
 pub struct BuildOptions {
     /// What COPY and ADD read.
     pub context: ContextSource,
+    /// The part of the context that is meant, of one that is unpacked.
+    pub context_subdir: Option<String>,
     /// Where the Dockerfile is.
     pub dockerfile: DockerfileSource,
     /// `-t`: names of the result in the local store.

@@ -209,7 +209,8 @@ mod tests {
             |stage, results| {
                 if stage.0 == 3 {
                     (0..3).for_each(|below| results.want(StageIndex(below)));
-                    return Ok(drop(results.wait(StageIndex(0))?));
+                    results.wait(StageIndex(0))?;
+                    return Ok(());
                 }
                 barrier.wait();
                 Ok(())

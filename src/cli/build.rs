@@ -4,6 +4,9 @@ mod annotation;
 mod caching;
 mod places;
 mod steps;
+mod tools;
+
+pub use tools::{DigestFile, DigestForm, ToolOptions};
 
 use super::cache::Limits;
 use super::check::{Form, Question};
@@ -24,6 +27,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use steps::StepArgs;
 pub use steps::size;
+use tools::ToolArgs;
 
 /// Build an image from a Dockerfile
 #[derive(Args, Debug)]
@@ -119,6 +123,8 @@ pub struct BuildArgs {
     #[command(flatten)]
     steps: StepArgs,
     #[command(flatten)]
+    tools: ToolArgs,
+    #[command(flatten)]
     foreign: Foreign<OfBuild>,
     /// What COPY and ADD read: a directory, '-' (a tar or a Dockerfile on standard input), a URL or a git repository
     #[arg(value_name = "CONTEXT")]
@@ -149,6 +155,8 @@ pub struct BuildJob {
     pub outputs: Vec<Output>,
     /// Where the image's ID goes.
     pub iidfile: Option<PathBuf>,
+    /// What is done for other tools.
+    pub tools: ToolOptions,
     /// Where the description of the result goes.
     pub metadata_file: Option<PathBuf>,
     /// What the local store keeps.
@@ -202,6 +210,7 @@ impl BuildArgs {
     pub fn job(self, environment: &Environment) -> Outcome<(BuildJob, Vec<String>)> {
         let mut warnings = self.foreign.judge().map_err(usage)?;
         let (mut push, mut outputs, mut names) = (self.push, Vec::new(), self.tag.clone());
+        let (mut insecure, mut texts) = (false, self.annotation.clone());
         let (mut rewrite_timestamp, mut export_epoch) = (self.rewrite_timestamp, ExportEpoch::AsBuilt);
         let mut format = match self.format {
             Some(Format::Docker) => ImageFormat::Docker,
@@ -215,6 +224,8 @@ impl BuildArgs {
             format = request.format.unwrap_or(format);
             names.extend(request.names);
             outputs.extend(request.output);
+            insecure |= request.insecure;
+            texts.extend(request.annotations);
         }
         let tags = names.iter().map(|name| reference(name)).collect::<Outcome<Vec<_>>>()?;
         if push && tags.is_empty() {
@@ -229,7 +240,7 @@ impl BuildArgs {
         build_args.extend(steps::proxies(environment, &build_args));
         let (steps, more) = self.steps.options(self.network.as_deref(), environment)?;
         warnings.extend(more);
-        let annotations = self.annotation.iter().map(|text| annotation::annotations(text));
+        let annotations = texts.iter().map(|text| annotation::annotations(text));
         let annotations: Vec<_> = annotations.collect::<Outcome<Vec<_>>>()?.into_iter().flatten().collect();
         if !annotations.is_empty() && format == ImageFormat::Docker {
             return Err(usage("--annotation needs --format=oci: Docker's manifests have no annotations"));
@@ -261,15 +272,13 @@ impl BuildArgs {
             rewrite_timestamp,
             export_epoch,
             context,
+            context_subdir: self.tools.subdir()?,
         };
         let iidfile = self.iidfile.map(|path| environment.absolute(path));
         let metadata_file = self.metadata_file.map(|path| environment.absolute(path));
-        let limits = Limits::read(environment)?;
-        let preflight = !self.no_preflight;
-        Ok((
-            BuildJob { options, push, preflight, quiet: self.quiet, outputs, iidfile, metadata_file, limits },
-            warnings,
-        ))
+        let (preflight, tools) = (!self.no_preflight, self.tools.options(insecure, environment));
+        let (quiet, limits) = (self.quiet, Limits::read(environment)?);
+        Ok((BuildJob { options, push, preflight, quiet, outputs, iidfile, tools, metadata_file, limits }, warnings))
     }
 }
 
@@ -346,6 +355,8 @@ fn check_several(platforms: &[Platform], outputs: &[Output], annotations: &[Anno
         _ => Ok(()),
     }
 }
+
+pub(super) use steps::{shm_size, ulimit};
 
 pub(super) fn network(mode: Option<String>) -> Outcome<Option<String>> {
     match mode.as_deref() {

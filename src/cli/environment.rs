@@ -44,6 +44,12 @@ impl Environment {
         self.vars.get(OsStr::new(name)).map(OsString::as_os_str).filter(|value| !value.is_empty())
     }
 
+    /// Names of variables that begin so and are set.
+    pub fn names(&self, beginning: &str) -> Vec<String> {
+        let names = self.vars.keys().filter_map(|name| name.to_str());
+        names.filter(|name| name.starts_with(beginning)).map(String::from).collect()
+    }
+
     /// A variable's bytes, empty included.
     pub fn variable(&self, name: &str) -> Option<&OsStr> {
         self.vars.get(OsStr::new(name)).map(OsString::as_os_str)

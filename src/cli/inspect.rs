@@ -1,5 +1,6 @@
 //! `dockless inspect` and `dockless registry`: what an image is, what a registry has.
 
+use super::container;
 use super::environment::Environment;
 use super::foreign::{Foreign, OfInspect};
 use super::format::formatted;
@@ -14,7 +15,7 @@ use serde_json::Value;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Describe images as JSON
+/// Describe images or containers as JSON
 #[derive(Args, Debug)]
 pub struct InspectArgs {
     /// Ask the registry instead of the local store
@@ -26,14 +27,14 @@ pub struct InspectArgs {
     /// The image of this platform [default: the host's]
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<String>,
-    /// Accepted: there are images only
-    #[arg(long = "type", value_name = "TYPE", hide = true, value_parser = ["image"])]
+    /// Only images, or only containers: image or container [default: a container, else an image]
+    #[arg(long = "type", value_name = "TYPE", value_parser = ["image", "container"])]
     kind: Option<String>,
     #[command(flatten)]
     reach: ReachArgs,
     #[command(flatten)]
     foreign: Foreign<OfInspect>,
-    /// The images: names, or IDs or their beginnings
+    /// The images or containers: names, or IDs or their beginnings
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<String>,
 }
@@ -54,6 +55,13 @@ impl InspectArgs {
         } else {
             let store = state.exists().then(|| Store::open(state)).transpose()?;
             for text in &self.images {
+                let kind = self.kind.as_deref();
+                if kind != Some("image")
+                    && let Some(container) = container::inspect_one(state, text, kind.is_some())?
+                {
+                    found.push(container);
+                    continue;
+                }
                 let one = match &store {
                     Some(store) => images::inspect(store, text, &wanted),
                     None => Err(ImagesError::NotFound(text.clone())),

@@ -19,7 +19,7 @@ pub fn isolation(flag: Option<&str>, environment: &Environment) -> Outcome<Isola
         "namespaces" => Ok(Isolation::Namespaces),
         "chroot" => Ok(Isolation::Chroot),
         "emulated" => Ok(Isolation::Emulated),
-        other => Err(usage(format!("{name}={other} is unknown: expected auto, namespaces or chroot"))),
+        other => Err(usage(format!("{name}={other} is unknown: expected auto, namespaces, chroot or emulated"))),
     }
 }
 
@@ -38,6 +38,6 @@ mod tests {
         assert_eq!(of(Some("namespaces"), "chroot"), Ok(Isolation::Namespaces));
         assert_eq!(of(Some("default"), "chroot"), Ok(Isolation::Auto));
         assert!(of(None, "vm").unwrap_err().starts_with("DOCKLESS_ISOLATION=vm"));
-        assert!(of(Some("emulated"), "").unwrap_err().starts_with("--isolation=emulated"));
+        assert_eq!(of(Some("emulated"), ""), Ok(Isolation::Emulated));
     }
 }

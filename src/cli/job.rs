@@ -6,9 +6,10 @@
 use super::Outcome;
 use super::build::BuildJob;
 use super::cache::CacheTask;
+use super::container::{self, ContainerTask};
 use super::network::Network;
+use super::state::Places;
 use super::work;
-use crate::run::RunOptions;
 use crate::sandbox::{self, Exit, Isolation, Role, SandboxError};
 use crate::ui::{Diagnostic, Kind, Look, Screen};
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,8 @@ pub struct Job {
     pub look: Look,
     /// The state directory.
     pub state: PathBuf,
+    /// Where trees may be made if that directory's file system cannot carry them.
+    pub volume: Option<PathBuf>,
     /// How registries are talked to: nothing of it is seen by a command in a step.
     pub network: Network,
     /// Which tiers may be taken.
@@ -38,16 +41,16 @@ pub struct Job {
 pub enum Task {
     /// `dockless build`
     Build(Box<BuildJob>),
-    /// `dockless run`
-    Run(Box<RunOptions>),
+    /// Something with a container.
+    Container(Box<ContainerTask>),
     /// `dockless cache`
     Cache(CacheTask),
 }
 
 impl Job {
     /// A job.
-    pub fn new(look: Look, state: PathBuf, network: Network, isolation: Isolation, task: Task) -> Job {
-        Job { look, state, network, isolation, task }
+    pub fn new(look: Look, places: Places, network: Network, isolation: Isolation, task: Task) -> Job {
+        Job { look, state: places.state, volume: places.volume, network, isolation, task }
     }
 }
 
@@ -81,7 +84,13 @@ pub fn inside() -> ExitCode {
     let Some(entered) = sandbox::entered() else { return ExitCode::from(125) };
     let Ok(job) = serde_json::from_slice::<Job>(&entered.payload) else { return ExitCode::from(125) };
     let screen = Screen::stderr(job.look);
-    draw(&screen, work::perform(job, entered.tier, &screen))
+    // Whoever waits for a container in the background is told by other ways than the screen.
+    let keeps = matches!(&job.task, Task::Container(task) if matches!(**task, ContainerTask::Keep { .. }));
+    let result = work::perform(job, entered.tier, &screen);
+    if let (Err(diagnostic), true) = (&result, keeps) {
+        container::tell_failed(diagnostic);
+    }
+    draw(&screen, result)
 }
 
 /// Closes the screen over what came of the job.

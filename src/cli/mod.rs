@@ -6,9 +6,12 @@
 
 mod archive;
 mod build;
+mod buildah;
+mod buildctl;
 mod cache;
 mod check;
 mod compose;
+mod container;
 mod docker;
 mod environment;
 mod foreign;
@@ -19,8 +22,10 @@ mod info;
 mod inspect;
 mod isolation;
 mod job;
+mod kaniko;
 mod login;
 mod manifest;
+mod mount_flags;
 mod network;
 mod output;
 mod run;
@@ -30,6 +35,7 @@ mod transfer;
 mod words;
 mod work;
 
+pub use container::keep;
 pub use job::inside;
 
 use crate::oci::{Platform, Reference};
@@ -65,7 +71,12 @@ struct Cli {
 #[derive(Subcommand, Debug)]
 enum Verb {
     Build(Box<build::BuildArgs>),
-    Run(run::RunArgs),
+    Run(Box<run::RunArgs>),
+    Create(Box<run::CreateArgs>),
+    #[command(flatten)]
+    Containers(container::ContainerVerb),
+    /// Manage containers
+    Container(container::ContainerArgs),
     Pull(transfer::PullArgs),
     Push(transfer::PushArgs),
     Tag(transfer::TagArgs),
@@ -97,7 +108,9 @@ pub fn main() -> ExitCode {
     let done = match tool {
         Tool::Dockless => perform(arguments, tool, &environment, &mut look),
         Tool::Docker => docker::perform(arguments, environment, &mut look),
-        Tool::Kaniko | Tool::Buildctl | Tool::Buildah => Err(usage("not yet")),
+        Tool::Kaniko => kaniko::perform(arguments, environment, &mut look),
+        Tool::Buildctl => buildctl::perform(arguments, &environment, &mut look),
+        Tool::Buildah => buildah::perform(arguments, environment, &mut look),
     };
     match done {
         Ok(code) => code,
@@ -117,7 +130,8 @@ fn perform(arguments: Vec<OsString>, tool: Tool, environment: &Environment, look
         Ok(cli) => cli,
         Err(error) => return complain(&error, *look, tool.misread(error.kind(), runs)),
     };
-    let state = state::directory(environment);
+    let places = state::Places::find(environment);
+    let state = places.state.clone();
     let warn = |look: Look, warnings: Vec<String>| warnings.iter().for_each(|text| ui::notice(look, text));
     match cli.verb {
         Verb::Version => print(&format!("dockless {VERSION}\n")),
@@ -144,7 +158,7 @@ fn perform(arguments: Vec<OsString>, tool: Tool, environment: &Environment, look
         Verb::Cache(args) => {
             let task = Task::Cache(args.task(environment)?);
             let network = Network::plain(environment, &state);
-            job::enter(Job::new(*look, state, network, isolation::isolation(None, environment)?, task))
+            job::enter(Job::new(*look, places, network, isolation::isolation(None, environment)?, task))
         }
         Verb::Build(args) => {
             *look = Look::choose(args.progress(environment)?, &environment.terminal());
@@ -154,23 +168,17 @@ fn perform(arguments: Vec<OsString>, tool: Tool, environment: &Environment, look
             let (job, warnings) = args.job(environment)?;
             let named: Vec<_> = job.options.tags.iter().collect();
             let network = Network::new(environment, &state, &flags, &named, &job.options.add_hosts)?;
+            let network = network.insecure_if(job.tools.insecure, &named);
             warn(*look, warnings);
             match question {
                 Some(question) => check::answer(question, &job.options, &state, &network, *look),
-                None => job::enter(Job::new(*look, state, network, isolation, Task::Build(Box::new(job)))),
+                None => job::enter(Job::new(*look, places, network, isolation, Task::Build(Box::new(job)))),
             }
         }
-        Verb::Run(args) => {
-            if !args.hands_input_on() {
-                close_input()?;
-            }
-            let isolation = args.isolation(environment)?;
-            let (options, warnings) = args.options(environment)?;
-            warn(*look, warnings);
-            *look = Look { mode: ui::Mode::Quiet, ..*look };
-            let network = Network::plain(environment, &state);
-            job::enter(Job::new(*look, state, network, isolation, Task::Run(Box::new(options))))
-        }
+        Verb::Run(args) => args.run(environment, &state, look),
+        Verb::Create(args) => args.run(environment, &state, look),
+        Verb::Containers(verb) => verb.run(environment, &state, look),
+        Verb::Container(args) => args.run(environment, &state, look),
     }
 }
 
@@ -193,12 +201,6 @@ fn platform(text: Option<&str>, environment: &Environment) -> Outcome<Option<Pla
         0 | 1 => Ok(platforms.pop()),
         _ => Err(usage("one platform is expected here, not several")),
     }
-}
-
-/// Gives this process, and so the container, an empty standard input.
-fn close_input() -> Outcome<()> {
-    let null = fs_err::File::open("/dev/null").and_then(|null| Ok(rustix::stdio::dup2_stdin(null.file())?));
-    null.map_err(|error| Box::new(Diagnostic::from_error(Kind::Environment, &error)))
 }
 
 fn parse(arguments: Vec<OsString>, tool: Tool) -> Result<Cli, clap::Error> {

@@ -20,6 +20,8 @@ pub struct Output {
 pub enum OutputKind {
     /// An OCI image layout in a tar archive.
     Oci,
+    /// An OCI image layout in a directory.
+    Layout,
     /// An archive that `docker load` takes.
     Docker,
     /// The files of the image, in a directory.
@@ -44,6 +46,10 @@ pub struct Request {
     pub output: Option<Output>,
     /// Push: `type=registry`, or `type=image,push=true`.
     pub push: bool,
+    /// `registry.insecure=`: the names' registries may speak plain http or show any certificate.
+    pub insecure: bool,
+    /// `annotation.NAME=`, as `--annotation` has them.
+    pub annotations: Vec<String>,
     /// `name=`: more names for the image.
     pub names: Vec<String>,
     /// `oci-mediatypes=`.
@@ -98,7 +104,7 @@ pub fn parse(text: &str, environment: &Environment) -> Result<Request, OutputErr
         };
         return Ok(Request { output: Some(Output { kind, dest }), ..Request::default() });
     }
-    let (mut request, mut kind, mut dest) = (Request::default(), None, None);
+    let (mut request, mut kind, mut dest, mut tar) = (Request::default(), None, None, true);
     for part in &parts {
         let (key, value) = part.split_once('=').ok_or_else(|| OutputError::NotAPair(part.clone()))?;
         let flag = || value.parse::<bool>().map_err(|_| OutputError::NotABool(key.into(), value.into()));
@@ -112,7 +118,17 @@ pub fn parse(text: &str, environment: &Environment) -> Result<Request, OutputErr
             }
             "rewrite-timestamp" => request.rewrite_timestamp = flag()?,
             "source-date-epoch" => request.export_epoch = Some(export_epoch(value)?),
-            "tar" if flag()? => {}
+            "tar" => tar = flag()?,
+            // Names in the local store are always given.
+            "unpack" | "store" => _ = flag()?,
+            "registry.insecure" => request.insecure = flag()?,
+            key if key.starts_with("annotation") => {
+                let (place, name) = key.split_once('.').ok_or_else(|| OutputError::NotYet(part.clone()))?;
+                let place = place.strip_prefix("annotation").unwrap_or_default();
+                request
+                    .annotations
+                    .push(format!("{}{name}={value}", annotated(place).ok_or(OutputError::NotYet(part.clone()))?));
+            }
             "compression" if value == "gzip" => {}
             "force-compression" if !flag()? => {}
             _ => return Err(OutputError::NotYet(part.clone())),
@@ -120,7 +136,9 @@ pub fn parse(text: &str, environment: &Environment) -> Result<Request, OutputErr
     }
     let kind = kind.ok_or_else(|| OutputError::NoType(text.into()))?;
     let writes = match kind.as_str() {
-        "oci" => OutputKind::Oci,
+        "oci" if tar => OutputKind::Oci,
+        "oci" => OutputKind::Layout,
+        _ if !tar => return Err(OutputError::NotYet("tar=false".into())),
         "docker" => OutputKind::Docker,
         "local" => OutputKind::Local,
         "tar" => OutputKind::Tar,
@@ -137,12 +155,28 @@ pub fn parse(text: &str, environment: &Environment) -> Result<Request, OutputErr
         // `type=docker` alone loads into the local store, where the image is anyway.
         (None, OutputKind::Docker) => return Ok(request),
         (None, _) => return Err(OutputError::NoDestination(kind)),
-        (Some("-"), OutputKind::Local) => return Err(OutputError::WrongDestination(kind, "-".into())),
+        (Some("-"), OutputKind::Local | OutputKind::Layout) => {
+            return Err(OutputError::WrongDestination(kind, "-".into()));
+        }
         (Some("-"), _) => Destination::Stdout,
         (Some(path), _) => Destination::Path(environment.absolute(path)),
     };
     request.output = Some(Output { kind: writes, dest });
     Ok(request)
+}
+
+/// What `--annotation` calls the place of `annotation[…].NAME`, or `annotation-PLACE.NAME`.
+fn annotated(place: &str) -> Option<String> {
+    if let Some(platform) = place.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        return Some(format!("manifest[{platform}]:"));
+    }
+    match place {
+        "" => Some(String::new()),
+        "-index" => Some("index:".into()),
+        "-manifest" => Some("manifest:".into()),
+        "-manifest-descriptor" => Some("manifest-descriptor:".into()),
+        _ => None,
+    }
 }
 
 fn export_epoch(value: &str) -> Result<ExportEpoch, OutputError> {
@@ -194,6 +228,11 @@ mod tests {
             ("type=oci,dest=a.tar", writes(OutputKind::Oci, file("/cwd/a.tar"))),
             ("type=docker,dest=-", writes(OutputKind::Docker, Destination::Stdout)),
             ("type=docker", Request::default()),
+            ("type=oci,tar=false,dest=dir", writes(OutputKind::Layout, file("/cwd/dir"))),
+            (
+                "type=image,annotation.a=b,annotation-index.c=d,registry.insecure=true,unpack=true",
+                Request { insecure: true, annotations: vec!["a=b".into(), "index:c=d".into()], ..Request::default() },
+            ),
             ("type=local,dest=/abs", writes(OutputKind::Local, file("/abs"))),
             ("type=tar,\"dest=a,b.tar\"", writes(OutputKind::Tar, file("/cwd/a,b.tar"))),
             ("type=registry", Request { push: true, ..Request::default() }),
@@ -205,7 +244,7 @@ mod tests {
                     format: Some(ImageFormat::Docker),
                     rewrite_timestamp: true,
                     export_epoch: Some(ExportEpoch::None),
-                    output: None,
+                    ..Request::default()
                 },
             ),
         ];

@@ -1,8 +1,9 @@
 //! The operations, called inside the namespaces: from a job's values to results on standard output and in files.
 
 use super::Outcome;
-use super::build::BuildJob;
+use super::build::{BuildJob, DigestFile, DigestForm};
 use super::cache::clean_after;
+use super::container;
 use super::job::{Job, SELF, Task};
 use super::output::{Destination, Output, OutputKind};
 use crate::build::{self, BuildError, Built, BuiltImage, Lookup, Services};
@@ -10,11 +11,11 @@ use crate::context::SourceTree;
 use crate::dockerfile::lint::Warning;
 use crate::images::{self, Saved, Target};
 use crate::oci::json::to_canonical;
-use crate::oci::{Layer, Platform};
+use crate::oci::{Layer, Platform, Reference};
 use crate::progress::{Event, Progress};
 use crate::registry::RegistryClient;
 use crate::rootfs::{Snapshotter, SnapshotterKind};
-use crate::run::{self, RunOptions};
+use crate::run::Services as RunServices;
 use crate::sandbox::{self, OverlayProbe, Sandbox, SandboxError, Tier};
 use crate::store::{Follower, Image, Store};
 use crate::ui::{self, Diagnostic, Kind, Screen};
@@ -27,27 +28,50 @@ pub fn perform(job: Job, tier: Tier, screen: &Screen) -> Outcome<u8> {
     let store = Store::open(&job.state)?;
     let registry = job.network.client()?;
     let sandbox = Sandbox::new(SELF, tier)?;
-    let snapshots = snapshotter(&store, tier)?;
+    let trees = trees(&store, tier, job.volume.as_deref())?;
     match &job.task {
-        Task::Build(job) => build(job, &store, &registry, Ok(&sandbox), snapshots, screen).map(|()| 0),
-        Task::Run(options) => start(options, &store, &registry, &sandbox, snapshots, screen),
+        Task::Build(job) => build(job, &store, &registry, Ok(&sandbox), &trees, screen).map(|()| 0),
+        Task::Container(task) => {
+            let services = RunServices { store: &store, registry: &registry, sandbox: &sandbox, progress: screen };
+            container::perform(task, &services, trees.in_state())
+        }
         Task::Cache(task) => print(&task.perform(&store, &registry, screen)?).map(|()| 0),
     }
 }
 
-/// Overlays where they work, by trial; else copies.
-fn snapshotter(store: &Store, tier: Tier) -> Outcome<SnapshotterKind> {
+/// How trees are made, and where.
+struct Trees {
+    kind: SnapshotterKind,
+    /// A store of their own, where the state directory's file system cannot carry overlays and a volume can.
+    volume: Option<Store>,
+}
+
+impl Trees {
+    /// How they are made in the state directory.
+    fn in_state(&self) -> SnapshotterKind {
+        if self.volume.is_some() { SnapshotterKind::Copy } else { self.kind }
+    }
+}
+
+/// Overlays where they work, by trial: in the state directory, else on the job's volume; else copies.
+fn trees(store: &Store, tier: Tier, volume: Option<&Path>) -> Outcome<Trees> {
+    let copies = Trees { kind: SnapshotterKind::Copy, volume: None };
     if !tier.mounts() {
-        return Ok(SnapshotterKind::Copy);
+        return Ok(copies);
     }
     let place = store.temp_dir()?;
-    Ok(match sandbox::probe_overlay(place.path()) {
-        OverlayProbe::Works => SnapshotterKind::Overlay,
+    let OverlayProbe::Fails(why) = sandbox::probe_overlay(place.path()) else {
+        return Ok(Trees { kind: SnapshotterKind::Overlay, volume: None });
+    };
+    tracing::debug!(%why, "no overlays in the state directory");
+    let Some((volume, above)) = volume.and_then(|volume| Some((volume, volume.parent()?))) else { return Ok(copies) };
+    match sandbox::probe_overlay(above) {
+        OverlayProbe::Works => Ok(Trees { kind: SnapshotterKind::Overlay, volume: Some(Store::open(volume)?) }),
         OverlayProbe::Fails(why) => {
-            tracing::debug!(%why, "no overlays in the state directory");
-            SnapshotterKind::Copy
+            tracing::debug!(%why, "nor on the volume");
+            Ok(copies)
         }
-    })
+    }
 }
 
 /// Does a job in this process, where there are no namespaces, as `why` says: a build without RUN steps needs
@@ -56,22 +80,12 @@ pub fn perform_outside(job: Job, why: SandboxError, screen: &Screen) -> Outcome<
     let store = || Store::open(&job.state);
     match &job.task {
         Task::Build(task) => {
-            build(task, &store()?, &job.network.client()?, Err(why), SnapshotterKind::Copy, screen).map(|()| 0)
+            let trees = Trees { kind: SnapshotterKind::Copy, volume: None };
+            build(task, &store()?, &job.network.client()?, Err(why), &trees, screen).map(|()| 0)
         }
         Task::Cache(task) => print(&task.perform(&store()?, &job.network.client()?, screen)?).map(|()| 0),
-        Task::Run(_) => Err(why.into()),
+        Task::Container(_) => Err(why.into()),
     }
-}
-
-fn start(
-    options: &RunOptions,
-    store: &Store,
-    registry: &RegistryClient,
-    sandbox: &Sandbox,
-    snapshots: SnapshotterKind,
-    screen: &Screen,
-) -> Outcome<u8> {
-    Ok(run::run(options, store, registry, sandbox, snapshots, screen)?.code())
 }
 
 fn build(
@@ -79,7 +93,7 @@ fn build(
     store: &Store,
     registry: &RegistryClient,
     sandbox: Result<&Sandbox, SandboxError>,
-    snapshots: SnapshotterKind,
+    trees: &Trees,
     screen: &Screen,
 ) -> Outcome<()> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -101,7 +115,8 @@ fn build(
             store,
             registry,
             sandbox: found,
-            snapshots,
+            snapshots: trees.kind,
+            trees: trees.volume.as_ref(),
             progress: screen,
             threads,
             watch,
@@ -118,16 +133,23 @@ fn build(
         if let BuildError::Lint { warnings, .. } = &error {
             warn(warnings);
         }
-        match (&error, sandbox) {
+        let failure = match (&error, sandbox) {
             (BuildError::NoSandbox { .. }, Err(why)) => ui::no_sandbox(&error, &why, source),
             _ => ui::build_failure(&error, source),
+        };
+        match error.run_exit() {
+            Some(code) if job.tools.run_exit_code => Box::new(failure.exit(code)),
+            _ => failure,
         }
     })?;
     warn(&built.warnings);
     images::remember(store, &built.image.id, &built.image.descriptor)?;
-    write_outputs(job, &built, store, registry, screen)?;
+    write_outputs(job, &built, (store, trees), registry, screen)?;
     if job.push {
         push(job, &built.image, store, registry, screen)?;
+    }
+    for file in &job.tools.digest_files {
+        write_digest(file, job, &built.image)?;
     }
     // Its layers are in the registry now, if they are the image's: the caches mount them.
     build::give(&built.gifts, &lookup);
@@ -141,13 +163,19 @@ fn build(
         print(&format!("{}\n", built.image.id))?;
     }
     clean_after(store, job.limits, screen);
+    trees.volume.iter().for_each(|volume| clean_after(volume, job.limits, screen));
     Ok(())
 }
 
 /// Pushes under every name; the digest goes to standard output.
 fn push(job: &BuildJob, image: &BuiltImage, store: &Store, registry: &RegistryClient, screen: &Screen) -> Outcome<()> {
     for tag in &job.options.tags {
-        registry.push_image(store, &image.descriptor, tag, screen).map_err(|error| ui::push_failure(&error, tag))?;
+        match registry.push_image(store, &image.descriptor, tag, screen) {
+            Err(error) if job.tools.ignore_immutable_tags && error.is_immutable() => {
+                screen.emit(Event::Warning { text: format!("{tag} is there already and cannot be changed: {error}") });
+            }
+            pushed => _ = pushed.map_err(|error| ui::push_failure(&error, tag))?,
+        }
     }
     print(&format!("{}\n", image.descriptor.digest()))
 }
@@ -155,7 +183,7 @@ fn push(job: &BuildJob, image: &BuiltImage, store: &Store, registry: &RegistryCl
 fn write_outputs(
     job: &BuildJob,
     built: &Built,
-    store: &Store,
+    (store, trees): (&Store, &Trees),
     registry: &RegistryClient,
     screen: &Screen,
 ) -> Outcome<()> {
@@ -167,9 +195,10 @@ fn write_outputs(
     let images = images.collect::<Result<Vec<_>, _>>()?;
     let fetch = |layer: &Layer| Ok(registry.ensure_known(store, &layer.digest, screen)?);
     // Trees are only read here.
-    let snapshots = Snapshotter::new(store.clone(), SnapshotterKind::Copy);
+    let snapshots = Snapshotter::new(store.clone(), SnapshotterKind::Copy)
+        .with_trees(trees.volume.as_ref().unwrap_or(store).clone());
     for output in &job.outputs {
-        if matches!(output.kind, OutputKind::Oci | OutputKind::Docker) {
+        if matches!(output.kind, OutputKind::Oci | OutputKind::Layout | OutputKind::Docker) {
             for layer in images.iter().flat_map(|image| &image.layers) {
                 registry.ensure_known(store, &layer.digest, screen)?;
             }
@@ -214,9 +243,35 @@ where
     Box<Diagnostic>: From<E>,
 {
     match &output.dest {
+        Destination::Path(path) if output.kind == OutputKind::Layout => Ok(write(Target::Directory(path))?),
         Destination::Path(path) => Ok(write(Target::File(path))?),
         Destination::Stdout => Ok(ui::with_stdout(|out| write(Target::Stream(out)))?),
     }
+}
+
+/// Writes a file of digests, as kaniko does.
+fn write_digest(file: &DigestFile, job: &BuildJob, image: &BuiltImage) -> Outcome<()> {
+    let digest = image.descriptor.digest();
+    let line = |name: &Reference| {
+        let whole = format!("{}/{}", name.registry(), name.repository());
+        let tag = name.tag().map(|tag| format!(":{tag}")).unwrap_or_default();
+        match file.form {
+            DigestForm::Digest => String::new(),
+            DigestForm::Name => format!("{whole}@{digest}\n"),
+            DigestForm::NameAndTag => format!("{whole}{tag}@{digest}\n"),
+            DigestForm::Json => {
+                format!("{}\n", json!({ "name": format!("{whole}{tag}"), "digest": digest.to_string() }))
+            }
+        }
+    };
+    let text = match file.form {
+        DigestForm::Digest => digest.to_string(),
+        _ => job.options.tags.iter().map(line).collect(),
+    };
+    if let Some(dir) = file.path.parent() {
+        fs_err::create_dir_all(dir).map_err(|error| output_failure(&error))?;
+    }
+    write_file(&file.path, text.as_bytes())
 }
 
 /// What `--metadata-file` holds, in buildx's words.

@@ -73,6 +73,7 @@ impl TlsSettings {
         super::is_loopback(authority)
             || self.insecure.contains(authority)
             || self.insecure.contains(host)
+            || self.insecure.contains("*")
             || self.insecure.iter().any(|net| in_network(host, net))
     }
 

@@ -25,6 +25,7 @@ use crate::oci::digest::DigestError;
 use crate::oci::manifest::digest_of;
 use crate::oci::{Descriptor, Digest, Platform, Reference};
 use crate::registry::RegistryError;
+use crate::rootfs::TreeError;
 use crate::rootfs::layer::LayerError;
 use crate::store::image::DOCUMENT_MAX;
 use crate::store::{Image, ImageError, Store, StoreError};
@@ -67,6 +68,12 @@ pub enum SaveError {
         /// What happened.
         source: io::Error,
     },
+}
+
+impl From<TreeError> for SaveError {
+    fn from(error: TreeError) -> SaveError {
+        SaveError::Tree { path: error.path, source: error.source }
+    }
 }
 
 /// Why an archive could not be loaded.

@@ -5,9 +5,10 @@ use super::sink::{Target, at, whole_file};
 use crate::context::SourceTree;
 use crate::oci::layer::{Kind, Metadata};
 use crate::rootfs::layer::TarWriter;
+use crate::rootfs::{self, TreeStep};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, XattrFlags};
 use rustix::io::Errno;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
@@ -46,58 +47,6 @@ impl fmt::Display for LeftOut {
     }
 }
 
-/// What a walk over a tree comes to.
-enum Step<'a> {
-    Entry(&'a Metadata),
-    /// Another name of the first path of its file.
-    Link(&'a [u8]),
-    /// The end of a directory.
-    Leave,
-}
-
-/// Walks `tree` in canonical order, without the root; sockets are none of an image's files.
-fn walk(
-    tree: &dyn SourceTree,
-    mut visit: impl FnMut(&[u8], Step<'_>) -> Result<(), SaveError>,
-) -> Result<(), SaveError> {
-    let error = |path: &[u8]| {
-        let path = path.to_vec();
-        move |source| SaveError::Tree { path, source }
-    };
-    let mut first_names: HashMap<(u64, u64), Vec<u8>> = HashMap::new();
-    let mut path = Vec::new();
-    let names = |path: &[u8]| tree.read_dir(path).map(Vec::into_iter).map_err(error(path));
-    let mut dirs = vec![(0, names(&path)?)];
-    while let Some((len, entries)) = dirs.last_mut() {
-        path.truncate(*len);
-        let Some(name) = entries.next() else {
-            dirs.pop();
-            visit(&path, Step::Leave)?;
-            continue;
-        };
-        if !path.is_empty() {
-            path.push(b'/');
-        }
-        path.extend_from_slice(&name);
-        let Some(meta) = tree.metadata(&path).map_err(error(&path))? else { continue };
-        if meta.is_dir() {
-            visit(&path, Step::Entry(&meta))?;
-            dirs.push((path.len(), names(&path)?));
-            continue;
-        }
-        let identity = tree.link_identity(&path).map_err(error(&path))?;
-        match identity.and_then(|identity| first_names.get(&identity)) {
-            _ if meta.kind == Kind::Socket => {}
-            Some(first) => visit(&path, Step::Link(first))?,
-            None => {
-                visit(&path, Step::Entry(&meta))?;
-                identity.map(|identity| first_names.insert(identity, path.clone()));
-            }
-        }
-    }
-    Ok(())
-}
-
 /// Writes the files of trees as one canonical tar, owners and all, each tree in the directory that it comes with (in none
 /// where that is empty). Times after `epoch` (seconds since 1970) are set back to it. `to` cannot be a directory;
 /// [`save_local`] is for that.
@@ -117,21 +66,12 @@ pub fn save_tar(trees: &[(String, &dyn SourceTree)], epoch: Option<i64>, to: Tar
 }
 
 fn append_tree(tar: &mut TarWriter<&mut dyn Write>, place: &str, tree: &dyn SourceTree) -> Result<(), SaveError> {
-    let within = |path: &[u8]| if place.is_empty() { path.to_vec() } else { [place.as_bytes(), b"/", path].concat() };
     if !place.is_empty() {
         let mtime = tree.metadata(b"").ok().flatten().map_or(0, |root| root.mtime);
         let dir = Metadata { kind: Kind::Dir, mode: 0o755, uid: 0, gid: 0, mtime, xattrs: BTreeMap::new() };
         tar.append(place.as_bytes(), &dir, None)?;
     }
-    walk(tree, |path, step| match step {
-        Step::Leave => Ok(()),
-        Step::Link(first) => Ok(tar.hardlink(&within(path), &within(first))?),
-        Step::Entry(meta) if matches!(meta.kind, Kind::File { .. }) => {
-            let mut data = open(tree, path)?;
-            Ok(tar.append(&within(path), meta, Some(&mut data))?)
-        }
-        Step::Entry(meta) => Ok(tar.append(&within(path), meta, None)?),
-    })
+    rootfs::append_tree(tar, tree, b"", place.as_bytes())
 }
 
 fn open(tree: &dyn SourceTree, path: &[u8]) -> Result<Box<dyn Read + Send>, SaveError> {
@@ -146,7 +86,7 @@ pub fn save_local(tree: &dyn SourceTree, dir: &Path) -> Result<Vec<LeftOut>, Sav
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(dir, flags, Mode::empty()).map_err(|errno| at(dir, errno.into()))?;
     let mut local = Local { tree, root: dir, dirs: vec![(root, None)], left_out: Vec::new() };
-    walk(tree, |path, step| local.visit(path, step))?;
+    rootfs::walk(tree, b"", |path, step| local.visit(path, step))?;
     Ok(local.left_out)
 }
 
@@ -159,15 +99,15 @@ struct Local<'a> {
 }
 
 impl Local<'_> {
-    fn visit(&mut self, path: &[u8], step: Step<'_>) -> Result<(), SaveError> {
+    fn visit(&mut self, path: &[u8], step: TreeStep<'_>) -> Result<(), SaveError> {
         let name = OsStr::from_bytes(path.rsplit(|b| *b == b'/').next().unwrap_or(path));
         let error = |errno: Errno| SaveError::from(at(&self.root.join(OsStr::from_bytes(path)), errno.into()));
         match step {
-            Step::Leave => match self.dirs.pop() {
+            TreeStep::Leave => match self.dirs.pop() {
                 Some((fd, Some(meta))) => self.finish(&File::from(fd), path, &meta),
                 _ => Ok(()),
             },
-            Step::Link(first) => {
+            TreeStep::Link(first) => {
                 self.clear(name, false).map_err(error)?;
                 // The first name was made here just now, under directories that were made or opened here.
                 let from = &self.dirs[0].0;
@@ -181,7 +121,7 @@ impl Local<'_> {
                     made => made.map_err(error),
                 }
             }
-            Step::Entry(meta) => {
+            TreeStep::Entry(meta) => {
                 self.clear(name, meta.is_dir()).map_err(error)?;
                 self.make(path, name, meta)
             }

@@ -169,6 +169,19 @@ impl RegistryError {
         self.as_http().and_then(HttpError::status).map(|status| status.as_u16())
     }
 
+    /// Whether a push was refused because the tag stands for something already and may not be changed, in the words of ECR and
+    /// of Harbor.
+    pub fn is_immutable(&self) -> bool {
+        let mut next: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(error) = next {
+            if error.to_string().to_lowercase().contains("immutable") {
+                return true;
+            }
+            next = error.source();
+        }
+        false
+    }
+
     /// What a person can do about it, where there is a usual cause.
     pub fn hint(&self) -> Option<&'static str> {
         let error = self.as_http()?;

@@ -40,6 +40,7 @@ mod supply;
 mod transfer;
 mod upload;
 
+pub use cloud::{ObjectError, fetch_object};
 pub use error::{Denial, RegistryError};
 pub use keychain::{Credential, Environment, Identity, Kept, Keychain, KeychainError, Lookup, normalised};
 pub use manifest::Resolved;

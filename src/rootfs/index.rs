@@ -89,6 +89,39 @@ impl Index {
         Ok(index)
     }
 
+    /// The index as bytes, for this machine alone: each entry's numbers and its name behind its length.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(16 + self.entries.len() * 52 + self.names.len());
+        for number in [self.sure.0, self.sure.1] {
+            bytes.extend(number.to_le_bytes());
+        }
+        for Entry { depth, name, stamp } in &self.entries {
+            let numbers = [stamp.inode as i64, stamp.ctime.0, stamp.ctime.1, stamp.size];
+            numbers.iter().for_each(|number| bytes.extend(number.to_le_bytes()));
+            [stamp.mode, *depth, (name.1 - name.0) as u32].iter().for_each(|n| bytes.extend(n.to_le_bytes()));
+            bytes.extend_from_slice(&self.names[name.0..name.1]);
+        }
+        bytes
+    }
+
+    /// What [`Index::encode`] wrote; `None` where it is cut.
+    pub(super) fn decode(bytes: &[u8]) -> Option<Index> {
+        let mut rest = bytes;
+        let wide = |rest: &mut &[u8]| rest.split_off(..8).and_then(|b| Some(i64::from_le_bytes(b.try_into().ok()?)));
+        let narrow = |rest: &mut &[u8]| rest.split_off(..4).and_then(|b| Some(u32::from_le_bytes(b.try_into().ok()?)));
+        let mut index = Index { sure: (wide(&mut rest)?, wide(&mut rest)?), ..Index::default() };
+        while !rest.is_empty() {
+            let (inode, ctime) = (wide(&mut rest)? as u64, (wide(&mut rest)?, wide(&mut rest)?));
+            let (size, mode) = (wide(&mut rest)?, narrow(&mut rest)?);
+            let (depth, length) = (narrow(&mut rest)?, narrow(&mut rest)?);
+            let start = index.names.len();
+            index.names.extend_from_slice(rest.split_off(..length as usize)?);
+            let stamp = Stamp { inode, ctime, size, mode };
+            index.entries.push(Entry { depth, name: (start, index.names.len()), stamp });
+        }
+        Some(index)
+    }
+
     /// What may have changed between this and `after`. Nothing is listed below what is gone.
     pub(super) fn candidates(&self, after: &Index) -> Vec<Candidate> {
         let (mut old, mut new) = (Cursor::new(self), Cursor::new(after));
@@ -201,6 +234,23 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     type Change = fn(&Path);
+
+    #[test]
+    fn survives_its_encoding() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("a/b")).unwrap();
+        fs::write(dir.path().join("a/b/c"), "x").unwrap();
+        let before = Index::take(dir.path()).unwrap();
+        let bytes = before.encode();
+        let mut again = Index::decode(&bytes).unwrap();
+        assert_eq!(again.sure, before.sure);
+        again.sure = (i64::MAX, 0);
+        assert_eq!(again.candidates(&Index::take(dir.path()).unwrap()), []);
+        fs::remove_file(dir.path().join("a/b/c")).unwrap();
+        let seen = again.candidates(&Index::take(dir.path()).unwrap());
+        assert!(seen.contains(&Candidate::Gone(b"a/b/c".to_vec())), "{seen:?}");
+        assert!(Index::decode(&bytes[..bytes.len() - 1]).is_none());
+    }
 
     /// What `change` does to a tree, as an index sees it: `-` for what is gone.
     fn seen(change: impl FnOnce(&Path)) -> Vec<String> {

@@ -2,8 +2,10 @@
 
 pub mod diff;
 mod diff_walk;
+mod extract;
 pub mod gzip;
 mod index;
+mod kept_tree;
 pub mod layer;
 mod list_store;
 mod listing;
@@ -11,6 +13,7 @@ mod node_copy;
 mod open_dirs;
 mod private_tree;
 pub mod snapshot;
+mod tree_tar;
 pub mod unpack;
 mod unpack_node;
 mod unpack_tar;
@@ -19,10 +22,13 @@ pub mod view;
 pub mod xattrs;
 
 pub use diff::{DiffError, LeftOut, diff};
+pub use extract::{Ownership, extract, is_empty, open_inside};
 pub use gzip::Compression;
+pub use kept_tree::KeptTree;
 pub use layer::{LayerError, LayerOptions, LayerWriter};
 pub use list_store::{known_list, make_list, take_list, unlisted};
 pub use snapshot::{ActiveSnapshot, Fetch, SnapshotError, Snapshotter, SnapshotterKind};
+pub use tree_tar::{TreeError, TreeStep, append_tree, walk};
 pub use unpack::{UnpackError, unpack};
 pub use view::LayerView;
 

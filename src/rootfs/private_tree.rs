@@ -34,10 +34,11 @@ const CHUNK: usize = 32;
 /// Threads that copy. More only wait for the disk.
 const COPIERS: usize = 4;
 
-/// A tree; removed when dropped.
+/// A tree.
 #[derive(Debug)]
 pub(super) struct PrivateTree {
-    _temp: TempDir,
+    /// What it is removed with; none where it stays.
+    _temp: Option<TempDir>,
     root: PathBuf,
     index: Index,
     owners: Owners,
@@ -46,13 +47,33 @@ pub(super) struct PrivateTree {
 }
 
 impl PrivateTree {
-    /// An empty one.
+    /// An empty one, removed when dropped.
     pub(super) fn new(store: &Store) -> Result<Self> {
         let temp = store.temp_dir()?;
         let root = temp.path().join("tree");
         fs_err::create_dir(&root)?;
         fs_err::set_permissions(&root, std::fs::Permissions::from_mode(0o755))?;
-        Ok(PrivateTree { _temp: temp, root, index: Index::default(), owners: Owners::default(), linked: false })
+        Ok(PrivateTree { _temp: Some(temp), ..PrivateTree::at(root) })
+    }
+
+    /// The one in the empty directory `root`, which stays.
+    pub(super) fn at(root: PathBuf) -> Self {
+        PrivateTree::known(root, Index::default(), Owners::default())
+    }
+
+    /// The one at `root`, which was once as `index` and `owners` say.
+    pub(super) fn known(root: PathBuf, index: Index, owners: Owners) -> Self {
+        PrivateTree { _temp: None, root, index, owners, linked: false }
+    }
+
+    /// What it was when it was made or settled.
+    pub(super) fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// The records of what cannot have xattrs, of the same time.
+    pub(super) fn owners(&self) -> &Owners {
+        &self.owners
     }
 
     /// Where it is.

@@ -81,21 +81,38 @@ type KeptTrees = Mutex<Vec<(Option<ChainId>, PrivateTree)>>;
 #[derive(Debug)]
 pub struct Snapshotter {
     store: Store,
+    /// The store whose file system carries trees: most often the same.
+    trees: Store,
     kind: SnapshotterKind,
-    trees: Arc<KeptTrees>,
+    kept: Arc<KeptTrees>,
     /// One lock a blob and a chain, so that two stages with one base fetch and unpack it once.
     locks: Mutex<HashMap<Digest, Arc<Mutex<()>>>>,
 }
 
 impl Snapshotter {
-    /// Keeps trees in `store`.
+    /// Keeps everything in `store`.
     pub fn new(store: Store, kind: SnapshotterKind) -> Self {
-        Snapshotter { store, kind, trees: Arc::default(), locks: Mutex::default() }
+        Snapshotter { trees: store.clone(), store, kind, kept: Arc::default(), locks: Mutex::default() }
+    }
+
+    /// Keeps unpacked layers and trees in another store, whose file system can do what that of the first cannot.
+    pub fn with_trees(self, trees: Store) -> Self {
+        Snapshotter { trees, ..self }
+    }
+
+    /// An empty directory on the file system of the trees, removed when dropped.
+    pub fn temp_dir(&self) -> Result<TempDir, StoreError> {
+        self.trees.temp_dir()
     }
 
     /// How it makes trees that are written to.
     pub fn kind(&self) -> SnapshotterKind {
         self.kind
+    }
+
+    /// Where it keeps them.
+    pub(super) fn store(&self) -> &Store {
+        &self.store
     }
 
     /// The tree of `stack` (bottom first), to be read. Fetches and unpacks what is missing.
@@ -111,7 +128,7 @@ impl Snapshotter {
         fetch: &Fetch,
         unpack: impl Fn() -> Result<LayerView, SnapshotError> + Send + Sync + 'a,
     ) -> Result<Arc<dyn SourceTree + 'a>, SnapshotError> {
-        let unpacked: Option<Vec<PathBuf>> = chains(stack).iter().map(|chain| self.store.layer_dir(chain)).collect();
+        let unpacked: Option<Vec<PathBuf>> = chains(stack).iter().map(|chain| self.trees.layer_dir(chain)).collect();
         if let Some(dirs) = unpacked {
             return Ok(Arc::new(top_first(&dirs)?));
         }
@@ -166,23 +183,23 @@ impl Snapshotter {
         let chain = ChainId::of(stack.iter().map(|layer| &layer.diff_id));
         let place = match self.kind {
             SnapshotterKind::Overlay => {
-                let work = self.store.temp_dir()?;
+                let work = self.trees.temp_dir()?;
                 let empty = work.path().join("empty");
                 for dir in [&empty, &work.path().join("work")] {
                     fs_err::create_dir(dir)?;
                 }
                 Place::Overlay { work, empty }
             }
-            SnapshotterKind::Copy => Place::Tree { tree: self.private_tree(stack, &lowers)?, kept: self.trees.clone() },
+            SnapshotterKind::Copy => Place::Tree { tree: self.private_tree(stack, &lowers)?, kept: self.kept.clone() },
         };
-        Ok(ActiveSnapshot { lowers, chain, upper: self.store.stage_layer()?, place })
+        Ok(ActiveSnapshot { lowers, chain, upper: self.trees.stage_layer()?, place })
     }
 
     /// A private tree of `stack`: one that is kept and has most of its layers, with the rest on top, else a new one.
     fn private_tree(&self, stack: &[Layer], lowers: &[PathBuf]) -> Result<PrivateTree, SnapshotError> {
         let chains = chains(stack);
         let found = {
-            let mut kept = self.trees.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
             let height = |chain: &Option<ChainId>| match chain {
                 Some(chain) => chains.iter().position(|known| known == chain).map(|at| at + 1),
                 None => Some(0),
@@ -192,7 +209,7 @@ impl Snapshotter {
         };
         let (height, mut tree) = match found {
             Some(found) => found,
-            None => (0, PrivateTree::new(&self.store)?),
+            None => (0, PrivateTree::new(&self.trees)?),
         };
         tree.apply(&lowers[height..])?;
         Ok(tree)
@@ -201,9 +218,9 @@ impl Snapshotter {
     /// Directories of the unpacked layers of `stack`, bottom first.
     fn unpacked(&self, stack: &[Layer], fetch: &Fetch) -> Result<Vec<PathBuf>, SnapshotError> {
         let chains = chains(stack);
-        let missing: Vec<usize> = (0..stack.len()).filter(|i| self.store.layer_dir(&chains[*i]).is_none()).collect();
+        let missing: Vec<usize> = (0..stack.len()).filter(|i| self.trees.layer_dir(&chains[*i]).is_none()).collect();
         if missing.is_empty() {
-            return Ok(chains.iter().filter_map(|chain| self.store.layer_dir(chain)).collect());
+            return Ok(chains.iter().filter_map(|chain| self.trees.layer_dir(chain)).collect());
         }
         let arrivals = Arrivals::default();
         let next = AtomicUsize::new(0);
@@ -256,10 +273,10 @@ impl Snapshotter {
     fn unpack_layer(&self, layer: &Layer, chain: &ChainId, below: &[PathBuf]) -> Result<PathBuf, SnapshotError> {
         let lock = self.lock(chain.digest());
         let _held = lock.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(dir) = self.store.layer_dir(chain) {
+        if let Some(dir) = self.trees.layer_dir(chain) {
             return Ok(dir);
         }
-        let staged = self.store.stage_layer()?;
+        let staged = self.trees.stage_layer()?;
         let blob = self.store.open_blob(&layer.digest)?;
         unpack(blob, &top_first(below)?, staged.path(), Some(&layer.diff_id))
             .map_err(|source| broken(&self.store, layer, source))?;

@@ -23,6 +23,7 @@ use super::error::{During, Failure, Step};
 use super::exec::{Ids, Prepared, SUPERVISED_CAPABILITIES};
 use super::init::{FromInit, Job, exit_of};
 use super::reaper::Reaper;
+use super::spawner::Spawner;
 use super::spec::{Network, Root, RunSpec, Stdio};
 use super::supervisor::credentials::Credentials;
 use super::supervisor::emulated::Emulated;
@@ -147,20 +148,22 @@ impl ChrootStep<'_> {
 
     /// Runs the command; `None` where the builder went away meanwhile.
     fn run(&self, served: Served, fds: Vec<OwnedFd>) -> Result<Option<Exit>, Failure> {
-        let stdin = match (self.spec.stdio, fds.into_iter().next()) {
+        let mut fds = fds.into_iter();
+        let stdin = match (self.spec.stdio, fds.next()) {
             (Stdio::Inherit, Some(stdin)) => stdin,
             _ => rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
                 .during_at(Step::OpenDirectory, Path::new("/dev/null"))?,
         };
+        let container = fds.next().map(|requests| Spawner::new(Control::of(requests), self.spec, &self.ids));
         let (ours, theirs) = Control::pair().during(Step::Fork)?;
         match sys::fork().during(Step::Fork)? {
             Fork::Parent(pid) => {
-                drop((theirs, stdin));
+                drop((theirs, stdin, container));
                 self.supervise(pid, &ours, served)
             }
             Fork::Child => {
                 drop(ours);
-                let failure = self.first_process(&stdin, &Control::of(theirs));
+                let failure = self.first_process(&stdin, &Control::of(theirs), container);
                 let _ = self.control.send(&FromInit::Failed(failure), &[]); // then the exit code alone tells
                 sys::exit_now(125)
             }
@@ -181,7 +184,7 @@ impl ChrootStep<'_> {
     }
 
     /// In the command's first process: comes back only with the reason why there is no command.
-    fn first_process(&self, stdin: &OwnedFd, supervisor: &Control) -> Failure {
+    fn first_process(&self, stdin: &OwnedFd, supervisor: &Control, container: Option<Spawner<'_>>) -> Failure {
         let ready = self.change_root(stdin).and_then(|()| {
             // The tree: its root directory is the working directory in either tier.
             let root = mounts::place(Path::new("."))?;
@@ -191,17 +194,21 @@ impl ChrootStep<'_> {
             Ok(prepared) => prepared,
             Err(failure) => return failure,
         };
-        prepared.exec_supervised(&|| {
+        let supervise = || {
             // The supervisor reads this process's memory, the first program's name in it.
             sys::allow_inspection().during(Step::Supervise)?;
             rustix::thread::set_no_new_privs(true).during(Step::Supervise)?;
             let listener = sys::install_filter(&self.features().program()).during(Step::Supervise)?;
             supervisor.send(&(), &[listener.as_fd()]).during(Step::Supervise)
-        })
+        };
+        match container {
+            Some(container) => container.serve_supervised(&prepared, &supervise),
+            None => prepared.exec_supervised(&supervise),
+        }
     }
 
     fn change_root(&self, stdin: &OwnedFd) -> Result<(), Failure> {
-        let captured = self.spec.stdio == Stdio::Capture;
+        let captured = self.spec.stdio != Stdio::Inherit;
         if captured {
             // A session, and a process group, that nobody outside is in. A terminal's program stays in the terminal's.
             rustix::process::setsid().during(Step::Fork)?;

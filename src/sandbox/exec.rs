@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
+use rustix::process::Signal;
 use rustix::thread::{CapabilitySet, CapabilitySets, Gid, Uid};
 
 use super::error::{During, Failure, Step};
 use super::idmap::{self, IdRange};
 use super::limits::Limit;
-use super::spec::RunSpec;
+use super::spec::{RunSpec, Stdio};
 use super::users::{self, User};
 use crate::sys;
 
@@ -55,6 +56,8 @@ pub(super) struct Prepared {
     env: Vec<CString>,
     cwd: PathBuf,
     limits: Vec<Limit>,
+    /// It is to be killed when the process that started it ends.
+    dies_with_parent: bool,
 }
 
 /// Which ids this namespace has: to be read before the root changes.
@@ -165,7 +168,13 @@ impl Prepared {
             limits: spec.limits.clone(),
             cwd: Path::new("/").join(&spec.cwd),
             user,
+            dies_with_parent: spec.stdio == Stdio::Served,
         })
+    }
+
+    /// The user that the command has.
+    pub(super) fn uid(&self) -> Uid {
+        Uid::from_raw(self.user.uid)
     }
 
     /// Makes the working directory, as root, if it is not there.
@@ -189,20 +198,30 @@ impl Prepared {
     /// The same where the command's system calls are supervised from when `supervise` has returned: rights are dropped
     /// before that, as far as a command of root may not have them, and the rest is done as any program would do it.
     pub(super) fn exec_supervised(&self, supervise: &dyn Fn() -> Result<(), Failure>) -> Failure {
-        let capabilities = if self.one_id && !self.powerless { CAPABILITIES } else { SUPERVISED_CAPABILITIES };
-        let ready = self.limit().and_then(|()| {
-            if !self.powerless {
-                drop_bounding_set()?;
-                if !self.one_id {
-                    rustix::thread::set_thread_groups(&[]).during(Step::SetIds)?;
-                }
-                set_capabilities(capabilities)?;
+        match self.limit().and_then(|()| self.enter_supervision(supervise)) {
+            Ok(()) => self.exec_inside_supervision(),
+            Err(failure) => failure,
+        }
+    }
+
+    /// The first half of that: this process is supervised afterwards, and all that it forks.
+    pub(super) fn enter_supervision(&self, supervise: &dyn Fn() -> Result<(), Failure>) -> Result<(), Failure> {
+        if !self.powerless {
+            drop_bounding_set()?;
+            if !self.one_id {
+                rustix::thread::set_thread_groups(&[]).during(Step::SetIds)?;
             }
-            clean_up()?;
-            supervise()?;
-            self.make_cwd()?;
+            set_capabilities(self.capabilities_supervised())?;
+        }
+        clean_up()?;
+        supervise()
+    }
+
+    /// The second half.
+    pub(super) fn exec_inside_supervision(&self) -> Failure {
+        let ready = self.make_cwd().and_then(|()| {
             self.change_directory()?;
-            self.become_user(capabilities)
+            self.become_user(self.capabilities_supervised())
         });
         match ready {
             Ok(()) => self.exec_first(),
@@ -210,7 +229,12 @@ impl Prepared {
         }
     }
 
-    fn limit(&self) -> Result<(), Failure> {
+    fn capabilities_supervised(&self) -> CapabilitySet {
+        if self.one_id && !self.powerless { CAPABILITIES } else { SUPERVISED_CAPABILITIES }
+    }
+
+    /// Sets the umask and the resource limits.
+    pub(super) fn limit(&self) -> Result<(), Failure> {
         rustix::process::umask(Mode::from_raw_mode(0o022));
         self.limits.iter().try_for_each(Limit::apply)
     }
@@ -228,7 +252,12 @@ impl Prepared {
         }
         rustix::thread::set_thread_res_gid(gid, gid, gid).during(Step::SetIds)?;
         rustix::thread::set_thread_res_uid(uid, uid, uid).during(Step::SetIds)?;
-        set_capabilities(if uid.is_root() { of_root } else { CapabilitySet::empty() })
+        set_capabilities(if uid.is_root() { of_root } else { CapabilitySet::empty() })?;
+        if self.dies_with_parent {
+            // Changing ids has cleared it, see prctl(2).
+            rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).during(Step::Start)?;
+        }
+        Ok(())
     }
 
     fn exec_first(&self) -> Failure {

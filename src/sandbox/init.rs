@@ -27,6 +27,7 @@ use super::mounts::{self, MountedRoot, Targets};
 use super::one_id::OneId;
 use super::reaper::Reaper;
 use super::sources::Sources;
+use super::spawner::{Rights, Spawner};
 use super::spec::{Network, RunSpec, Stdio};
 use super::target::Stubs;
 use super::wire::Control;
@@ -157,19 +158,21 @@ fn pid_one(
     mounts::mount_all(&place.root, targets, proc, &job.spec, &place.sources)?;
     change_root(&place.root)?;
     let prepared = Prepared::new(mounts::place(Path::new("/"))?.as_fd(), &job.spec, &place.ids)?;
-    let stdin = match (job.spec.stdio, fds.into_iter().next()) {
+    let mut fds = fds.into_iter();
+    let stdin = match (job.spec.stdio, fds.next()) {
         (Stdio::Inherit, Some(stdin)) => stdin,
         _ => rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
             .during_at(Step::OpenDirectory, Path::new("/dev/null"))?,
     };
+    let container = fds.next().map(|requests| Spawner::new(Control::of(requests), &job.spec, &place.ids));
     if let Some(one_id) = &place.one_id {
-        return run_supervised(control, job, one_id, &prepared, &stdin, &signals);
+        return run_supervised(control, job, one_id, &prepared, &stdin, container, &signals);
     }
     prepared.make_cwd()?;
     let (ours, theirs) = Control::pair().during(Step::Fork)?;
     match sys::fork().during(Step::Fork)? {
         Fork::Parent(pid) => {
-            drop((stdin, theirs));
+            drop((stdin, theirs, container));
             device_nodes::serve(&ours)?;
             let exit = exit_of(wait_for(pid, &signals, reap_any)?);
             if !job.own_pids {
@@ -179,9 +182,10 @@ fn pid_one(
         }
         Fork::Child => {
             drop(ours);
-            first_process(control, &stdin, || match device_nodes::hand_over(&Control::of(theirs)) {
-                Ok(()) => prepared.exec(),
-                Err(failure) => failure,
+            first_process(control, &stdin, || match (device_nodes::hand_over(&Control::of(theirs)), container) {
+                (Ok(()), None) => prepared.exec(),
+                (Ok(()), Some(container)) => container.serve(Rights::All),
+                (Err(failure), _) => failure,
             })
         }
     }
@@ -194,12 +198,13 @@ fn run_supervised(
     one_id: &OneId,
     prepared: &Prepared,
     stdin: &OwnedFd,
+    container: Option<Spawner<'_>>,
     signals: &SignalSet,
 ) -> Result<Exit, Failure> {
     let (ours, theirs) = Control::pair().during(Step::Fork)?;
     match sys::fork().during(Step::Fork)? {
         Fork::Parent(pid) => {
-            drop(theirs);
+            drop((theirs, container));
             let supervisor = one_id.supervise(&ours)?;
             let exit = exit_of(wait_for(pid, signals, |first| Reaper { read: &read_proc }.reap(first))?);
             Reaper { read: &read_proc }.kill_descendants()?;
@@ -211,7 +216,8 @@ fn run_supervised(
         }
         Fork::Child => {
             drop(ours);
-            first_process(control, stdin, || one_id.first_process(prepared, &Control::of(theirs), job.own_pids))
+            let supervisor = Control::of(theirs);
+            first_process(control, stdin, || one_id.first_process(prepared, &supervisor, job.own_pids, container))
         }
     }
 }

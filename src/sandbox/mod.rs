@@ -1,6 +1,6 @@
 //! Running a process in a root file system of its own.
 //!
-//! Two doors. [`enter`] starts the executable again in a user and mount namespace, with the best id map to be had: a build
+//! Two doors for a build. [`enter`] starts the executable again in a user and mount namespace, with the best id map to be had: a build
 //! lives there, so ids inside are the image's ids. [`Sandbox::run`], called from there, runs one command in namespaces and
 //! a root of its own. Both start `/proc/self/exe` in a [`Role`], because namespaces can be made only by a process without
 //! threads; `main` hands a role that it finds in its first argument to [`entered`],
@@ -31,7 +31,9 @@ mod one_id;
 mod probe;
 mod reaper;
 mod run;
+mod running;
 mod sources;
+mod spawner;
 mod spec;
 mod supervisor;
 mod target;
@@ -48,8 +50,11 @@ pub use init::init;
 pub use limits::{Limit, Resource};
 pub use probe::{OverlayProbe, Probe, probe, probe_overlay, probe_role};
 pub use run::Sandbox;
+pub use running::{Event, Running, with_tree};
+pub use spawner::{Command, TerminalSize};
 pub use spec::{Mount, MountSource, Network, Root, RunSpec, Stdio, Writes};
 pub use trial::{TrialResult, trial, trial_in, trial_role};
+pub use wire::Control;
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -132,17 +137,20 @@ pub enum Role {
     Probe,
     /// Commands run by themselves: [`trial_role`].
     Trial,
+    /// A container in the background: it stays when whoever started it ends.
+    Keep,
 }
 
 impl Role {
     /// The role that a process's first argument names, if it is one.
     pub fn from_argument(argument: &OsStr) -> Option<Role> {
-        [Role::Build, Role::Init, Role::Chroot, Role::Emulated, Role::Probe, Role::Trial]
+        [Role::Build, Role::Init, Role::Chroot, Role::Emulated, Role::Probe, Role::Trial, Role::Keep]
             .into_iter()
             .find(|role| argument == role.argument())
     }
 
-    fn argument(self) -> &'static str {
+    /// The first argument of a process that has it.
+    pub fn argument(self) -> &'static str {
         match self {
             Role::Build => "dockless-role:build",
             Role::Init => "dockless-role:init",
@@ -150,6 +158,7 @@ impl Role {
             Role::Emulated => "dockless-role:emulated",
             Role::Probe => "dockless-role:probe",
             Role::Trial => "dockless-role:trial",
+            Role::Keep => "dockless-role:keep",
         }
     }
 
@@ -161,6 +170,7 @@ impl Role {
             Role::Emulated => "emulated",
             Role::Probe => "probe",
             Role::Trial => "trial",
+            Role::Keep => "keep",
         }
     }
 }

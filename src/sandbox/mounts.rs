@@ -126,6 +126,12 @@ impl MountedRoot {
         }
     }
 
+    /// Takes the tmpfs away that covers the upper directory, in a mount namespace that goes on.
+    pub(super) fn uncover(&self) -> Result<(), Failure> {
+        rustix::mount::unmount(&self.scratch, rustix::mount::UnmountFlags::DETACH)
+            .during_at(Step::Unmount, &self.scratch)
+    }
+
     /// The root as a place in the mount namespace that this process is in now.
     pub(super) fn open(&self) -> Result<OwnedFd, Failure> {
         place(&self.path)
@@ -315,7 +321,11 @@ pub(super) fn mount_all(
     for (number, target) in targets.mounts.iter().enumerate() {
         mount_further(&mut tree, sources, number, &spec.mounts[number], target)?;
     }
-    protect(&mut tree)
+    protect(&mut tree)?;
+    match spec.readonly_root {
+        true => sys::make_mount_readonly(fd.as_fd(), false).during_at(Step::ReadOnly, Path::new("/")),
+        false => Ok(()),
+    }
 }
 
 /// The host's /sys; a new one, which shows the interfaces of this network namespace, where the host's network is not shared.

@@ -12,6 +12,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::error::{During, Failure, Step};
 use super::exec::{self, Prepared};
+use super::spawner::Spawner;
 use super::spec::Root;
 use super::supervisor::credentials::Credentials;
 use super::supervisor::filter::{Features, Ownership};
@@ -51,12 +52,22 @@ impl OneId {
     }
 
     /// In the command's first process: comes back only with the reason why there is no command.
-    pub(super) fn first_process(&self, prepared: &Prepared, supervisor: &Control, own_pids: bool) -> Failure {
-        prepared.exec_supervised(&|| {
+    pub(super) fn first_process(
+        &self,
+        prepared: &Prepared,
+        supervisor: &Control,
+        own_pids: bool,
+        container: Option<Spawner<'_>>,
+    ) -> Failure {
+        let supervise = || {
             rustix::thread::set_no_new_privs(true).during(Step::Supervise)?;
             let listener = sys::install_filter(&features(own_pids).program()).during(Step::Supervise)?;
             supervisor.send(&(), &[listener.as_fd()]).during(Step::Supervise)
-        })
+        };
+        match container {
+            Some(container) => container.serve_supervised(prepared, &supervise),
+            None => prepared.exec_supervised(&supervise),
+        }
     }
 
     /// In the second process of `init`: starts the supervisor once the first process has sent its listener; `None` where it

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -41,6 +41,21 @@ impl Sandbox {
         self.tier
     }
 
+    /// This program.
+    pub(super) fn exe(&self) -> &Path {
+        &self.exe
+    }
+
+    /// Whether a pid namespace is to be tried.
+    pub(super) fn own_pids(&self) -> bool {
+        !self.masked_proc.load(Ordering::Relaxed)
+    }
+
+    /// A new /proc was refused.
+    pub(super) fn give_up_own_pids(&self) {
+        self.masked_proc.store(true, Ordering::Relaxed);
+    }
+
     /// Kills the captured commands that run, and those that are started from now on: their runs end with
     /// [`SandboxError::Stopped`].
     pub fn stop(&self) {
@@ -54,10 +69,10 @@ impl Sandbox {
     /// With [`Stdio::Inherit`] signals that this process is sent are passed on to the command; that takes a caller without
     /// other threads that would get them. The command is killed when the calling thread ends.
     pub fn run(&self, spec: &RunSpec, output: &mut dyn FnMut(Stream, &[u8])) -> Result<Exit, SandboxError> {
-        let own_pids = !self.masked_proc.load(Ordering::Relaxed);
+        let own_pids = self.own_pids();
         match self.run_once(spec, own_pids, output) {
             Err(SandboxError::Setup(Failure::MaskedProc)) if own_pids => {
-                self.masked_proc.store(true, Ordering::Relaxed);
+                self.give_up_own_pids();
                 self.run_once(spec, false, output)
             }
             other => other,

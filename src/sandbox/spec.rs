@@ -35,6 +35,8 @@ pub enum Stdio {
     Capture,
     /// All three are the caller's; signals sent to the caller are passed on.
     Inherit,
+    /// Each command of a container has its own, see [`super::Sandbox::start`].
+    Served,
 }
 
 /// The network of a command.
@@ -129,6 +131,8 @@ pub struct RunSpec {
     pub hostname: Option<String>,
     /// Further lines for `/etc/hosts`: name, address.
     pub hosts: Vec<(String, String)>,
+    /// Whether the root cannot be written to; further mounts, /dev and /tmp's like are not concerned. Not in the chroot tier.
+    pub readonly_root: bool,
     /// Further mounts, made in order.
     pub mounts: Vec<Mount>,
     /// Size of `/dev/shm` in bytes; 64 MiB if `None`.
@@ -153,6 +157,7 @@ impl RunSpec {
             user: String::new(),
             hostname: None,
             hosts: Vec::new(),
+            readonly_root: false,
             mounts: Vec::new(),
             shm_size: None,
             limits: Vec::new(),
@@ -163,15 +168,15 @@ impl RunSpec {
 }
 
 /// Paths as bytes: serde refuses those that are not UTF-8.
-mod path {
+pub(super) mod path {
     use super::*;
     use serde::{Deserializer, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::sandbox) fn serialize<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
         path.as_os_str().serialize(to)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<PathBuf, D::Error> {
+    pub(in crate::sandbox) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<PathBuf, D::Error> {
         OsString::deserialize(from).map(PathBuf::from)
     }
 }

@@ -21,32 +21,32 @@ const MAX_FRAME: u64 = 256 << 20;
 
 /// One end of the socket pair.
 #[derive(Debug)]
-pub(super) struct Control(OwnedFd);
+pub struct Control(OwnedFd);
 
 /// A frame and the descriptors that came with it.
-pub(super) type Frame = (Vec<u8>, Vec<OwnedFd>);
+pub type Frame = (Vec<u8>, Vec<OwnedFd>);
 
 impl Control {
     /// Both ends, each close-on-exec.
-    pub(super) fn pair() -> io::Result<(Control, OwnedFd)> {
+    pub fn pair() -> io::Result<(Control, OwnedFd)> {
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         Ok((Control(ours), theirs))
     }
 
     /// In a role: the end that is standard input. Standard input itself stays what it was until it is replaced.
-    pub(super) fn from_stdin() -> io::Result<Control> {
+    pub fn from_stdin() -> io::Result<Control> {
         let stdin = rustix::stdio::stdin();
         rustix::net::sockopt::socket_type(stdin)?;
         Ok(Control(rustix::io::fcntl_dupfd_cloexec(stdin, 3)?))
     }
 
     /// The end that `fd` is.
-    pub(super) fn of(fd: OwnedFd) -> Control {
+    pub fn of(fd: OwnedFd) -> Control {
         Control(fd)
     }
 
     /// Sends one frame with `fds`.
-    pub(super) fn send_bytes(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    pub fn send_bytes(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         let length = (bytes.len() as u64).to_le_bytes();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
         let mut control = SendAncillaryBuffer::new(&mut space);
@@ -67,7 +67,7 @@ impl Control {
     }
 
     /// Receives one frame; `None` at the end of the stream.
-    pub(super) fn receive_bytes(&self) -> io::Result<Option<Frame>> {
+    pub fn receive_bytes(&self) -> io::Result<Option<Frame>> {
         let mut length = [0u8; 8];
         let (mut filled, mut fds) = (0, Vec::new());
         while filled < length.len() {
@@ -109,12 +109,12 @@ impl Control {
     }
 
     /// Sends a message.
-    pub(super) fn send<T: Serialize>(&self, message: &T, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    pub fn send<T: Serialize>(&self, message: &T, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         self.send_bytes(&serde_json::to_vec(message)?, fds)
     }
 
     /// Receives a message; `None` at the end of the stream.
-    pub(super) fn receive<T: DeserializeOwned>(&self) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+    pub fn receive<T: DeserializeOwned>(&self) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
         match self.receive_bytes()? {
             Some((bytes, fds)) => Ok(Some((serde_json::from_slice(&bytes)?, fds))),
             None => Ok(None),
@@ -122,7 +122,7 @@ impl Control {
     }
 
     /// The other end is gone.
-    pub(super) fn hung_up(&self) -> bool {
+    pub fn hung_up(&self) -> bool {
         let mut fds = [PollFd::new(&self.0, PollFlags::empty())];
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         matches!(poll(&mut fds, Some(&now)), Ok(1..)) && fds[0].revents().contains(PollFlags::HUP)

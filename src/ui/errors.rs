@@ -126,12 +126,19 @@ impl From<&RunError> for Diagnostic {
             RunError::Image(error) => error.into(),
             RunError::Snapshot(error) => error.into(),
             RunError::Store(error) => error.into(),
+            RunError::Sandbox(error) => error.into(),
             RunError::Pull { source, .. } => Diagnostic::from(source).wrap(error),
-            RunError::NoCommand { .. } => Diagnostic::from_error(Kind::Usage, error),
-            // 126 and 127 as `docker run` has them.
-            RunError::Sandbox(error) => return Diagnostic::from(error).exit(error.exit_code()),
+            RunError::Damaged { .. }
+            | RunError::Lost
+            | RunError::Tree(_)
+            | RunError::Unpack(_)
+            | RunError::Layer(_)
+            | RunError::Digest(_)
+            | RunError::Io(_) => environment(error),
+            _ => Diagnostic::from_error(Kind::Usage, error),
         };
-        diagnostic.exit(125)
+        // 125 to 127 as `docker run` has them.
+        diagnostic.exit(error.exit_code())
     }
 }
 

@@ -280,6 +280,17 @@ pub fn with_stdout<T>(write: impl FnOnce(&mut dyn Write) -> T) -> T {
     write(&mut io::stdout().lock())
 }
 
+/// Writes bytes to standard output, or to standard error, at once.
+pub fn write_to(error: bool, bytes: &[u8]) -> io::Result<()> {
+    match error {
+        true => io::stderr().write_all(bytes),
+        false => {
+            let mut out = io::stdout().lock();
+            out.write_all(bytes).and_then(|()| out.flush())
+        }
+    }
+}
+
 /// Writes a result to standard output as it is. A reader that went away is no failure.
 pub fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();

@@ -203,8 +203,8 @@ fn colours_follow_the_environment() {
 
 #[test]
 fn run_keeps_low_exit_codes_for_the_container() {
-    let expected = "error: flag --volume is not supported yet: nothing can be mounted yet\n";
-    Run::new("run -v /a:/b image").gives(125, "", expected);
+    let expected = "error: flag --device is not supported yet: devices are those of the sandbox\n";
+    Run::new("run --device /dev/kvm image").gives(125, "", expected);
     let output = Run::new("run --bogus image").command.output().expect("starts");
     assert_eq!(output.status.code(), Some(125));
 }
@@ -214,7 +214,7 @@ fn help_is_a_result() {
     for (arguments, first) in [
         ("--help", "Builds container images from Dockerfiles with no daemon and no privilege\n"),
         ("build --help", "Build an image from a Dockerfile\n"),
-        ("run --help", "Start an image that is in the local store\n"),
+        ("run --help", "Start an image in a container\n"),
     ] {
         let output = Run::new(arguments).command.output().expect("starts");
         let text = String::from_utf8_lossy(&output.stdout);
@@ -249,7 +249,8 @@ fn images_lists_the_store() {
     let head = "REPOSITORY   TAG   IMAGE ID   CREATED   SIZE\n";
     Run::new("images").gives(0, head, "");
 
-    let run = Run::new("images").env("DOCKLESS_HOME", "state");
+    let run = Run::new(r"images --format table\u{a0}{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedAt}}\t{{.Size}}")
+        .env("DOCKLESS_HOME", "state");
     let id = image(&run.dir.path().join("state"), &["app:1", "127.0.0.1:5000/app:2"]);
     let id = &id["sha256:".len()..][..12];
     let expected = format!(

@@ -59,7 +59,7 @@ impl Build<'_> {
         };
         let mut writes = None;
         if writable {
-            let temp = self.services.store.temp_dir()?;
+            let temp = self.snapshots.temp_dir()?;
             let of = |name| temp.path().join(name);
             let made = Writes { upper: of("upper"), work: of("work") };
             for dir in [&made.upper, &made.work] {
@@ -134,7 +134,7 @@ impl Build<'_> {
     ) -> Result<(TempDir, PathBuf), StepError> {
         let tree = self.tree(from, Some(results))?;
         let (path, _) = select(&*tree, source)?;
-        let temp = self.services.store.temp_dir()?;
+        let temp = self.snapshots.temp_dir()?;
         tree::copy_tree(&*tree, &path, temp.path())?;
         Ok((temp, PathBuf::from(std::ffi::OsString::from_vec(path))))
     }

@@ -157,7 +157,7 @@ fn entitlement(text: &str) -> Outcome<Entitlement> {
 }
 
 /// `nofile=1024:2048`: soft and hard limit, the soft one for both; -1 is no limit.
-fn ulimit(text: &str) -> Outcome<Limit> {
+pub(in crate::cli) fn ulimit(text: &str) -> Outcome<Limit> {
     let wrong = || usage(format!("--ulimit '{text}': expected NAME=SOFT[:HARD]"));
     let (name, values) = text.split_once('=').ok_or_else(wrong)?;
     let resource = Resource::from_name(name)
@@ -174,7 +174,7 @@ fn ulimit(text: &str) -> Outcome<Limit> {
     Ok(Limit { resource, soft, hard })
 }
 
-pub(super) fn shm_size(text: &str) -> Outcome<u64> {
+pub(in crate::cli) fn shm_size(text: &str) -> Outcome<u64> {
     size(&format!("--shm-size={text}"), text)
 }
 

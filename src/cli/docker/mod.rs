@@ -112,7 +112,7 @@ pub fn perform(arguments: Vec<OsString>, environment: Environment, look: &mut Lo
             }
             let given = words::read(&[flags], &words, false)?;
             given.warnings.iter().for_each(|text| ui::notice(*look, text));
-            let state = super::state::directory(&environment);
+            let state = super::state::Places::find(&environment).state;
             run(&Call { given, environment: &environment, state, look: *look })
         }
         Meaning::Compose => super::compose::perform(text(rest)?, &environment, look),

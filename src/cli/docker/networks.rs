@@ -2,6 +2,7 @@
 //! is a name that is kept in mind; a volume is a directory in the state directory.
 
 use super::Call;
+use crate::cli::container;
 use crate::cli::format::{formatted, list as listed};
 use crate::cli::words::{Does, Flag, switch, value};
 use crate::cli::{Outcome, print};
@@ -69,6 +70,11 @@ pub const INSPECT: &[Flag] = &[
     switch("verbose", Does::Ignored("there is no more to tell")).short('v'),
 ];
 pub const REMOVE: &[Flag] = &[switch("force", Does::Own("what is not there is no failure")).short('f')];
+pub const VOLUME_PRUNE: &[Flag] = &[
+    switch("all", Does::Own("those with a name, too")).short('a'),
+    value("filter", Does::Refused("everything that is unused goes")),
+    switch("force", Does::Own("nothing is asked anyway")).short('f'),
+];
 pub const CONNECT: &[Flag] = &[
     value("alias", ONE_NETWORK),
     value("driver-opt", ONE_NETWORK),
@@ -278,17 +284,10 @@ pub fn inspect_volumes(call: &Call<'_>) -> Outcome<ExitCode> {
 }
 
 pub fn remove_volumes(call: &Call<'_>) -> Outcome<ExitCode> {
-    for name in &call.given.arguments {
-        let path = volume(call, name)?;
-        match fs::remove_dir_all(&path) {
-            Ok(()) => _ = print(&format!("{name}\n"))?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                if !call.given.is("force") {
-                    return Err(failure(format!("no such volume: {name}")));
-                }
-            }
-            Err(error) => return Err(io(error)),
-        }
-    }
-    Ok(ExitCode::SUCCESS)
+    // Their files may be anybody's.
+    container::remove_volumes(call.environment, &call.state, call.given.arguments.clone(), call.given.is("force"))
+}
+
+pub fn prune_volumes(call: &Call<'_>) -> Outcome<ExitCode> {
+    container::prune_volumes(call.environment, &call.state, call.given.is("all"))
 }

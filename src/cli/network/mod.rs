@@ -46,7 +46,8 @@ pub struct NetworkArgs {
     /// Trust the certificates in this file, too
     #[arg(long, value_name = "FILE")]
     registry_ca: Vec<PathBuf>,
-    /// Allow plain http and unverified certificates for this registry: HOST, HOST:PORT or a network such as 10.0.0.0/8
+    /// Allow plain http and unverified certificates for this registry: HOST, HOST:PORT, a network such as 10.0.0.0/8, or
+    /// '*' for all
     #[arg(long, value_name = "HOST[:PORT]")]
     insecure_registry: Vec<String>,
     /// Ask this registry for Docker Hub's images first
@@ -128,10 +129,14 @@ impl Network {
         self.state.join(PRIVATE_LOGINS)
     }
 
+    /// The variables, for what looks for credentials.
+    pub fn surroundings(&self) -> registry::Environment {
+        registry::Environment::new(self.variables.0.clone())
+    }
+
     /// Where credentials come from.
     pub fn keychain(&self) -> Keychain {
-        let environment = registry::Environment::new(self.variables.0.clone());
-        let keychain = Keychain::new(environment).with_file(self.private_logins());
+        let keychain = Keychain::new(self.surroundings()).with_file(self.private_logins());
         self.creds.iter().fold(keychain, |keychain, (registry, pair, source)| {
             let (user, password) = pair.split_once(':').unwrap_or((pair, ""));
             keychain.with(registry, user, Secret::new(password), source)

@@ -31,6 +31,11 @@ pub(super) struct Home {
 }
 
 impl Home {
+    /// A region that is no registry's.
+    pub(super) fn elsewhere(region: &str) -> Home {
+        Home { region: region.to_string(), endpoint: String::new(), public: false }
+    }
+
     /// `ACCOUNT.dkr.ecr[-fips].REGION.amazonaws.com[.cn]`, `ACCOUNT.dkr-ecr[-fips].REGION.on.aws` or `public.ecr.aws`.
     pub(super) fn of(host: &str) -> Option<Home> {
         if host == "public.ecr.aws" {
@@ -131,7 +136,7 @@ impl Inquiry<'_> {
         self.environment.get(variable).or_else(|| self.environment.get("AWS_ENDPOINT_URL"))
     }
 
-    fn keys(&self, home: &Home) -> Result<(Keys, String), CloudError> {
+    pub(super) fn keys(&self, home: &Home) -> Result<(Keys, String), CloudError> {
         let env = self.environment;
         if let (Some(id), Some(secret)) = (env.get("AWS_ACCESS_KEY_ID"), env.get("AWS_SECRET_ACCESS_KEY")) {
             let session = env.get("AWS_SESSION_TOKEN").map(Secret::new);
@@ -214,7 +219,7 @@ impl Inquiry<'_> {
 }
 
 /// Now, as signatures want it.
-fn date() -> String {
+pub(super) fn date() -> String {
     humantime::format_rfc3339_seconds(SystemTime::now()).to_string().replace(['-', ':'], "")
 }
 

@@ -8,7 +8,10 @@
 mod aws;
 mod azure;
 mod google;
+mod objects;
 mod signature;
+
+pub use objects::{ObjectError, fetch_object};
 
 use super::{Credential, Environment, Identity};
 use crate::http::{

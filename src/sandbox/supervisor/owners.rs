@@ -223,21 +223,20 @@ impl Records {
     }
 
     /// Puts what is recorded of `target` into a `struct stat` of it.
-    pub(super) fn correct_stat(&self, target: &Target, stat: &mut [u8]) -> Result<(), Errno> {
-        match self.told_otherwise(target)? {
-            Some(shown) => super::stat::correct_stat(stat, &shown),
-            None => super::stat::own_stat(stat, own()),
+    pub(super) fn correct_stat(&self, target: &Target, stat: &mut [u8]) {
+        match self.told_otherwise(target) {
+            Ok(Some(shown)) => super::stat::correct_stat(stat, &shown),
+            // Of what has no path the kernel says it best.
+            Ok(None) | Err(_) => super::stat::own_stat(stat, own()),
         }
-        Ok(())
     }
 
     /// Puts what is recorded of `target` into a `struct statx` of it.
-    pub(super) fn correct_statx(&self, target: &Target, statx: &mut [u8]) -> Result<(), Errno> {
-        match self.told_otherwise(target)? {
-            Some(shown) => super::stat::correct_statx(statx, &shown),
-            None => super::stat::own_statx(statx, own()),
+    pub(super) fn correct_statx(&self, target: &Target, statx: &mut [u8]) {
+        match self.told_otherwise(target) {
+            Ok(Some(shown)) => super::stat::correct_statx(statx, &shown),
+            Ok(None) | Err(_) => super::stat::own_statx(statx, own()),
         }
-        Ok(())
     }
 
     /// Writes what is to be known of links and pipes in the layer directory `layer`, whose files are in `tree`.

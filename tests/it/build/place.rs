@@ -107,6 +107,10 @@ impl Place {
         place
     }
 
+    pub fn caller(&self) -> Caller {
+        self.caller
+    }
+
     pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.dir.path().join(name)
     }

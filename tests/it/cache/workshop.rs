@@ -99,6 +99,7 @@ impl Workshop {
             registry: &self.registry,
             sandbox: sandbox.as_ref(),
             snapshots: SnapshotterKind::Overlay,
+            trees: None,
             progress: log,
             threads: 1,
             watch: None,
@@ -112,6 +113,7 @@ impl Workshop {
 pub fn options(dir: &Path) -> BuildOptions {
     BuildOptions {
         context: ContextSource::Directory(dir.to_path_buf()),
+        context_subdir: None,
         dockerfile: DockerfileSource::File { path: dir.join("Dockerfile"), name: "Dockerfile".into() },
         tags: Vec::new(),
         target: None,
