@@ -39,6 +39,8 @@ struct Cache {
     root_listed: Option<Listed>,
     /// Verdicts on directories.
     verdicts: HashMap<Vec<u8>, Arc<Verdict>>,
+    /// The path whose metadata was asked for last, and what identifies its file where that has several names.
+    last: Option<(Vec<u8>, Option<(u64, u64)>)>,
 }
 
 /// The names in a directory that are in the tree.
@@ -244,6 +246,9 @@ impl SourceTree for ContextDir {
     fn metadata(&self, path: &[u8]) -> io::Result<Option<Metadata>> {
         let Some((parent, stat)) = self.present(path)? else { return Ok(None) };
         let (_, name) = split(path);
+        // A walk asks next whether the file has other names.
+        let last = (path.to_vec(), (stat.st_nlink > 1).then_some((stat.st_dev, stat.st_ino)));
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner).last = Some(last);
         let kind = match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => Kind::File { size: stat.st_size as u64 },
             FileType::Directory => Kind::Dir,
@@ -256,6 +261,7 @@ impl SourceTree for ContextDir {
             FileType::CharacterDevice | FileType::BlockDevice | FileType::Unknown => device(&stat),
         };
         let xattrs = match kind {
+            Kind::File { .. } if self.stats.get().is_some_and(|stats| stats.is_plain(&stat)) => BTreeMap::new(),
             Kind::File { .. } | Kind::Dir => xattrs(&parent, name).map_err(|e| self.error(path, e))?,
             _ => BTreeMap::new(),
         };
@@ -298,12 +304,18 @@ impl SourceTree for ContextDir {
         let start = SystemTime::now();
         let mut file = self.open_file(path, &parent)?;
         let digest = Digest::read(&mut file)?;
+        let plain = xattrs(&parent, split(path).1).map_err(|e| self.error(path, e))?.is_empty();
         let after = rustix::fs::fstat(&file).map_err(|e| self.error(path, e))?;
-        stats.learn(&before, &after, start, &digest);
+        stats.learn((&before, &after), start, plain, &digest);
         Ok(Some(digest))
     }
 
     fn link_identity(&self, path: &[u8]) -> io::Result<Option<(u64, u64)>> {
+        if let Some((last, identity)) = &self.cache.lock().unwrap_or_else(PoisonError::into_inner).last
+            && last == path
+        {
+            return Ok(*identity);
+        }
         let stat = self.present(path)?.map(|(_, stat)| stat).filter(|stat| stat.st_nlink > 1);
         Ok(stat.map(|stat| (stat.st_dev, stat.st_ino)))
     }

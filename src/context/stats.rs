@@ -1,4 +1,5 @@
-//! Digests of files, by what stat(2) says of them: so that a context which did not change is not read again.
+//! Digests of files, by what stat(2) says of them: so that a context which did not change is not read again. Also whether a
+//! file has attributes that belong to an image, since setting one changes its ctime, too.
 //!
 //! A file is known by device and inode, and its digest holds as long as the time of its last change of status (ctime, which
 //! nobody can set), its size and its mode are what they were. What changed less than [`GRAIN`] before it was read is not
@@ -15,8 +16,9 @@ use std::time::{Duration, SystemTime};
 const GRAIN: Duration = Duration::from_secs(3);
 /// What the bytes of a remembered state begin with.
 const MAGIC: &[u8] = b"dockless stats 1\n";
-/// Bytes of one entry: device, inode, seconds, nanoseconds, size, mode and the digest, little endian.
-const ENTRY: usize = 8 + 8 + 8 + 4 + 8 + 4 + 32;
+/// Bytes of one entry: device, inode, seconds, nanoseconds, size, mode, whether it has attributes, and the digest, little
+/// endian.
+const ENTRY: usize = 8 + 8 + 8 + 4 + 8 + 4 + 1 + 32;
 /// As many entries are kept.
 const MOST: usize = 100_000;
 
@@ -29,17 +31,19 @@ struct Known {
     nanoseconds: u32,
     size: u64,
     mode: u32,
+    /// It has no attribute that belongs to an image.
+    plain: bool,
     digest: [u8; 32],
 }
 
 impl Known {
-    fn new(stat: &Stat, digest: [u8; 32]) -> Known {
+    fn new(stat: &Stat, plain: bool, digest: [u8; 32]) -> Known {
         let (seconds, nanoseconds) = (stat.st_ctime, stat.st_ctime_nsec as u32);
-        Known { seconds, nanoseconds, size: stat.st_size as u64, mode: stat.st_mode, digest }
+        Known { seconds, nanoseconds, size: stat.st_size as u64, mode: stat.st_mode, plain, digest }
     }
 
     fn is_still(&self, stat: &Stat) -> bool {
-        *self == Known::new(stat, self.digest)
+        *self == Known::new(stat, self.plain, self.digest)
     }
 }
 
@@ -81,6 +85,7 @@ impl Stats {
             out.extend(known.nanoseconds.to_le_bytes());
             out.extend(known.size.to_le_bytes());
             out.extend(known.mode.to_le_bytes());
+            out.push(u8::from(known.plain));
             out.extend(known.digest);
         }
         Some(out)
@@ -97,10 +102,15 @@ impl Stats {
         Some(digest)
     }
 
-    /// Remembers the digest of a file that was read from `start` on and was `before`, then `after`.
-    pub(super) fn learn(&self, before: &Stat, after: &Stat, start: SystemTime, digest: &Digest) {
+    /// Whether it is known that the file which `stat` is of has no attribute that belongs to an image.
+    pub(super) fn is_plain(&self, stat: &Stat) -> bool {
+        self.before.get(&(stat.st_dev, stat.st_ino)).is_some_and(|known| known.plain && known.is_still(stat))
+    }
+
+    /// Remembers a file that was read from `start` on and was `before`, then `after`.
+    pub(super) fn learn(&self, (before, after): (&Stat, &Stat), start: SystemTime, plain: bool, digest: &Digest) {
         let Some(bytes) = unhex(digest.hex()) else { return };
-        let known = Known::new(after, bytes);
+        let known = Known::new(after, plain, bytes);
         let old = Duration::from_secs(u64::try_from(after.st_ctime).unwrap_or_default())
             + Duration::from_nanos(u64::from(known.nanoseconds));
         let quiet = start.duration_since(SystemTime::UNIX_EPOCH).is_ok_and(|start| old + GRAIN <= start);
@@ -119,11 +129,13 @@ fn entry(bytes: &[u8]) -> Option<(File, Known)> {
     let (nanoseconds, rest) = rest.split_first_chunk()?;
     let (size, rest) = rest.split_first_chunk()?;
     let (mode, rest) = rest.split_first_chunk()?;
+    let ([plain], rest) = rest.split_first_chunk()?;
     let known = Known {
         seconds: i64::from_le_bytes(*seconds),
         nanoseconds: u32::from_le_bytes(*nanoseconds),
         size: u64::from_le_bytes(*size),
         mode: u32::from_le_bytes(*mode),
+        plain: *plain == 1,
         digest: *rest.first_chunk()?,
     };
     Some(((u64::from_le_bytes(*device), u64::from_le_bytes(*inode)), known))
@@ -166,7 +178,7 @@ mod tests {
         fs::write(&path, "one").unwrap();
         let (first, digest) = (stat(&path), Digest::sha256("one"));
         let stats = Stats::default();
-        stats.learn(&first, &first, SystemTime::now() + LATER, &digest);
+        stats.learn((&first, &first), SystemTime::now() + LATER, true, &digest);
         let bytes = stats.encode().unwrap();
         let known = Stats::decode(&bytes);
         assert_eq!(known.known(&first), Some(digest.clone()));
@@ -183,6 +195,7 @@ mod tests {
             let mut other = first;
             change(&mut other);
             assert_eq!(known.known(&other), None, "{number}");
+            assert!(known.is_plain(&first) && !known.is_plain(&other), "{number}");
         }
         let mut touched = first;
         touched.st_mtime += 1;
@@ -204,7 +217,7 @@ mod tests {
             (before, SystemTime::now() + LATER),
         ] {
             let stats = Stats::default();
-            stats.learn(&before, &stat, start, &digest);
+            stats.learn((&before, &stat), start, true, &digest);
             assert_eq!(stats.encode(), None);
         }
     }
@@ -215,7 +228,7 @@ mod tests {
         fs::write(dir.path().join("a"), "one").unwrap();
         let stat = stat(&dir.path().join("a"));
         let stats = Stats::default();
-        stats.learn(&stat, &stat, SystemTime::now() + LATER, &Digest::sha256("one"));
+        stats.learn((&stat, &stat), SystemTime::now() + LATER, true, &Digest::sha256("one"));
         let bytes = stats.encode().unwrap();
         for length in 0..bytes.len() {
             assert_eq!(Stats::decode(&bytes[..length]).known(&stat), None, "{length}");

@@ -2,13 +2,14 @@
 
 use super::tail::{Follower, Tail};
 use super::temp::TempFile;
-use super::{Store, StoreError};
+use super::{Inner, Store, StoreError};
 use crate::oci::Digest;
 use crate::oci::digest::{Algorithm, Hasher};
 use fs_err as fs;
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 impl Store {
     /// Length of a blob; `None` where it is not in the store. Does not read it.
@@ -28,7 +29,13 @@ impl Store {
             Err(e) => return Err(e.into()),
         };
         let size = file.metadata()?.len();
-        Ok(BlobReader { file, size, digest: digest.clone(), hasher: Some(Hasher::new(digest.algorithm())) })
+        let hasher = Some(Hasher::new(digest.algorithm()));
+        Ok(BlobReader { inner: Arc::clone(&self.inner), file, size, digest: digest.clone(), hasher })
+    }
+
+    /// What is to be said of a blob that was found damaged, and removed, since this was last asked.
+    pub fn take_damage(&self) -> Option<String> {
+        self.inner.damage.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// A whole blob of at most `limit` bytes, verified: for manifests and configs.
@@ -88,6 +95,7 @@ fn unwrap_store_error(error: io::Error) -> StoreError {
 /// (kind `InvalidData`, holding a [`StoreError::Mismatch`]), and the blob is removed from the store.
 #[derive(Debug)]
 pub struct BlobReader {
+    inner: Arc<Inner>,
     file: fs::File,
     size: u64,
     digest: Digest,
@@ -114,6 +122,7 @@ impl BlobReader {
         }
         Store::remove_damaged(self.file.path(), &self.file);
         let mismatch = StoreError::Mismatch { expected: self.digest.clone(), found };
+        *self.inner.damage.lock().unwrap_or_else(PoisonError::into_inner) = Some(mismatch.to_string());
         Err(io::Error::new(io::ErrorKind::InvalidData, mismatch))
     }
 }
