@@ -28,6 +28,8 @@ mod manifest;
 mod mount_flags;
 mod network;
 mod output;
+#[cfg(test)]
+mod reference;
 mod run;
 mod state;
 mod tool;
@@ -135,8 +137,8 @@ fn perform(arguments: Vec<OsString>, tool: Tool, environment: &Environment, look
     let warn = |look: Look, warnings: Vec<String>| warnings.iter().for_each(|text| ui::notice(look, text));
     match cli.verb {
         Verb::Version => print(&format!("dockless {VERSION}\n")),
-        Verb::Info(args) => print(&args.text(VERSION, &state, environment)?),
-        Verb::Doctor(args) => print(&args.text(VERSION, &state)),
+        Verb::Info(args) => print(&args.text(VERSION, &places, environment)?),
+        Verb::Doctor(args) => print(&args.text(VERSION, &places)),
         Verb::Images(args) => {
             let (text, warnings) = args.text(&state, environment)?;
             warn(*look, warnings);

@@ -114,6 +114,11 @@ impl BlobReader {
         io::copy(self, &mut io::sink()).map(drop).map_err(unwrap_store_error)
     }
 
+    /// The same bytes, unverified: for who hands them to somebody who verifies them.
+    pub fn unverified(self) -> BlobReader {
+        BlobReader { hasher: None, ..self }
+    }
+
     fn verify(&mut self) -> io::Result<()> {
         let Some(hasher) = self.hasher.take() else { return Ok(()) };
         let found = hasher.finish();

@@ -1,9 +1,10 @@
 //! Temporary files and directories of one open store, and the sweep of those that killed processes left.
 
 use super::{Inner, StoreError, lock_file, named};
-use crate::sys;
+use crate::sys::{self, SignalSet};
 use fs_err as fs;
 use rustix::fs::{FlockOperation, IFlags};
+use rustix::process::Signal;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -114,7 +115,11 @@ impl Remover {
         };
         let Some(first) = refused else { return };
         let (queue, doomed) = mpsc::channel::<Doomed>();
-        let work = move || doomed.iter().for_each(|doomed| discard(&doomed.path));
+        let work = move || {
+            // Signals are for the threads that wait for them; without this one of ours would end the process by default.
+            let _ = SignalSet::block(&[Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT].map(Signal::as_raw));
+            doomed.iter().for_each(|doomed| discard(&doomed.path));
+        };
         match std::thread::Builder::new().name("remover".into()).spawn(work) {
             Ok(thread) if queue.send(first).is_ok() => *running = Some((queue, thread)),
             // Where no thread can be had, what was dropped is left to the end of the process, or to the next sweep.

@@ -7,7 +7,9 @@ mod imagetools;
 mod networks;
 mod verbs;
 
-use verbs::Meaning;
+pub use verbs::Meaning;
+#[cfg(test)]
+pub use verbs::VERBS;
 
 use super::environment::Environment;
 use super::tool::Tool;

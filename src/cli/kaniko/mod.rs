@@ -112,8 +112,9 @@ fn outputs(given: &Given, environment: &Environment) -> Outcome<Vec<String>> {
             return Err(usage(format!("--compression={other} is not supported: layers are compressed with gzip")));
         }
     }
-    // Annotations are OCI's.
-    let format = if given.last("annotation").is_some() { "oci" } else { "docker" };
+    // Annotations and layouts are OCI's.
+    let oci = given.last("annotation").or(given.last("oci-layout-path")).is_some();
+    let format = if oci { "oci" } else { "docker" };
     line.push(format!("--format={}", given.last("image-format").unwrap_or(format)));
     Ok(line)
 }

@@ -73,8 +73,8 @@ impl Eyes<'_> {
             Call::SendTo { socket, data, length, flags, address, address_length } => {
                 self.send((socket, flags), (data, length), (address, address_length))
             }
-            Call::Chroot { .. }
-            | Call::PeerCredentials { .. }
+            Call::Chroot { path } => self.chroot(&path),
+            Call::PeerCredentials { .. }
             | Call::ReadDirectory { .. }
             | Call::Terminal { .. }
             | Call::Uname { .. }
@@ -462,7 +462,9 @@ impl Eyes<'_> {
             return Err(Errno::NOTDIR);
         }
         self.check_search(&object)?;
-        self.places.give_directory();
+        if object.place.is_some() {
+            self.places.give_directory();
+        }
         // A descriptor of O_PATH cannot be given; the caller holds this one, which takes the right to read, for a moment.
         self.as_self()?;
         let directory = self.reopen(&object.fd, OFlags::RDONLY | OFlags::DIRECTORY)?;
@@ -470,35 +472,13 @@ impl Eyes<'_> {
     }
 
     /// Whether the caller may pass through a directory.
-    fn check_search(&mut self, object: &Object) -> Result<(), Errno> {
+    pub(super) fn check_search(&mut self, object: &Object) -> Result<(), Errno> {
         if let Some(ProcPath::Process(path)) = object.path.as_ref().and_then(|path| self.places.proc_path(path)) {
             let mode = rustix::fs::fstat(&object.fd)?.st_mode;
             return self.check_process(&path, mode, libc::X_OK as u32);
         }
         self.as_caller()?;
         raw(sys::may_access(object.fd.as_fd(), libc::X_OK))
-    }
-
-    /// The kernel names a working directory in a place by where it really is.
-    fn getcwd(&mut self, buffer: Address, size: u64) -> Result<Answer, Errno> {
-        if !self.places.has_given_directory() {
-            return Ok(Answer::Continue);
-        }
-        let object = self.object_of_descriptor(super::call::CWD)?;
-        let path = match object.path {
-            Some(path) => path,
-            None if self.places.is_emulated() => self.start(super::call::CWD)?,
-            None => return Ok(Answer::Continue),
-        };
-        if rustix::fs::fstat(&object.fd)?.st_nlink == 0 {
-            return Err(Errno::NOENT);
-        }
-        let bytes = [path.as_bytes(), b"\0"].concat();
-        if bytes.len() as u64 > size {
-            return Err(Errno::RANGE);
-        }
-        self.caller.write(buffer, &bytes)?;
-        Ok(Answer::Value(bytes.len() as i64))
     }
 
     /// The kernel's name for an object.

@@ -163,6 +163,12 @@ impl Eyes<'_> {
     /// then the kernel may make the call as it is.
     pub(super) fn locate(&mut self, argument: &PathArgument, path: &[u8], last: Last) -> Result<Option<Site>, Errno> {
         let relative = path.first() != Some(&b'/');
+        if let Some(root) = self.caller.process.root().filter(|_| !path.is_empty()) {
+            self.as_self()?;
+            let start = if relative { self.start(argument.dirfd)? } else { (*root).clone() };
+            let walked = path::walk_within(self, &root, &start, path, last, Rules::default())?;
+            return Ok(Some(Site::At(walked)));
+        }
         if !relative && self.places.begins_in_place(path) {
             return Ok(Some(Site::At(path::walk(self, &ViewPath::root(), path, last)?)));
         }
@@ -242,14 +248,18 @@ impl Eyes<'_> {
     ) -> Result<Option<Site>, Errno> {
         self.as_self()?;
         let scoped = rules.beneath || rules.in_root;
+        let root = self.own_root();
         let start = if !scoped && path.first() == Some(&b'/') {
-            ViewPath::root()
+            root.clone()
         } else {
             let start = self.places.path_of(&descriptor_path(self.caller.thread, argument.dirfd));
             start.map_err(|_| Errno::BADF)?.ok_or(Errno::NOTDIR)?
         };
-        let walked = path::walk_within(self, &start, path, last, rules)?;
-        let native = self.identity.is_none() && self.places.find(&walked.path).is_none() && !self.places.is_emulated();
+        let walked = path::walk_within(self, &root, &start, path, last, rules)?;
+        let native = self.identity.is_none()
+            && self.places.find(&walked.path).is_none()
+            && !self.places.is_emulated()
+            && root == ViewPath::root();
         Ok((!native).then_some(Site::At(walked)))
     }
 
