@@ -37,7 +37,9 @@ pub fn perform(job: Job, tier: Tier, screen: &Screen) -> Outcome<u8> {
             let services = RunServices { store: &store, registry: &registry, sandbox: &sandbox, progress: screen };
             container::perform(task, &services, trees.in_state(), &interrupts)
         }
-        Task::Cache(task) => print(&task.perform(&Store::open(&job.state)?)?).map(|()| 0),
+        Task::Cache(task) => {
+            print(&task.perform(&Store::open(&job.state)?, &job.network.client()?, screen)?).map(|()| 0)
+        }
     }
 }
 
@@ -94,7 +96,7 @@ pub fn perform_outside(job: Job, why: SandboxError, screen: &Screen) -> Outcome<
             let trees = Trees { kind: SnapshotterKind::Copy, volume: None };
             build(task, &store()?, &job.network.client()?, Err(why), &trees, screen).map(|()| 0)
         }
-        Task::Cache(task) => print(&task.perform(&store()?)?).map(|()| 0),
+        Task::Cache(task) => print(&task.perform(&store()?, &job.network.client()?, screen)?).map(|()| 0),
         Task::Container(_) => Err(why.into()),
     }
 }
@@ -174,6 +176,7 @@ fn build(
         print(&format!("{}\n", built.image.id))?;
     }
     clean_after(store, job.limits, screen);
+    trees.volume.iter().for_each(|volume| clean_after(volume, job.limits, screen));
     Ok(())
 }
 
