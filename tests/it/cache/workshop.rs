@@ -102,10 +102,8 @@ impl Workshop {
 /// A build of the context `dir` with the Dockerfile in it.
 pub fn options(dir: &Path) -> BuildOptions {
     BuildOptions {
-        caching: dockless::build::Caching::default(),
         context: ContextSource::Directory(dir.to_path_buf()),
         context_subdir: None,
-        caching: dockless::build::Caching::default(),
         dockerfile: DockerfileSource::File { path: dir.join("Dockerfile"), name: "Dockerfile".into() },
         tags: Vec::new(),
         target: None,
@@ -115,7 +113,6 @@ pub fn options(dir: &Path) -> BuildOptions {
         build_contexts: Vec::new(),
         no_cache: false,
         no_cache_stages: Vec::new(),
-        caching: Caching::default(),
         pull: false,
         network: None,
         add_hosts: Vec::new(),
@@ -126,7 +123,7 @@ pub fn options(dir: &Path) -> BuildOptions {
         source_date_epoch: None,
         rewrite_timestamp: false,
         export_epoch: ExportEpoch::AsBuilt,
-        caching: build::Caching::default(),
+        caching: Caching::default(),
     }
 }
 
