@@ -60,7 +60,7 @@ impl Tree {
 }
 
 fn run(tier: Tier, spec: RunSpec) -> TrialResult {
-    trial_in(Path::new(EXE), &[spec], tier.alone()).unwrap().remove(0)
+    crate::support::trial_of(tier, spec)
 }
 
 fn stdout(tier: Tier, spec: RunSpec) -> String {

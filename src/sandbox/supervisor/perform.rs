@@ -110,7 +110,8 @@ impl Eyes<'_> {
         let path = self.path(argument)?;
         let object = if path.is_empty() && argument.empty_path {
             let object = self.object_of_descriptor(argument.dirfd)?;
-            (self.identity.is_some() || object.place.is_some()).then_some(object)
+            let looked_at = self.identity.is_some() || object.place.is_some() || self.places.is_emulated();
+            looked_at.then_some(object)
         } else {
             let last = if argument.follow { Last::Follow } else { Last::Keep };
             match self.locate(argument, &path, last)? {
@@ -150,6 +151,10 @@ impl Eyes<'_> {
     /// Fails where an object is the machine's: what is in /proc and the directory of terminals are those of every process
     /// here, and their modes, owners and times would stay changed after the step.
     fn check_own(&self, object: &Object) -> Result<(), Errno> {
+        // There nobody could have made another device.
+        if self.places.is_emulated() && is_device(object)? {
+            return Err(Errno::PERM);
+        }
         let Some(number) = object.place else { return Ok(()) };
         let shared = match self.places.get(number).kind {
             Kind::Proc | Kind::Sys => true,
