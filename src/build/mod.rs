@@ -106,6 +106,8 @@ pub struct Built {
     pub warnings: Vec<Warning>,
     /// Times after this one, in seconds since 1970, were set back to it in layers, and are to be in files written out.
     pub clamp: Option<i64>,
+    /// No step was carried out: the image may be in the registry already.
+    pub unchanged: bool,
     /// What the caches are to be given once the image is pushed.
     pub gifts: Vec<Gift>,
 }
@@ -144,6 +146,8 @@ struct Build<'a> {
     memory: Memory,
     /// Whether anything is taken from memory about stages that are not built.
     remembers: bool,
+    /// A step was carried out.
+    made: AtomicBool,
     /// What was taken turned out not to hold: all stages begin anew without it.
     starts_over: AtomicBool,
 }
@@ -176,6 +180,7 @@ pub fn build(options: &BuildOptions, inputs: &Inputs, services: &Services) -> Re
         memory: Memory::default(),
         // A stage that is to be made anew is not to be passed over.
         remembers: !options.no_cache && options.no_cache_stages.is_empty(),
+        made: AtomicBool::new(false),
         starts_over: AtomicBool::new(false),
         epoch: epoch.or(options.export_epoch.or(None)),
         clamp: options.export_epoch.or(epoch).filter(|_| options.rewrite_timestamp),
@@ -209,8 +214,9 @@ pub fn build(options: &BuildOptions, inputs: &Inputs, services: &Services) -> Re
     for tag in &options.tags {
         services.store.tag(tag, &image.descriptor)?;
     }
-    let gifts = cache::export::gifts(&options.caching.to, &results, &targets, &build.imports);
-    Ok(Built { image, warnings, clamp: build.clamp, gifts })
+    let gifts =
+        cache::export::gifts(&options.caching.to, &results, &targets, &build.uploads.packed_mounts(), &build.imports);
+    Ok(Built { image, warnings, clamp: build.clamp, unchanged: !build.made.into_inner(), gifts })
 }
 
 /// Fails where the plan has a RUN step: said before anything is pulled.

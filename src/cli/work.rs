@@ -146,7 +146,7 @@ fn build(
     images::remember(store, &built.image.id, &built.image.descriptor)?;
     write_outputs(job, &built, (store, trees), registry, screen)?;
     if job.push {
-        push(job, &built.image, store, registry, screen)?;
+        push(job, &built, store, registry, screen)?;
     }
     for file in &job.tools.digest_files {
         write_digest(file, job, &built.image)?;
@@ -167,8 +167,13 @@ fn build(
 }
 
 /// Pushes under every name; the digest goes to standard output.
-fn push(job: &BuildJob, image: &BuiltImage, store: &Store, registry: &RegistryClient, screen: &Screen) -> Outcome<()> {
+fn push(job: &BuildJob, built: &Built, store: &Store, registry: &RegistryClient, screen: &Screen) -> Outcome<()> {
+    let image = &built.image;
     for tag in &job.options.tags {
+        if built.unchanged {
+            // It was pushed before, most likely: then one question is enough, whatever name it had.
+            registry.remember(store, tag, &image.descriptor)?;
+        }
         match registry.push_image(store, &image.descriptor, tag, screen) {
             Err(error) if job.tools.ignore_immutable_tags && error.is_immutable() => {
                 screen.emit(Event::Warning { text: format!("{tag} is there already and cannot be changed: {error}") });

@@ -3,8 +3,7 @@
 use crate::build::place::is_root;
 use crate::support::bases;
 use dockless::build::{
-    self, BuildError, BuildOptions, Built, Caching, ContextSource, DockerfileSource, ExportEpoch, Lookup, Services,
-    StepOptions,
+    self, BuildError, BuildOptions, Built, ContextSource, DockerfileSource, ExportEpoch, Lookup, Services, StepOptions,
 };
 use dockless::git::Ssh;
 use dockless::http::{Http, Settings};
@@ -111,6 +110,7 @@ pub fn options(dir: &Path) -> BuildOptions {
         labels: Vec::new(),
         platforms: Vec::new(),
         build_contexts: Vec::new(),
+        caching: dockless::build::Caching::default(),
         no_cache: false,
         no_cache_stages: Vec::new(),
         pull: false,
