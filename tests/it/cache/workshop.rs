@@ -133,6 +133,7 @@ pub fn options(dir: &Path) -> BuildOptions {
         caching: Caching::default(),
         rewrite_timestamp: false,
         export_epoch: ExportEpoch::AsBuilt,
+        caching: Caching::default(),
     }
 }
 
