@@ -3,8 +3,7 @@
 use crate::build::place::is_root;
 use crate::support::bases;
 use dockless::build::{
-    self, BuildError, BuildOptions, Built, ContextSource, DockerfileSource, ExportEpoch, Lookup, Services,
-    StepOptions,
+    self, BuildError, BuildOptions, Built, ContextSource, DockerfileSource, ExportEpoch, Lookup, Services, StepOptions,
 };
 use dockless::git::Ssh;
 use dockless::http::{Http, Settings};
