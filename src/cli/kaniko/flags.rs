@@ -18,7 +18,7 @@ pub const FLAGS: &[Flag] = &[
     value("cache-dir", Does::Ignored("bases are kept in the state directory: keep $DOCKLESS_HOME between jobs instead")),
     value("cache-repo", Does::Own("the cache's repository; `oci:DIR` is a directory. `REPOSITORY/cache` of the first destination without it")),
     switch("cache-run-layers", CACHED),
-    value("cache-ttl", Does::Ignored("entries of a cache in a registry do not age")),
+    value("cache-ttl", Does::Is("--cache-ttl")),
     switch("cleanup", OWN_ROOT),
     switch("compressed-caching", CACHED),
     value("compression", Does::Own("`gzip`; others are `--output`'s `compression=`")),
