@@ -8,6 +8,7 @@ mod tools;
 
 pub use tools::{DigestFile, DigestForm, ToolOptions};
 
+use super::cache::Limits;
 use super::check::{Form, Question};
 use super::environment::Environment;
 use super::foreign::{Foreign, OfBuild};
@@ -25,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use steps::StepArgs;
+pub use steps::size;
 use tools::ToolArgs;
 
 /// Build an image from a Dockerfile
@@ -157,6 +159,8 @@ pub struct BuildJob {
     pub tools: ToolOptions,
     /// Where the description of the result goes.
     pub metadata_file: Option<PathBuf>,
+    /// What the local store keeps.
+    pub limits: Limits,
 }
 
 impl BuildArgs {
@@ -272,8 +276,10 @@ impl BuildArgs {
         };
         let iidfile = self.iidfile.map(|path| environment.absolute(path));
         let metadata_file = self.metadata_file.map(|path| environment.absolute(path));
+        let limits = Limits::read(environment)?;
         let (preflight, tools) = (!self.no_preflight, self.tools.options(insecure, environment));
-        Ok((BuildJob { options, push, preflight, quiet: self.quiet, outputs, iidfile, tools, metadata_file }, warnings))
+        let quiet = self.quiet;
+        Ok((BuildJob { options, push, preflight, quiet, outputs, iidfile, tools, metadata_file, limits }, warnings))
     }
 }
 

@@ -243,3 +243,41 @@ impl<T: Table> Args for Foreign<T> {
         Self::augment_args(command)
     }
 }
+
+/// What is told of a flag, for the documentation.
+#[cfg(test)]
+#[derive(Debug, Clone, Copy)]
+pub enum Told {
+    /// It is ignored, for this reason.
+    Ignored(&'static str),
+    /// It is refused, for this reason.
+    Refused(&'static str),
+}
+
+#[cfg(test)]
+impl Flag {
+    /// Without its dashes.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// What becomes of it.
+    pub fn told(&self) -> Told {
+        match self.treatment {
+            Refused(why) => Told::Refused(why),
+            Ignored(why) => Told::Ignored(why),
+        }
+    }
+}
+
+/// The table of a verb.
+#[cfg(test)]
+pub fn of(verb: &str) -> Option<&'static [Flag]> {
+    match verb {
+        "build" => Some(BUILD),
+        "run" | "create" => Some(RUN),
+        "images" => Some(IMAGES),
+        "inspect" => Some(INSPECT),
+        _ => None,
+    }
+}

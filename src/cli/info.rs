@@ -2,6 +2,7 @@
 
 use super::environment::Environment;
 use super::network::Network;
+use super::state::Places;
 use super::{Outcome, isolation};
 use crate::registry::RegistryError;
 use crate::sandbox::{self, Isolation, OverlayProbe, Probe, SandboxError, Tier};
@@ -24,10 +25,10 @@ pub struct DoctorArgs {}
 
 impl InfoArgs {
     /// What to print.
-    pub fn text(&self, version: &str, state: &Path, environment: &Environment) -> Outcome<String> {
-        let mut text = machine(version, state, isolation::isolation(None, environment)?);
+    pub fn text(&self, version: &str, places: &Places, environment: &Environment) -> Outcome<String> {
+        let mut text = machine(version, places, isolation::isolation(None, environment)?);
         if let Some(name) = &self.registry {
-            let network = Network::plain(environment, state);
+            let network = Network::plain(environment, &places.state);
             let (registry, repository) = name.split_once('/').unwrap_or((name, ""));
             let found = network.client()?.lookup(registry, repository).map_err(RegistryError::from)?;
             let _ = writeln!(text, "Credentials:     {}", found.describe());
@@ -67,11 +68,12 @@ fn place(state: &Path) -> Option<PathBuf> {
     Some(if above == state { state.parent()?.to_path_buf() } else { above.to_path_buf() })
 }
 
-/// This machine, and the state directory at `state`.
-fn machine(version: &str, state: &Path, isolation: Isolation) -> String {
+/// This machine, and the state directory.
+fn machine(version: &str, places: &Places, isolation: Isolation) -> String {
+    let state = places.state.as_path();
     let mut text = format!("Version:         {version}\nState directory: {}\n", state.display());
     let (tier, ids, snapshots) = match probe(state, isolation) {
-        Ok(found) => (tier_line(&found), found.id_map.to_string(), snapshotter(&found)),
+        Ok(found) => (tier_line(&found), found.id_map.to_string(), snapshotter(&found, places, isolation)),
         Err(error) => (format!("none: {}", indent(&error.to_string(), 17)), "none".to_string(), "none".to_string()),
     };
     let _ = writeln!(text, "Isolation:       {tier}\nIds:             {ids}\nSnapshotter:     {snapshots}");
@@ -88,13 +90,25 @@ fn tier_line(found: &Probe) -> String {
     line
 }
 
-fn snapshotter(found: &Probe) -> String {
+fn snapshotter(found: &Probe, places: &Places, isolation: Isolation) -> String {
     match &found.overlay {
         Some(OverlayProbe::Works) => "overlay".to_string(),
-        Some(OverlayProbe::Fails(why)) => format!("copy, because an overlay does not work: {why}"),
+        Some(OverlayProbe::Fails(why)) => match volume(places, isolation) {
+            Some(volume) => {
+                format!("overlay, in {}, because one in the state directory does not work: {why}", volume.display())
+            }
+            None => format!("copy, because an overlay does not work: {why}"),
+        },
         None if !found.tier.mounts() => "copy, because nothing can be mounted in this tier".to_string(),
         None => "not tried: the state directory cannot be used".to_string(),
     }
+}
+
+/// The volume that overlays work on.
+fn volume(places: &Places, isolation: Isolation) -> Option<&Path> {
+    let volume = places.volume.as_deref()?;
+    let found = sandbox::probe(Path::new(super::job::SELF), volume.parent(), isolation);
+    found.is_ok_and(|found| found.overlay == Some(OverlayProbe::Works)).then_some(volume)
 }
 
 /// A text of several lines, set below a column.
@@ -104,7 +118,8 @@ fn indent(text: &str, column: usize) -> String {
 
 impl DoctorArgs {
     /// What to print.
-    pub fn text(&self, version: &str, state: &Path) -> String {
+    pub fn text(&self, version: &str, places: &Places) -> String {
+        let state = places.state.as_path();
         let kernel = rustix::system::uname();
         let mut text = format!(
             "dockless {version}, {} {} {}, user {} group {}\nstate directory {}\n",
@@ -124,7 +139,7 @@ impl DoctorArgs {
             text.push_str("  does not exist yet\n");
         }
         for tier in Tier::ALL {
-            examine(&mut text, state, tier, tier.alone());
+            examine(&mut text, places, tier, tier.alone());
         }
         text.push_str(
             "\nA Dockerfile without RUN needs no tier. docs/environments.md says what each environment allows.\n",
@@ -134,8 +149,8 @@ impl DoctorArgs {
 }
 
 /// One tier: each way tried, its answer, and what would enable it.
-fn examine(text: &mut String, state: &Path, tier: Tier, isolation: Isolation) {
-    let (works, attempts) = match probe(state, isolation) {
+fn examine(text: &mut String, places: &Places, tier: Tier, isolation: Isolation) {
+    let (works, attempts) = match probe(&places.state, isolation) {
         Ok(found) => {
             let attempts = found.attempts.clone();
             (Ok(found), attempts)
@@ -152,13 +167,18 @@ fn examine(text: &mut String, state: &Path, tier: Tier, isolation: Isolation) {
             let _ = writeln!(text, "  ids: {}", found.id_map);
             let _ = match (&found.overlay, tier) {
                 (Some(OverlayProbe::Works), _) => writeln!(text, "  overlay in the state directory: works"),
-                (Some(OverlayProbe::Fails(why)), _) => {
-                    writeln!(
+                (Some(OverlayProbe::Fails(why)), _) => match volume(places, isolation) {
+                    Some(volume) => writeln!(
+                        text,
+                        "  overlay in the state directory: {why}\n  overlay in {}: works, and is used",
+                        volume.display()
+                    ),
+                    None => writeln!(
                         text,
                         "  overlay in the state directory: {why}\n    instead each stage copies its base; a state \
                          directory (DOCKLESS_HOME) on a volume would do without"
-                    )
-                }
+                    ),
+                },
                 (None, Tier::Chroot | Tier::Emulated) => {
                     writeln!(text, "  snapshotter: copy, for nothing can be mounted")
                 }

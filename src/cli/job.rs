@@ -5,6 +5,7 @@
 
 use super::Outcome;
 use super::build::BuildJob;
+use super::cache::CacheTask;
 use super::container::{self, ContainerTask};
 use super::network::Network;
 use super::state::Places;
@@ -42,6 +43,8 @@ pub enum Task {
     Build(Box<BuildJob>),
     /// Something with a container.
     Container(Box<ContainerTask>),
+    /// `dockless cache`
+    Cache(CacheTask),
 }
 
 impl Job {

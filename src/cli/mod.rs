@@ -8,6 +8,7 @@ mod archive;
 mod build;
 mod buildah;
 mod buildctl;
+mod cache;
 mod check;
 mod compose;
 mod container;
@@ -27,6 +28,8 @@ mod manifest;
 mod mount_flags;
 mod network;
 mod output;
+#[cfg(test)]
+mod reference;
 mod run;
 mod state;
 mod tool;
@@ -91,6 +94,7 @@ enum Verb {
     #[command(visible_alias = "index")]
     Manifest(manifest::ManifestArgs),
     Registry(inspect::RegistryArgs),
+    Cache(cache::CacheArgs),
     Info(info::InfoArgs),
     Doctor(info::DoctorArgs),
     /// Print the version
@@ -133,8 +137,8 @@ fn perform(arguments: Vec<OsString>, tool: Tool, environment: &Environment, look
     let warn = |look: Look, warnings: Vec<String>| warnings.iter().for_each(|text| ui::notice(look, text));
     match cli.verb {
         Verb::Version => print(&format!("dockless {VERSION}\n")),
-        Verb::Info(args) => print(&args.text(VERSION, &state, environment)?),
-        Verb::Doctor(args) => print(&args.text(VERSION, &state)),
+        Verb::Info(args) => print(&args.text(VERSION, &places, environment)?),
+        Verb::Doctor(args) => print(&args.text(VERSION, &places)),
         Verb::Images(args) => {
             let (text, warnings) = args.text(&state, environment)?;
             warn(*look, warnings);
@@ -153,6 +157,12 @@ fn perform(arguments: Vec<OsString>, tool: Tool, environment: &Environment, look
         Verb::Load(args) => args.run(environment, &state),
         Verb::Manifest(args) => args.run(environment, &state, *look),
         Verb::Registry(args) => args.run(environment, &state, *look),
+        Verb::Cache(args) => {
+            let task = Task::Cache(args.task(environment)?);
+            *look = Look { mode: ui::Mode::Quiet, ..*look };
+            let network = Network::plain(environment, &state);
+            job::enter(Job::new(*look, places, network, isolation::isolation(None, environment)?, task))
+        }
         Verb::Build(args) => {
             *look = Look::choose(args.progress(environment)?, &environment.terminal());
             look.explain = args.explain;

@@ -2,6 +2,7 @@
 
 use super::Outcome;
 use super::build::{BuildJob, DigestFile, DigestForm};
+use super::cache::clean_after;
 use super::container;
 use super::job::{Job, SELF, Task};
 use super::output::{Destination, Output, OutputKind};
@@ -34,6 +35,7 @@ pub fn perform(job: Job, tier: Tier, screen: &Screen) -> Outcome<u8> {
             let services = RunServices { store: &store, registry: &registry, sandbox: &sandbox, progress: screen };
             container::perform(task, &services, trees.in_state())
         }
+        Task::Cache(task) => print(&task.perform(&store)?).map(|()| 0),
     }
 }
 
@@ -72,11 +74,18 @@ fn trees(store: &Store, tier: Tier, volume: Option<&Path>) -> Outcome<Trees> {
     }
 }
 
-/// Does a job in this process, where there are no namespaces, as `why` says: a build without RUN steps needs none.
+/// Does a job in this process, where there are no namespaces, as `why` says: a build without RUN steps needs
+/// none.
 pub fn perform_outside(job: Job, why: SandboxError, screen: &Screen) -> Outcome<u8> {
-    let Task::Build(task) = &job.task else { return Err(why.into()) };
-    let trees = Trees { kind: SnapshotterKind::Copy, volume: None };
-    build(task, &Store::open(&job.state)?, &job.network.client()?, Err(why), &trees, screen).map(|()| 0)
+    let store = || Store::open(&job.state);
+    match &job.task {
+        Task::Build(task) => {
+            let trees = Trees { kind: SnapshotterKind::Copy, volume: None };
+            build(task, &store()?, &job.network.client()?, Err(why), &trees, screen).map(|()| 0)
+        }
+        Task::Cache(task) => print(&task.perform(&store()?)?).map(|()| 0),
+        Task::Container(_) => Err(why.into()),
+    }
 }
 
 fn build(
@@ -153,6 +162,7 @@ fn build(
     if job.quiet && !job.push {
         print(&format!("{}\n", built.image.id))?;
     }
+    clean_after(store, job.limits, screen);
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use http_body::{Frame, SizeHint};
 use reqwest::Method;
 use std::io::{self, Read};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Receiver;
@@ -32,9 +32,50 @@ pub enum Body<'a> {
 }
 
 /// Bytes read from the source at once.
-pub(super) const CHUNK: usize = 128 * 1024;
+const CHUNK: usize = 128 * 1024;
 /// Chunks that wait to be sent.
 pub(super) const QUEUE: usize = 4;
+
+/// Buffers that go from the source to the connection and back: a fresh one for each chunk costs as much as sending it.
+#[derive(Clone, Default)]
+pub(super) struct Buffers(Arc<Mutex<Vec<Vec<u8>>>>);
+
+impl Buffers {
+    /// The next [`CHUNK`] of `source`; empty at its end.
+    pub(super) fn fill(&self, source: &mut dyn Read) -> io::Result<Bytes> {
+        let free = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut lent = Lent { bytes: free.unwrap_or_else(|| vec![0; CHUNK]), home: self.clone() };
+        let mut filled = 0;
+        while filled < lent.bytes.len() {
+            match source.read(&mut lent.bytes[filled..]) {
+                Ok(0) => break,
+                Ok(n) => filled += n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Bytes::from_owner(lent).slice(..filled))
+    }
+}
+
+/// A buffer on its way.
+struct Lent {
+    bytes: Vec<u8>,
+    home: Buffers,
+}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        self.home.0.lock().unwrap_or_else(PoisonError::into_inner).push(bytes);
+    }
+}
 
 /// The runtime's end of a body that a blocking thread feeds.
 pub(super) struct Feed {

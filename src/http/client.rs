@@ -1,7 +1,7 @@
 //! The client: settings, requests, redirects.
 
 use super::address::may_go;
-use super::body::{CHUNK, Feed, QUEUE};
+use super::body::{Buffers, Feed, QUEUE};
 use super::retry::asked;
 use super::tls::{TlsSettings, no_tls};
 use super::{Address, Body, BodyReader, HttpError, RetryPolicy};
@@ -396,13 +396,11 @@ impl Upload<'_> {
         sender: mpsc::Sender<io::Result<Bytes>>,
         answer: &mut Answer,
     ) -> Result<(), HttpError> {
+        let buffers = Buffers::default();
         while !answer.is_finished() {
-            let mut chunk = Vec::with_capacity(CHUNK);
-            let read = source.take(CHUNK as u64).read_to_end(&mut chunk);
-            let ended = chunk.is_empty();
-            let next = match read {
-                Ok(_) if ended => return Ok(()),
-                Ok(_) => Ok(Bytes::from(chunk)),
+            let next = match buffers.fill(source) {
+                Ok(chunk) if chunk.is_empty() => return Ok(()),
+                Ok(chunk) => Ok(chunk),
                 Err(error) => {
                     // The body must not look complete to the server, so the request is broken off.
                     answer.abort();

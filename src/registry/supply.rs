@@ -26,8 +26,9 @@ pub(super) trait Supply: Sync {
     /// Sees to it that the blob can be opened.
     fn prepare(&self, digest: &Digest) -> Result<(), RegistryError>;
 
-    /// Opens the blob, `size` bytes of it, from the beginning.
-    fn open<'s>(&'s self, digest: &'s Digest, size: u64) -> io::Result<Box<dyn Read + 's>>;
+    /// Opens the blob, `size` bytes of it, from the beginning. Without `verified` the reader may leave it to the registry
+    /// whether they have the digest.
+    fn open<'s>(&'s self, digest: &'s Digest, size: u64, verified: bool) -> io::Result<Box<dyn Read + 's>>;
 
     /// `there` now has these blobs.
     fn pushed(&self, there: &Reference, blobs: &[&Descriptor]) -> Result<(), RegistryError>;
@@ -89,8 +90,9 @@ impl Supply for FromStore<'_> {
         self.client.ensure_known(self.store, digest, self.progress)
     }
 
-    fn open<'s>(&'s self, digest: &'s Digest, size: u64) -> io::Result<Box<dyn Read + 's>> {
+    fn open<'s>(&'s self, digest: &'s Digest, size: u64, verified: bool) -> io::Result<Box<dyn Read + 's>> {
         let blob = self.store.open_blob(digest).map_err(io::Error::other)?;
+        let blob = if verified { blob } else { blob.unverified() };
         if blob.size() != size {
             let (digest, expected, found) = (digest.clone(), size, blob.size());
             return Err(io::Error::other(StoreError::Size { digest, expected, found }));
@@ -132,7 +134,7 @@ impl Supply for FromRegistry<'_> {
         Ok(())
     }
 
-    fn open<'s>(&'s self, digest: &'s Digest, size: u64) -> io::Result<Box<dyn Read + 's>> {
+    fn open<'s>(&'s self, digest: &'s Digest, size: u64, _: bool) -> io::Result<Box<dyn Read + 's>> {
         Ok(Box::new(Download::new(&self.session, digest, size)))
     }
 

@@ -128,7 +128,7 @@ impl Upload<'_> {
         let (mut way, mut fell_back, mut restarted) = (Way::Put, false, false);
         loop {
             self.transfer.restart();
-            let error = match self.once(place.take(), way) {
+            let error = match self.once(place.take(), way, restarted || fell_back) {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
@@ -152,11 +152,13 @@ impl Upload<'_> {
         }
     }
 
-    fn once(&self, place: Option<Url>, way: Way) -> Result<(), RegistryError> {
+    /// Sends it once. The registry verifies what it gets. Only where that was refused the sender does, too (`verified`): it
+    /// tells whether the bytes lie so in the store.
+    fn once(&self, place: Option<Url>, way: Way, verified: bool) -> Result<(), RegistryError> {
         let place = place.map_or_else(|| self.session.start_upload(), Ok)?;
         let open = || -> io::Result<Box<dyn Read + '_>> {
             self.transfer.restart();
-            let blob = self.supply.open(self.digest, self.size)?;
+            let blob = self.supply.open(self.digest, self.size, verified)?;
             Ok(Box::new(self.transfer.counting(blob)))
         };
         let place = match way {

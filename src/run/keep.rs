@@ -239,12 +239,15 @@ struct Sink {
     _connection: Option<Control>,
 }
 
+/// An event, with the descriptors that came with it.
+type Told = (Event, Vec<OwnedFd>);
+
 /// A container that runs, shared by the threads that keep it.
 struct Keeper {
     container: Container,
     running: Running,
     /// Where events of further commands go.
-    sessions: Mutex<HashMap<u64, Sender<(Event, Vec<OwnedFd>)>>>,
+    sessions: Mutex<HashMap<u64, Sender<Told>>>,
     next: AtomicU64,
     sinks: Mutex<Vec<Sink>>,
     /// Where input for the command is written to.

@@ -20,7 +20,7 @@ use rustix::process::{Pid, Signal, kill_process, set_child_subreaper};
 use super::child::{block_forwarded, forwarded};
 use super::chroot_tree::PreparedTree;
 use super::error::{During, Failure, Step};
-use super::exec::{Ids, Prepared, SUPERVISED_CAPABILITIES};
+use super::exec::{CAPABILITIES, Ids, Prepared, SUPERVISED_CAPABILITIES};
 use super::init::{FromInit, Job, exit_of};
 use super::reaper::Reaper;
 use super::spawner::Spawner;
@@ -107,8 +107,10 @@ impl Served {
     /// With the path of a tree that is not this process's root: see `Places::open`.
     fn open(outside: &Arc<Outside>, tree: &mut PreparedTree, emulated: Option<&Path>) -> Result<Served, Failure> {
         let root = rustix::process::getpid().as_raw_nonzero().get();
-        let credentials = Credentials::new(0, 0, &[], SUPERVISED_CAPABILITIES.into());
-        let table = Arc::new(Table::new(root, State { credentials, pending: None, program: None }, outside.clone()));
+        // Another root is emulated, in the chroot tier alone.
+        let capabilities = if emulated.is_some() { SUPERVISED_CAPABILITIES } else { CAPABILITIES };
+        let credentials = Credentials::new(0, 0, &[], capabilities.into());
+        let table = Arc::new(Table::new(root, State { credentials, ..State::default() }, outside.clone()));
         let places = std::mem::take(&mut tree.places);
         let places = Places::open(outside.clone(), table.clone(), tree.root(), places, &tree.shown, emulated.is_some());
         let places = places.during(Step::Supervise)?;
@@ -163,7 +165,7 @@ impl ChrootStep<'_> {
             }
             Fork::Child => {
                 drop(ours);
-                let failure = self.first_process(&stdin, &Control::of(theirs), container);
+                let failure = self.first_process(&stdin, &Control::of(theirs), &served.places, container);
                 let _ = self.control.send(&FromInit::Failed(failure), &[]); // then the exit code alone tells
                 sys::exit_now(125)
             }
@@ -175,7 +177,8 @@ impl ChrootStep<'_> {
         Features {
             credentials: true,
             ownership: if self.tier == Tier::Emulated { Ownership::Recorded } else { Ownership::Real },
-            emulated: (self.tier == Tier::Emulated).then_some(self.pass),
+            emulated: self.tier == Tier::Emulated,
+            pass: Some(self.pass),
             places: true,
             hostname: self.spec.hostname.is_some(),
             no_network: self.spec.network == Network::None,
@@ -184,7 +187,13 @@ impl ChrootStep<'_> {
     }
 
     /// In the command's first process: comes back only with the reason why there is no command.
-    fn first_process(&self, stdin: &OwnedFd, supervisor: &Control, container: Option<Spawner<'_>>) -> Failure {
+    fn first_process(
+        &self,
+        stdin: &OwnedFd,
+        supervisor: &Control,
+        places: &Places,
+        container: Option<Spawner<'_>>,
+    ) -> Failure {
         let ready = self.change_root(stdin).and_then(|()| {
             // The tree: its root directory is the working directory in either tier.
             let root = mounts::place(Path::new("."))?;
@@ -198,12 +207,27 @@ impl ChrootStep<'_> {
             // The supervisor reads this process's memory, the first program's name in it.
             sys::allow_inspection().during(Step::Supervise)?;
             rustix::thread::set_no_new_privs(true).during(Step::Supervise)?;
+            if self.tier == Tier::Emulated {
+                self.fence(places)?;
+            }
             let listener = sys::install_filter(&self.features().program()).during(Step::Supervise)?;
             supervisor.send(&(), &[listener.as_fd()]).during(Step::Supervise)
         };
         match container {
             Some(container) => container.serve_supervised(&prepared, &supervise),
             None => prepared.exec_supervised(&supervise),
+        }
+    }
+
+    /// What the command makes the kernel do by itself, past the supervisor, is to end at what it may see.
+    fn fence(&self, places: &Places) -> Result<(), Failure> {
+        let devices = mounts::place(Path::new("/dev"))?;
+        let mut inside = places.sources();
+        inside.push(devices.as_fd());
+        match sys::fence(&inside) {
+            // Refused by the container's profile: there is none then, as before Linux 5.19.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOSYS | libc::EOPNOTSUPP)) => Ok(()),
+            done => done.map(drop).during(Step::Supervise),
         }
     }
 

@@ -1,6 +1,9 @@
 //! Device nodes where ids are mapped in ranges. All else is native there; only mknod(2) of a device is denied in every user
 //! namespace. A filter hands over those calls alone, and in place of the device a regular file is made that carries its type
 //! and numbers ([`crate::overrides`]): the layer has the device. Until then it looks like an empty file to the command.
+//!
+//! Where there is no pid namespace either, calls that act on other processes are handed over, too: root of the command is
+//! root of the container, and could end what runs beside it.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -10,9 +13,11 @@ use rustix::fs::{Gid, Mode, OFlags, ResolveFlags, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use super::error::{During, Failure, Step};
+use super::supervisor::Answer;
 use super::supervisor::filter;
 use super::supervisor::memory::Memory;
 use super::supervisor::outside::Outside;
+use super::supervisor::outsiders::Neighbours;
 use super::wire::Control;
 use crate::overrides::{OVERRIDE, Override, Type};
 use crate::sys::{self, Listener, Notification};
@@ -22,8 +27,8 @@ const CAP_MKNOD: u64 = 1 << 27;
 
 /// In the command's first process, which still has all rights of the namespace: installs the filter and sends its listener.
 /// Where that is refused (the container has a listener of its own) mknod stays what it is.
-pub(super) fn hand_over(supervisor: &Control) -> Result<(), Failure> {
-    match sys::install_filter(&filter::device_nodes()) {
+pub(super) fn hand_over(supervisor: &Control, own_pids: bool) -> Result<(), Failure> {
+    match sys::install_filter(&filter::device_nodes(!own_pids)) {
         Ok(listener) => supervisor.send(&(), &[listener.as_fd()]).during(Step::Supervise),
         Err(_) => supervisor.send(&(), &[]).during(Step::Supervise),
     }
@@ -35,7 +40,9 @@ pub(super) fn serve(child: &Control) -> Result<(), Failure> {
     let received = child.receive::<()>().during(Step::Supervise)?;
     let Some(listener) = received.and_then(|((), fds)| fds.into_iter().next()) else { return Ok(()) };
     let outside = Arc::new(Outside::open().during_at(Step::OpenDirectory, Path::new("/proc"))?);
-    let nodes = Nodes { listener: Listener::new(listener), memory: Memory::new(outside.clone()), outside };
+    let root = rustix::process::getpid().as_raw_nonzero().get();
+    let neighbours = Neighbours::new(outside.clone(), root);
+    let nodes = Nodes { listener: Listener::new(listener), memory: Memory::new(outside.clone()), neighbours, outside };
     std::thread::Builder::new().spawn(move || nodes.work()).during(Step::Supervise)?;
     Ok(())
 }
@@ -43,6 +50,7 @@ pub(super) fn serve(child: &Control) -> Result<(), Failure> {
 struct Nodes {
     listener: Listener,
     memory: Memory,
+    neighbours: Neighbours,
     outside: Arc<Outside>,
 }
 
@@ -52,15 +60,23 @@ impl Nodes {
         while let Ok(received) = self.listener.receive() {
             let Some(call) = received else { continue };
             // Giving the answer fails where the caller died meanwhile, which is nothing to anybody.
-            let _ = match self.make(&call) {
-                Ok(()) => self.listener.give(call.id, 0),
-                Err(errno) => self.listener.refuse(call.id, errno.raw_os_error()),
+            let _ = match self.answer(&call) {
+                Answer::Continue => self.listener.proceed(call.id),
+                Answer::Value(value) => self.listener.give(call.id, value),
+                Answer::Error(errno) => self.listener.refuse(call.id, errno.raw_os_error()),
+                Answer::Descriptor { .. } | Answer::Restart(_) | Answer::Given => Ok(()), // of no such call
             };
         }
     }
 
-    fn make(&self, call: &Notification) -> Result<(), Errno> {
-        let at = filter::is_mknodat(call.number);
+    fn answer(&self, call: &Notification) -> Answer {
+        match filter::is_mknodat(call.number) {
+            Some(at) => self.make(call, at).map_or_else(Answer::Error, |()| Answer::Value(0)),
+            None => self.neighbours.answer(&self.listener, call),
+        }
+    }
+
+    fn make(&self, call: &Notification, at: bool) -> Result<(), Errno> {
         let [first, second, third, fourth, ..] = call.arguments;
         let (dir, path, mode, device) =
             if at { (first as i32, second, third, fourth) } else { (libc::AT_FDCWD, first, second, third) };

@@ -182,10 +182,12 @@ fn pid_one(
         }
         Fork::Child => {
             drop(ours);
-            first_process(control, &stdin, || match (device_nodes::hand_over(&Control::of(theirs)), container) {
-                (Ok(()), None) => prepared.exec(),
-                (Ok(()), Some(container)) => container.serve(Rights::All),
-                (Err(failure), _) => failure,
+            first_process(control, job, &stdin, || {
+                match (device_nodes::hand_over(&Control::of(theirs), job.own_pids), container) {
+                    (Ok(()), None) => prepared.exec(),
+                    (Ok(()), Some(container)) => container.serve(Rights::All),
+                    (Err(failure), _) => failure,
+                }
             })
         }
     }
@@ -217,14 +219,20 @@ fn run_supervised(
         Fork::Child => {
             drop(ours);
             let supervisor = Control::of(theirs);
-            first_process(control, stdin, || one_id.first_process(prepared, &supervisor, job.own_pids, container))
+            first_process(control, job, stdin, || one_id.first_process(prepared, &supervisor, job.own_pids, container))
         }
     }
 }
 
 /// In the command's first process: becomes the command.
-fn first_process(control: &Control, stdin: &OwnedFd, exec: impl FnOnce() -> Failure) -> ! {
-    let failure = match rustix::stdio::dup2_stdin(stdin).during(Step::Start) {
+fn first_process(control: &Control, job: &Job, stdin: &OwnedFd, exec: impl FnOnce() -> Failure) -> ! {
+    // A session, and so a process group, that nobody outside is in: `kill 0` means the whole group, in all pid namespaces.
+    // A terminal's program stays in the terminal's.
+    let alone = match job.spec.stdio {
+        Stdio::Capture => rustix::process::setsid().map(drop),
+        Stdio::Served | Stdio::Inherit => Ok(()),
+    };
+    let failure = match alone.and_then(|()| rustix::stdio::dup2_stdin(stdin)).during(Step::Start) {
         Ok(()) => exec(),
         Err(failure) => failure,
     };

@@ -12,7 +12,7 @@
 //!
 //! What it may do that a container under Docker may not: there is no seccomp filter and no cgroup limit. Where the /proc
 //! outside has masked parts (in most containers) there is no pid namespace either: the command sees the processes of the
-//! container, cannot read or trace those of the build, but can end them.
+//! container, and can neither look into them nor signal them.
 
 mod advice;
 mod child;

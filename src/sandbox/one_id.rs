@@ -79,8 +79,7 @@ impl OneId {
         rustix::process::umask(Mode::empty());
         let outside = Arc::new(Outside::open().during_at(Step::OpenDirectory, Path::new("/proc"))?);
         let root = rustix::process::getpid().as_raw_nonzero().get();
-        let first =
-            State { credentials: Credentials::new(0, 0, &[], exec::CAPABILITIES.into()), pending: None, program: None };
+        let first = State { credentials: Credentials::new(0, 0, &[], exec::CAPABILITIES.into()), ..State::default() };
         let setup = Setup {
             listener: sys::Listener::new(listener),
             table: Arc::new(Table::new(root, first, outside.clone())),
@@ -106,7 +105,8 @@ fn features(own_pids: bool) -> Features {
         credentials: true,
         ownership: Ownership::Recorded,
         places: false,
-        emulated: None,
+        emulated: false,
+        pass: None,
         hostname: false,
         no_network: false,
         outsiders: !own_pids,

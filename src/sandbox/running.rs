@@ -108,22 +108,20 @@ enum First {
 
 /// What comes first: that the container is ready, or why it is not.
 fn first_word(control: &Control, requests: &Control) -> io::Result<First> {
-    loop {
-        let mut fds = [PollFd::new(requests, PollFlags::IN), PollFd::new(control, PollFlags::IN)];
-        rustix::io::retry_on_intr(|| poll(&mut fds, None))?;
-        let ready = !fds[0].revents().is_empty();
-        if ready && let Some((Event::Ready, fds)) = requests.receive::<Event>()? {
-            let Some(root) = fds.into_iter().next() else { return Err(io::ErrorKind::InvalidData.into()) };
-            return Ok(First::Ready(root));
-        }
-        // Nobody is at the other end of the requests any more, so the rest is said here.
-        while let Some((message, _)) = control.receive::<FromInit>()? {
-            if let FromInit::Failed(failure) = message {
-                return Ok(First::Failed(failure));
-            }
-        }
-        return Ok(First::Nothing);
+    let mut fds = [PollFd::new(requests, PollFlags::IN), PollFd::new(control, PollFlags::IN)];
+    rustix::io::retry_on_intr(|| poll(&mut fds, None))?;
+    let ready = !fds[0].revents().is_empty();
+    if ready && let Some((Event::Ready, fds)) = requests.receive::<Event>()? {
+        let Some(root) = fds.into_iter().next() else { return Err(io::ErrorKind::InvalidData.into()) };
+        return Ok(First::Ready(root));
     }
+    // Nobody is at the other end of the requests any more, so the rest is said here.
+    while let Some((message, _)) = control.receive::<FromInit>()? {
+        if let FromInit::Failed(failure) = message {
+            return Ok(First::Failed(failure));
+        }
+    }
+    Ok(First::Nothing)
 }
 
 /// Calls `work` with the root directory of a tree that nobody uses, in a process that `enter` made.

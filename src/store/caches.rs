@@ -3,13 +3,16 @@
 //! A cache has one directory, `0`, that all share or take turns with; whoever wants one alone gets the first that nobody
 //! holds, and further ones are made as needed.
 
-use super::{Inner, Store, StoreError, lock_file, named};
+use super::{Inner, Store, StoreError, named};
 use crate::oci::Digest;
 use fs_err as fs;
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// Who else may use a cache directory meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,9 +59,13 @@ impl Store {
         loop {
             let slot = dir.join(number.to_string());
             fs::create_dir_all(&slot).map_err(StoreError::from)?;
-            let Some(lock) = lock_slot(&slot.join("lock"), usage, wait)? else {
-                number += 1;
-                continue;
+            let lock = match lock_slot(&slot.join("lock"), usage, wait)? {
+                Locked::Held(lock) => lock,
+                Locked::InUse => {
+                    number += 1;
+                    continue;
+                }
+                Locked::Gone => continue,
             };
             let tree = slot.join("tree");
             let there = || tree.try_exists().map_err(StoreError::from);
@@ -67,7 +74,7 @@ impl Store {
             }
             // Filling needs the directory alone; then look again, as nothing was held in between.
             drop(lock);
-            let alone = lock_file(&slot.join("lock"), FlockOperation::LockExclusive)?;
+            let Locked::Held(alone) = lock_slot(&slot.join("lock"), CacheUse::Locked, &|| ())? else { continue };
             if !there()? {
                 let temp = self.temp_dir()?;
                 fill(temp.path())?;
@@ -78,25 +85,50 @@ impl Store {
     }
 }
 
-/// The lock of a slot; `None` where it is another's and waiting is not wanted.
-fn lock_slot(path: &Path, usage: CacheUse, wait: &dyn Fn()) -> Result<Option<fs::File>, StoreError> {
+/// What came of locking a slot.
+enum Locked {
+    Held(fs::File),
+    /// It is another's, and waiting is not wanted.
+    InUse,
+    /// The slot was dropped meanwhile.
+    Gone,
+}
+
+fn lock_slot(path: &Path, usage: CacheUse, wait: &dyn Fn()) -> Result<Locked, StoreError> {
     let (at_once, blocking) = match usage {
         CacheUse::Shared => (FlockOperation::NonBlockingLockShared, FlockOperation::LockShared),
         CacheUse::Private | CacheUse::Locked => {
             (FlockOperation::NonBlockingLockExclusive, FlockOperation::LockExclusive)
         }
     };
-    let file = fs::OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path)?;
+    let file = match fs::OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Locked::Gone),
+        other => other?,
+    };
     match rustix::fs::flock(&file, at_once) {
-        Ok(()) => return Ok(Some(file)),
-        Err(Errno::WOULDBLOCK) => {}
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK) if usage == CacheUse::Private => return Ok(Locked::InUse),
+        Err(Errno::WOULDBLOCK) => {
+            wait();
+            while let Err(errno) = rustix::fs::flock(&file, blocking) {
+                if errno != Errno::INTR {
+                    return Err(named(path, "lock", errno).into());
+                }
+            }
+        }
         Err(errno) => return Err(named(path, "lock", errno).into()),
     }
-    if usage == CacheUse::Private {
-        return Ok(None);
+    let held = file.metadata()?;
+    match fs::metadata(path) {
+        Ok(now) if (now.dev(), now.ino()) == (held.dev(), held.ino()) => {
+            // When the cache was last of use.
+            file.file().set_modified(SystemTime::now())?;
+            Ok(Locked::Held(file))
+        }
+        Ok(_) => Ok(Locked::Gone),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Locked::Gone),
+        Err(error) => Err(error.into()),
     }
-    wait();
-    lock_file(path, blocking).map(Some)
 }
 
 #[cfg(test)]

@@ -16,7 +16,9 @@ impl Store {
     /// it is not there or was written in another boot.
     pub fn layer_dir(&self, chain: &ChainId) -> Option<PathBuf> {
         let dir = self.inner.layer_path(chain);
-        let boot = fs::read_to_string(dir.join("boot")).ok()?;
+        let boot = dir.join("boot");
+        self.inner.used(&boot).ok()??;
+        let boot = fs::read_to_string(boot).ok()?;
         let holds = boot == SYNCED || Some(&boot) == self.inner.boot.as_ref();
         holds.then(|| dir.join("tree"))
     }
@@ -69,6 +71,7 @@ impl StagedLayer {
         if let Some(first) = store.layer_dir(chain) {
             return Ok(first);
         }
+        let _together = self.inner.stay()?;
         // What is there still is of another boot, and nobody uses it: everybody's `layer_dir` says so.
         match fs::rename(&target, self.inner.temp_path()) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),

@@ -5,13 +5,15 @@
 //! ```text
 //! ROOT/                  mode 0700, owned by whoever uses it
 //!   version              format of this directory, a number
-//!   lock                 held shared by everybody who has the store open
+//!   lock                 held shared while something is marked as used or put in place, exclusively while things are dropped
+//!   cleaned              empty; when the store was last cleaned by itself
 //!   commit.lock          held exclusively while index.json or layers/ changes
 //!   oci-layout           \
 //!   index.json            > an OCI image layout; a name is the annotation org.opencontainers.image.ref.name
 //!   blobs/ALGORITHM/HEX  /
 //!   layers/HEX/          an unpacked layer, by the ChainID of the stack up to it
-//!     boot               the boot it was written in
+//!     boot               the boot it was written in; its modification time is when the layer was last of use
+//!     size               bytes of the whole, once somebody counted
 //!     tree/              its files in overlayfs's format (`userxattr`)
 //!     owners             owners that `tree` cannot hold itself, see `overrides`; often absent
 //!   caches/HEX/N/        a directory that RUN steps keep, by what it is; N is 0 but for those that want one alone
@@ -28,7 +30,8 @@
 //!
 //! # Locks (flock, so they end with the process that holds them)
 //!
-//! - `lock` shared: everybody. Whoever deletes committed things takes it exclusively, so nothing vanishes under a build.
+//! - `lock`: see `store/cleaning.rs`. Who drops things takes it exclusively, and drops nothing that was used since the
+//!   oldest process that has the store open began to: nothing vanishes under a build.
 //! - `commit.lock` exclusive: a change of `index.json`, or putting a layer in place. Readers need no lock: both change by
 //!   rename. Blobs and records need none: two writers of one digest write the same bytes.
 //! - `caches/HEX/N/lock`: a cache directory in use, shared or alone; alone too while it gets its first content.
@@ -50,6 +53,7 @@
 
 mod blob;
 mod caches;
+mod cleaning;
 mod idle_cache;
 pub mod image;
 mod layers;
@@ -60,6 +64,7 @@ mod temp;
 
 pub use blob::{BlobReader, BlobWriter};
 pub use caches::{CacheDir, CacheUse};
+pub use cleaning::{Dropped, Item, ItemKind, Keep, Usage};
 pub use image::{Image, ImageError};
 pub use layers::StagedLayer;
 pub use tail::Follower;
@@ -80,6 +85,7 @@ const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 const OWN_NAMES: &[&str] = &[
     "version",
     "lock",
+    "cleaned",
     "commit.lock",
     "oci-layout",
     "index.json",
@@ -193,8 +199,6 @@ struct Inner {
     temp: temp::ProcessTemp,
     /// This boot, where the kernel tells.
     boot: Option<String>,
-    /// Held shared until the last clone is gone.
-    _lock: fs::File,
 }
 
 impl Store {
@@ -203,7 +207,6 @@ impl Store {
     /// Refuses a directory of another user, one that holds other things, and one of a later format.
     pub fn open(root: &Path) -> Result<Store, StoreError> {
         prepare_root(root)?;
-        let lock = lock_file(&root.join("lock"), FlockOperation::LockShared)?;
         for dir in ["blobs/sha256", "blobs/sha512", "layers", "caches", "records", "tmp"] {
             fs::create_dir_all(root.join(dir))?;
         }
@@ -212,7 +215,7 @@ impl Store {
             Ok(id) => Some(id.trim().to_string()),
             Err(_) => None,
         };
-        let inner = Inner { root: root.to_path_buf(), temp, boot, _lock: lock };
+        let inner = Inner { root: root.to_path_buf(), temp, boot };
         inner.write_once("oci-layout", LAYOUT)?;
         inner.write_once("version", format!("{FORMAT}\n").as_bytes())?;
         Ok(Store { inner: Arc::new(inner) })

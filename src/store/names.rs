@@ -54,6 +54,11 @@ impl Store {
         Ok(names)
     }
 
+    /// Everything that `index.json` lists, with a name or without.
+    pub(super) fn targets(&self) -> Result<Vec<Descriptor>, StoreError> {
+        Ok(self.read_index()?.manifests().clone())
+    }
+
     /// Applies `edit` to the descriptors in `index.json`; writes it where `edit` says that it changed something.
     fn change(&self, edit: impl FnOnce(&mut Vec<Descriptor>) -> bool) -> Result<(), StoreError> {
         let _lock = self.inner.commit_lock()?;

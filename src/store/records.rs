@@ -10,7 +10,11 @@ use std::path::PathBuf;
 impl Store {
     /// The record `key` in `bucket` (a plain name); `None` where there is none or a torn one.
     pub fn record(&self, bucket: &str, key: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
-        let mut bytes = match fs::read(self.record_path(bucket, key)) {
+        let path = self.record_path(bucket, key);
+        if self.inner.used(&path)?.is_none() {
+            return Ok(None);
+        }
+        let mut bytes = match fs::read(path) {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(e.into()),
@@ -31,6 +35,7 @@ impl Store {
         if let Some(dir) = path.parent() {
             fs::create_dir_all(dir)?;
         }
+        let _together = self.inner.stay()?;
         temp.rename_to(&path)
     }
 

@@ -1,15 +1,17 @@
 //! Temporary files and directories of one open store, and the sweep of those that killed processes left.
 
 use super::{Inner, StoreError, lock_file, named};
-use crate::sys;
+use crate::sys::{self, SignalSet};
 use fs_err as fs;
 use rustix::fs::{FlockOperation, IFlags};
+use rustix::process::Signal;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
+use std::time::SystemTime;
 
 /// Threads that remove one tree.
 const REMOVERS: usize = 4;
@@ -19,6 +21,7 @@ const REMOVERS: usize = 4;
 pub(super) struct ProcessTemp {
     path: PathBuf,
     next: AtomicU64,
+    since: SystemTime,
     remover: Remover,
     _lock: fs::File,
 }
@@ -33,10 +36,17 @@ impl ProcessTemp {
         let prefix = format!("{}-", std::process::id());
         let path = tempfile::Builder::new().prefix(&prefix).disable_cleanup(true).tempdir_in(tmp)?.keep();
         let lock = lock_file(&path.join("lock"), FlockOperation::NonBlockingLockExclusive)?;
+        // By the clock that also gives files their times.
+        let since = lock.metadata()?.modified()?;
         drop(all);
-        let temp = ProcessTemp { path, next: AtomicU64::new(0), remover: Remover::default(), _lock: lock };
+        let temp = ProcessTemp { path, next: AtomicU64::new(0), since, remover: Remover::default(), _lock: lock };
         dead.into_iter().for_each(|doomed| temp.remover.take(doomed));
         Ok(temp)
+    }
+
+    /// When this process opened the store.
+    pub(super) fn since(&self) -> SystemTime {
+        self.since
     }
 
     pub(super) fn next_path(&self) -> PathBuf {
@@ -105,7 +115,11 @@ impl Remover {
         };
         let Some(first) = refused else { return };
         let (queue, doomed) = mpsc::channel::<Doomed>();
-        let work = move || doomed.iter().for_each(|doomed| discard(&doomed.path));
+        let work = move || {
+            // Signals are for the threads that wait for them; without this one of ours would end the process by default.
+            let _ = SignalSet::block(&[Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT].map(Signal::as_raw));
+            doomed.iter().for_each(|doomed| discard(&doomed.path));
+        };
         match std::thread::Builder::new().name("remover".into()).spawn(work) {
             Ok(thread) if queue.send(first).is_ok() => *running = Some((queue, thread)),
             // Where no thread can be had, what was dropped is left to the end of the process, or to the next sweep.

@@ -1,5 +1,8 @@
 //! One binary for all integration tests.
 
+#[macro_use]
+mod support;
+
 mod architecture;
 mod build;
 mod cache;
@@ -9,6 +12,7 @@ mod conformance;
 mod copy;
 mod dockerfile;
 mod errors;
+mod guards;
 mod images;
 mod layer;
 mod listing;
@@ -22,7 +26,6 @@ mod sandbox;
 mod snapshots;
 mod store;
 mod supervisor;
-mod support;
 mod tools;
 mod travel;
 mod unpack;

@@ -2,11 +2,9 @@
 //! be mounted. They need root, as CI has it.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use dockless::sandbox::{Exit, Isolation, Mount, MountSource, Root, RunSpec, TrialResult, trial_in};
-
-const EXE: &str = env!("CARGO_BIN_EXE_dockless");
+use dockless::sandbox::{Exit, Mount, MountSource, Root, RunSpec, Tier, TrialResult};
 
 /// A busybox tree to run in, and directories beside it.
 struct Tree {
@@ -50,35 +48,48 @@ impl Tree {
     }
 }
 
-fn run(spec: RunSpec) -> TrialResult {
-    trial_in(Path::new(EXE), &[spec], Isolation::Chroot).unwrap().remove(0)
+fn run(tier: Tier, spec: RunSpec) -> TrialResult {
+    crate::support::trial_of(tier, spec)
 }
 
-fn stdout(spec: RunSpec) -> String {
-    let result = run(spec);
+fn stdout(tier: Tier, spec: RunSpec) -> String {
+    let result = run(tier, spec);
     assert_eq!((&result.exit, result.stderr.as_str()), (&Ok(Exit::Code(0)), ""), "{}", result.stdout);
     result.stdout
 }
 
 /// Runs a script that prints what is wrong, and nothing else.
-fn silent(spec: RunSpec) {
-    assert_eq!(stdout(spec), "");
+fn silent(tier: Tier, spec: RunSpec) {
+    assert_eq!(stdout(tier, spec), "");
 }
 
 /// Lines `name: command` whose output is to be as told.
-fn expect(spec: impl Fn(&str) -> RunSpec, cases: &[(&str, &str)]) {
+fn expect(tier: Tier, spec: impl Fn(&str) -> RunSpec, cases: &[(&str, &str)]) {
     for (script, wanted) in cases {
-        let result = run(spec(script));
+        let result = run(tier, spec(script));
         let got = result.stdout.trim_end();
         assert_eq!((got, result.stderr.as_str()), (*wanted, ""), "{script}: {:?}", result.exit);
     }
 }
 
-#[test]
-fn shows_a_process_itself() {
+in_each_tier!(
+    shows_a_process_itself,
+    hides_what_is_not_the_steps,
+    acts_on_descriptors_by_their_paths,
+    lets_a_step_live_in_proc,
+    tells_of_its_mounts,
+    binds_directories,
+    keeps_what_is_read_only,
+    runs_programs_of_a_bind,
+    serves_other_users_by_their_own_rights,
+    gives_terminals,
+);
+
+fn shows_a_process_itself(tier: Tier) {
     let tree = Tree::new();
     let exe = "/bin/busybox";
     expect(
+        tier,
         |script| tree.sh(script),
         &[
             ("readlink /proc/self/exe", exe),
@@ -106,18 +117,18 @@ fn shows_a_process_itself() {
     );
 }
 
-#[test]
-fn hides_what_is_not_the_steps() {
+fn hides_what_is_not_the_steps(tier: Tier) {
     let tree = Tree::new();
     let parent = std::process::id();
     for path in ["1", "2", &parent.to_string()] {
         for file in ["", "/environ", "/cmdline", "/root/etc", "/cwd", "/fd/0", "/mem", "/status", "/task", "/exe"] {
-            let result = run(tree.sh(&format!("ls -d /proc/{path}{file} || cat /proc/{path}{file}")));
+            let result = run(tier, tree.sh(&format!("ls -d /proc/{path}{file} || cat /proc/{path}{file}")));
             assert_eq!(result.stdout, "", "/proc/{path}{file}");
             assert!(!result.stderr.contains("denied"), "/proc/{path}{file}: {}", result.stderr);
         }
     }
     expect(
+        tier,
         |script| tree.sh(script),
         &[
             // The supervisor, which is the parent of the first process.
@@ -138,10 +149,10 @@ fn hides_what_is_not_the_steps() {
     );
 }
 
-#[test]
-fn acts_on_descriptors_by_their_paths() {
+fn acts_on_descriptors_by_their_paths(tier: Tier) {
     let tree = Tree::new();
     expect(
+        tier,
         |script| tree.sh(script),
         &[
             ("echo in | cat /dev/stdin", "in"),
@@ -175,10 +186,10 @@ fn acts_on_descriptors_by_their_paths() {
     );
 }
 
-#[test]
-fn lets_a_step_live_in_proc() {
+fn lets_a_step_live_in_proc(tier: Tier) {
     let tree = Tree::new();
     expect(
+        tier,
         |script| tree.sh(script),
         &[
             ("cd /proc/self && pwd -P | sed 's/[0-9][0-9]*/N/'", "/proc/N"),
@@ -203,13 +214,15 @@ Linux",
     );
 }
 
-#[test]
-fn tells_of_its_mounts() {
+fn tells_of_its_mounts(tier: Tier) {
     let tree = Tree::new();
-    let table = stdout(tree.bound(
-        true,
-        "cut -d' ' -f2,3 /proc/mounts; cut -d' ' -f4,5 /proc/self/mountinfo; cat /etc/mtab 2>/dev/null; true",
-    ));
+    let table = stdout(
+        tier,
+        tree.bound(
+            true,
+            "cut -d' ' -f2,3 /proc/mounts; cut -d' ' -f4,5 /proc/self/mountinfo; cat /etc/mtab 2>/dev/null; true",
+        ),
+    );
     for line in ["/proc proc", "/sys sysfs", "/dev/pts devpts", "/ /proc", "/ /sys"] {
         assert!(table.lines().any(|got| got == line), "{line} is not in\n{table}");
     }
@@ -217,14 +230,13 @@ fn tells_of_its_mounts() {
     assert!(!table.contains("cgroup"), "{table}");
     let root = table.lines().next().unwrap();
     assert!(root.starts_with("/ "), "{table}");
-    let options = stdout(tree.bound(true, "grep ' /src ' /proc/mounts | cut -d' ' -f4"));
+    let options = stdout(tier, tree.bound(true, "grep ' /src ' /proc/mounts | cut -d' ' -f4"));
     assert!(options.starts_with("ro,"), "{options}");
-    silent(tree.sh("cmp /proc/mounts /proc/self/mounts; cmp /proc/mounts /proc/$$/task/$$/mounts"));
-    assert_eq!(stdout(tree.sh("cat /proc/self/mountstats | grep -c 'mounted on /proc with fstype proc'")), "1\n");
+    silent(tier, tree.sh("cmp /proc/mounts /proc/self/mounts; cmp /proc/mounts /proc/$$/task/$$/mounts"));
+    assert_eq!(stdout(tier, tree.sh("cat /proc/self/mountstats | grep -c 'mounted on /proc with fstype proc'")), "1\n");
 }
 
-#[test]
-fn binds_directories() {
+fn binds_directories(tier: Tier) {
     let tree = Tree::new();
     fs_err::write(tree.path("source/file"), "text").unwrap();
     fs_err::write(tree.path("secret"), "secret").unwrap();
@@ -259,15 +271,14 @@ fn binds_directories() {
         ! cat /proc/self/fd/3/../../secret 2>/dev/null
         [ "$(find /src -name file)" = /src/file ]
     "#;
-    silent(tree.bound(false, script));
+    silent(tier, tree.bound(false, script));
     let names: Vec<_> =
         fs_err::read_dir(tree.path("source")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names.len(), 5, "{names:?}");
     assert!(!tree.path("tree/src").exists(), "the layer shows no mount");
 }
 
-#[test]
-fn keeps_what_is_read_only() {
+fn keeps_what_is_read_only(tier: Tier) {
     let tree = Tree::new();
     fs_err::write(tree.path("source/file"), "text").unwrap();
     let changes = [
@@ -293,18 +304,18 @@ fn keeps_what_is_read_only() {
         "sh -c 'cd sub && echo x > ../file'",
     ];
     for change in changes {
-        let result = run(tree.bound(true, &format!("cd /src; {change}")));
+        let result = run(tier, tree.bound(true, &format!("cd /src; {change}")));
         assert_ne!(result.exit, Ok(Exit::Code(0)), "{change}");
         assert!(result.stderr.contains("Read-only file system"), "{change}: {}", result.stderr);
     }
     let script = "cd /src; cat file; echo; [ -r file ] && mkdir sub 2>&1 | grep -o exists";
-    assert_eq!(stdout(tree.bound(true, script)), "text\nexists\n");
+    assert_eq!(stdout(tier, tree.bound(true, script)), "text\nexists\n");
     let metadata = fs_err::metadata(tree.path("source/file")).unwrap();
-    assert_eq!((metadata.mode() & 0o777, metadata.uid(), metadata.len()), (0o644, 0, 4));
+    let owner = if tier == Tier::Emulated { 61234 } else { 0 };
+    assert_eq!((metadata.mode() & 0o777, metadata.uid(), metadata.len()), (0o644, owner, 4));
 }
 
-#[test]
-fn runs_programs_of_a_bind() {
+fn runs_programs_of_a_bind(tier: Tier) {
     let tree = Tree::new();
     let script = |name: &str, text: &str| {
         fs_err::write(tree.path(name), text).unwrap();
@@ -318,6 +329,7 @@ fn runs_programs_of_a_bind() {
     fs_err::copy("/usr/bin/busybox", tree.path("source/busybox")).unwrap();
     fs_err::write(tree.path("source/not"), "#!/bin/sh\n").unwrap();
     expect(
+        tier,
         |script| tree.bound(true, script),
         &[
             ("/src/tell a 'b c'", "/src/tell 2 a b c"),
@@ -339,8 +351,7 @@ fn runs_programs_of_a_bind() {
     );
 }
 
-#[test]
-fn serves_other_users_by_their_own_rights() {
+fn serves_other_users_by_their_own_rights(tier: Tier) {
     let tree = Tree::new();
     fs_err::write(tree.path("source/private"), "x").unwrap();
     fs_err::set_permissions(tree.path("source/private"), PermissionsExt::from_mode(0o600)).unwrap();
@@ -364,21 +375,70 @@ fn serves_other_users_by_their_own_rights() {
     "#;
     let mut spec = tree.bound(false, script);
     spec.user = "app".to_string();
-    let result = run(spec);
+    let result = run(tier, spec);
     assert_eq!((result.stdout.as_str(), result.stderr.as_str()), ("", "x\n"));
     // Root's process, to the same user.
     let script = "sleep 5 & su app -s /bin/sh -c \"cat /proc/$!/environ; ls /proc/$!/fd; readlink /proc/$!/exe; \
         ls -d /proc/$!\" 2>&1 | sed 's/[0-9][0-9]*/N/'; kill $!";
     assert_eq!(
-        stdout(tree.sh(script)),
+        stdout(tier, tree.sh(script)),
         "cat: can't open '/proc/N/environ': Permission denied\nls: can't open '/proc/N/fd': Permission denied\n/proc/N\n"
     );
 }
 
+/// The kernel's root stays the tree, so nothing leads out of it.
 #[test]
-fn gives_terminals() {
+fn has_another_root_after_chroot() {
+    let tier = Tier::Chroot;
+    let tree = Tree::new();
+    fs_err::write(tree.path("tree/etc/outer"), "outer").unwrap();
+    let prepare = "rm -rf /r; mkdir -p /r/bin /r/etc /r/tmp /r/sub; cp /bin/busybox /r/bin; for a in sh cat ls pwd id stat readlink mkdir chroot su env true sleep; \
+        do ln -s busybox /r/bin/$a; done; printf 'root:x:0:0::/:/bin/sh\\napp:x:1000:1001::/:/bin/sh\\n' > /r/etc/passwd; \
+        printf '#!/bin/sh\\necho \"$0 $1\"\\n' > /r/bin/tell; chmod 755 /r/bin/tell; ln -s /etc/passwd /r/link; ln -s ../../../etc/outer /r/up; \
+        chmod 700 /r/sub; mkdir /r/proc /r/dev; mknod -m 666 /r/dev/null c 1 3; ";
+    expect(
+        tier,
+        |script| tree.sh(&format!("{prepare}{script}")),
+        &[
+            (
+                "chroot /r /bin/sh -c 'pwd; ls /; echo x > /new; cat /new'; cat /r/new",
+                "/\nbin\ndev\netc\nlink\nproc\nsub\ntmp\nup\nx\nx",
+            ),
+            (
+                "chroot /r tell a; chroot /r /bin/sh -c 'cd /tmp; /bin/pwd; ../bin/tell b; PATH=/bin tell c'",
+                "/bin/tell a\n/tmp\n../bin/tell b\n/bin/tell c",
+            ),
+            (
+                "chroot /r cat /link | head -c 9; chroot /r cat /up /etc/outer /../etc/outer ../../etc/outer 2> /dev/null; echo $?",
+                "root:x:0:1",
+            ),
+            (
+                "chroot /r sh -c 'mkdir -p /a/b; cd /a/b; (cd ../..; pwd; cd ../..; pwd); chroot /a /bin/sh 2>&- || echo none'; ls -d /r/a/b",
+                "/\n/\nnone\n/r/a/b",
+            ),
+            // The caller's own root is as it was, and that of a process that is left behind is not.
+            (
+                "chroot /r true; ls -d /etc/outer; chroot /r sh -c '(sleep 0.3; ls /etc > /new; sleep 1) & '; while [ ! -s /r/new ]; do sleep 0.1; done; cat /r/new",
+                "/etc/outer\npasswd",
+            ),
+            (
+                "chroot / ls -d /etc/outer; chroot /r chroot / ls /etc; chroot /none true 2>/dev/null; echo $?; chroot /etc/outer true 2>/dev/null; echo $?",
+                "/etc/outer\npasswd\n1\n1",
+            ),
+            (
+                "chroot /r su app -s /bin/sh -c 'id -u; ls /sub 2>&- || echo closed; readlink /link; chroot /tmp 2>&- || echo no'",
+                "1000\nclosed\n/etc/passwd\nno",
+            ),
+            ("chroot /r cat /proc/self/environ 2> /dev/null; echo $?; chroot /r env -i A=b env", "1\nA=b"),
+            ("cd /etc; chroot /r /bin/sh -c 'echo in' < outer; chroot /r cat < outer; echo", "in\nouter"),
+        ],
+    );
+}
+
+fn gives_terminals(tier: Tier) {
     let tree = Tree::new();
     expect(
+        tier,
         |script| tree.sh(script),
         &[
             (

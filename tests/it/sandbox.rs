@@ -13,12 +13,12 @@ use rustix::process::{Pid, Signal, kill_process};
 const EXE: &str = env!("CARGO_BIN_EXE_dockless");
 
 /// A busybox root as a lower layer, and room for upper and work directories.
-struct Tree {
+pub(super) struct Tree {
     dir: tempfile::TempDir,
 }
 
 impl Tree {
-    fn new() -> Tree {
+    pub(super) fn new() -> Tree {
         let dir = tempfile::tempdir().unwrap();
         fs_err::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
         let tree = Tree { dir };
@@ -38,12 +38,12 @@ impl Tree {
         tree
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// An overlay over the base with a new upper directory of this name.
-    fn overlay(&self, upper: &str) -> Root {
+    pub(super) fn overlay(&self, upper: &str) -> Root {
         let (upper, work) = (self.path(upper), self.path(&format!("{upper}.work")));
         fs_err::create_dir(&upper).unwrap();
         fs_err::create_dir(&work).unwrap();
@@ -117,7 +117,7 @@ const AS_USER: &str = "setpriv --reuid 61234 --regid 61234 --clear-groups";
 
 /// Starts this test binary again to run `specs`, by the shell command `prefix`, after `setup`, in a mount namespace of its
 /// own where [`USER`] exists and has the subordinate ids `ranges`.
-fn start_elsewhere(tree: &Tree, specs: &[RunSpec], ranges: &str, setup: &str, prefix: &str) -> Child {
+pub(super) fn start_elsewhere(tree: &Tree, specs: &[RunSpec], ranges: &str, setup: &str, prefix: &str) -> Child {
     let passwd = fs_err::read_to_string("/etc/passwd").unwrap() + &format!("dltest:x:{USER}:{USER}::/:/bin/sh\n");
     fs_err::write(tree.path("passwd"), passwd).unwrap();
     fs_err::write(tree.path("subid"), ranges).unwrap();
@@ -139,13 +139,13 @@ fn start_elsewhere(tree: &Tree, specs: &[RunSpec], ranges: &str, setup: &str, pr
         .unwrap()
 }
 
-fn results_of(tree: &Tree, child: Child) -> Result<Vec<TrialResult>, String> {
+pub(super) fn results_of(tree: &Tree, child: Child) -> Result<Vec<TrialResult>, String> {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{output:?}");
     serde_json::from_slice(&fs_err::read(tree.path("results")).unwrap()).unwrap()
 }
 
-fn run_as_user(tree: &Tree, specs: &[RunSpec], ranges: &str) -> Result<Vec<TrialResult>, String> {
+pub(super) fn run_as_user(tree: &Tree, specs: &[RunSpec], ranges: &str) -> Result<Vec<TrialResult>, String> {
     let owned = Command::new("chown").args(["-R", &format!("{USER}:{USER}")]).arg(tree.dir.path()).status().unwrap();
     assert!(owned.success());
     let setup = "chown 61234:61234 $1/results &&";

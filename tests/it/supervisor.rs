@@ -4,7 +4,7 @@ use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use dockless::sandbox::{Exit, Isolation, Network, Root, RunSpec, TrialResult, trial_in};
+use dockless::sandbox::{Exit, Isolation, Network, Root, RunSpec, Tier, TrialResult, trial_in};
 
 const EXE: &str = env!("CARGO_BIN_EXE_dockless");
 
@@ -59,23 +59,33 @@ impl Tree {
     }
 }
 
-fn run(spec: RunSpec) -> TrialResult {
-    trial_in(Path::new(EXE), &[spec], Isolation::Chroot).unwrap().remove(0)
+fn run(tier: Tier, spec: RunSpec) -> TrialResult {
+    crate::support::trial_of(tier, spec)
 }
 
-fn stdout(spec: RunSpec) -> String {
-    let result = run(spec);
+fn stdout(tier: Tier, spec: RunSpec) -> String {
+    let result = run(tier, spec);
     assert_eq!((&result.exit, result.stderr.as_str()), (&Ok(Exit::Code(0)), ""), "{}", result.stdout);
     result.stdout
 }
 
-#[test]
-fn runs_a_command_and_leaves_the_tree_as_it_was() {
+in_each_tier!(
+    runs_a_command_and_leaves_the_tree_as_it_was,
+    tells_exits_apart,
+    ends_what_a_command_leaves_running,
+    keeps_off_processes_outside,
+    has_no_network_where_none_is_wanted,
+    emulates_ids,
+    survives_thousands_of_processes,
+    survives_garbage_and_sudden_death,
+);
+
+fn runs_a_command_and_leaves_the_tree_as_it_was(tier: Tier) {
     let tree = Tree::new();
-    stdout(tree.sh("mkdir /proc-made")); // /proc and /sys are made by the first run
+    stdout(tier, tree.sh("mkdir /proc-made")); // /proc and /sys are made by the first run
     let before = tree.listing();
     assert_eq!(
-        stdout(tree.sh("echo hello; cat /etc/hosts > /dev/null; ls /dev")),
+        stdout(tier, tree.sh("echo hello; cat /etc/hosts > /dev/null; ls /dev")),
         "hello\ncore\nfd\nfull\nmqueue\nnull\nptmx\npts\nrandom\nshm\nstderr\nstdin\nstdout\ntty\nurandom\nzero\n"
     );
     assert_eq!(tree.listing(), before);
@@ -83,22 +93,22 @@ fn runs_a_command_and_leaves_the_tree_as_it_was() {
     assert_eq!(left, ["tree"]);
 }
 
-#[test]
-fn tells_exits_apart() {
+fn tells_exits_apart(tier: Tier) {
     let tree = Tree::new();
-    let exit = |script: &str| run(tree.sh(script)).exit;
+    let exit = |script: &str| run(tier, tree.sh(script)).exit;
     assert_eq!(exit("exit 7"), Ok(Exit::Code(7)));
     assert_eq!(exit("kill -TERM $$"), Ok(Exit::Signal(15)));
-    let failed = |args: &[&str]| run(RunSpec::new(tree.root(), args)).exit.unwrap_err();
+    let failed = |args: &[&str]| run(tier, RunSpec::new(tree.root(), args)).exit.unwrap_err();
     assert_eq!(failed(&["nope"]), ("exec: \"nope\": executable file not found in $PATH".into(), 127));
     assert_eq!(failed(&["/etc/passwd"]).1, 126);
 }
 
-#[test]
-fn ends_what_a_command_leaves_running() {
+fn ends_what_a_command_leaves_running(tier: Tier) {
     let tree = Tree::new();
-    let out =
-        stdout(tree.sh("(setsid sh -c 'setsid sleep 1234 & sleep 1234' > /dev/null 2>&1 &) ; sleep 0.2; echo done"));
+    let out = stdout(
+        tier,
+        tree.sh("(setsid sh -c 'setsid sleep 1234 & sleep 1234' > /dev/null 2>&1 &) ; sleep 0.2; echo done"),
+    );
     assert_eq!(out, "done\n");
     let running = fs_err::read_dir("/proc")
         .unwrap()
@@ -107,15 +117,14 @@ fn ends_what_a_command_leaves_running() {
     assert!(!running);
 }
 
-#[test]
-fn keeps_off_processes_outside() {
+fn keeps_off_processes_outside(tier: Tier) {
     let tree = Tree::new();
     let own = std::process::id();
     let mut outsider = std::process::Command::new("sleep").arg("60").spawn().unwrap();
     let pid = outsider.id();
     let script =
         format!("kill -9 {pid} || echo no; kill -9 {own} || echo no; kill -0 1 || echo no; kill -TERM -1; echo end");
-    let result = run(tree.sh(&script));
+    let result = run(tier, tree.sh(&script));
     assert_eq!(result.exit, Ok(Exit::Code(0)), "{result:?}");
     assert_eq!(result.stdout, "no\nno\nno\nend\n");
     assert!(outsider.try_wait().unwrap().is_none());
@@ -123,31 +132,28 @@ fn keeps_off_processes_outside() {
     outsider.wait().unwrap();
 }
 
-#[test]
-fn has_no_network_where_none_is_wanted() {
+fn has_no_network_where_none_is_wanted(tier: Tier) {
     let tree = Tree::new();
     let mut spec = tree.sh("nc -w 1 127.0.0.1 9 || echo refused; hostname");
     spec.network = Network::None;
     spec.hostname = Some("step".into());
-    let result = run(spec);
+    let result = run(tier, spec);
     assert!(result.stdout.ends_with("refused\nstep\n") && result.stderr.contains("Permission denied"), "{result:?}");
 }
 
-#[test]
-fn emulates_ids() {
+fn emulates_ids(tier: Tier) {
     let tree = Tree::new();
     let mut spec = tree.sh("id; grep -c . /etc/passwd; (id -u); sh -c 'id -g; kill -0 $PPID && echo may'; true");
     spec.user = "app".into();
-    assert_eq!(stdout(spec), "uid=1000(app) gid=1001(app) groups=33(web),1001(app)\n2\n1000\n1001\nmay\n");
+    assert_eq!(stdout(tier, spec), "uid=1000(app) gid=1001(app) groups=33(web),1001(app)\n2\n1000\n1001\nmay\n");
     let script = "setpriv --reuid=5 --regid=6 --clear-groups true 2> /dev/null; su app -s /bin/sh -c id; id -u";
-    assert_eq!(stdout(tree.sh(script)), "uid=1000(app) gid=1001(app) groups=33(web),1001(app)\n0\n");
+    assert_eq!(stdout(tier, tree.sh(script)), "uid=1000(app) gid=1001(app) groups=33(web),1001(app)\n0\n");
 }
 
-#[test]
-fn survives_thousands_of_processes() {
+fn survives_thousands_of_processes(tier: Tier) {
     let tree = Tree::new();
     let script = "i=0; while [ $i -lt 5000 ]; do (exit 3) || i=$((i+1)); done; echo $i";
-    assert_eq!(stdout(tree.sh(script)), "5000\n");
+    assert_eq!(stdout(tier, tree.sh(script)), "5000\n");
 }
 
 /// Compiles a program of `testdata/supervisor` into the tree.
@@ -158,15 +164,14 @@ fn compile(tree: &Tree, name: &str) {
     assert!(output.status().unwrap().success(), "these tests need a C compiler");
 }
 
-#[test]
-fn survives_garbage_and_sudden_death() {
+fn survives_garbage_and_sudden_death(tier: Tier) {
     for user in ["", "app"] {
         // It spoils its tree.
         let tree = Tree::new();
         compile(&tree, "fuzz");
         let mut spec = RunSpec::new(tree.root(), ["/bin/fuzz", "2", "1"]);
         spec.user = user.into();
-        let result = run(spec);
+        let result = run(tier, spec);
         assert_eq!((&result.exit, result.stdout.as_str()), (&Ok(Exit::Code(0)), "alive\n"), "{user} {result:?}");
     }
 }

@@ -101,7 +101,7 @@ fn time(flag: &str, text: &str) -> Outcome<u64> {
 }
 
 fn bytes(text: &str) -> Outcome<u64> {
-    super::steps::shm_size(text).map_err(|_| usage(format!("--cache-to size={text}: expected a size such as 5g")))
+    super::size(&format!("--cache-to size={text}"), text)
 }
 
 /// The pairs of a SPEC, names in lower case.

@@ -174,8 +174,12 @@ pub(in crate::cli) fn ulimit(text: &str) -> Outcome<Limit> {
     Ok(Limit { resource, soft, hard })
 }
 
-/// `128m`, as Docker's units: bytes, or with b, k, m, g, t (also kb, kib), powers of 1024.
 pub(in crate::cli) fn shm_size(text: &str) -> Outcome<u64> {
+    size(&format!("--shm-size={text}"), text)
+}
+
+/// `128m`, as Docker's units: bytes, or with b, k, m, g, t (also kb, kib), powers of 1024. `said` is what the user wrote.
+pub fn size(said: &str, text: &str) -> Outcome<u64> {
     let lower = text.trim().to_ascii_lowercase();
     let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == ' ');
     let unit = lower[digits.len()..].trim();
@@ -190,7 +194,7 @@ pub(in crate::cli) fn shm_size(text: &str) -> Outcome<u64> {
     let number: Option<f64> = digits.parse().ok().filter(|number: &f64| *number >= 0.0 && number.is_finite());
     match number {
         Some(number) if power < 5 => Ok((number * 1024f64.powi(power as i32)) as u64),
-        _ => Err(usage(format!("--shm-size={text}: expected a size such as 128m"))),
+        _ => Err(usage(format!("{said}: expected a size such as 128m"))),
     }
 }
 

@@ -1,7 +1,9 @@
 //! The verbs about containers: Docker's, under their short names and below `container`.
 
 mod background;
+mod files;
 mod list;
+mod process;
 mod work;
 
 pub use background::{background, keep, tell_failed};
@@ -11,23 +13,19 @@ use super::environment::Environment;
 use super::isolation::isolation;
 use super::job::{self, Job, Task};
 use super::network::Network;
-use super::run::{CreateArgs, RunArgs, variable};
+use super::run::{CreateArgs, RunArgs};
 use super::state::Places;
-use super::{Outcome, print, reference, usage};
-use crate::progress::Stream;
-use crate::run::{self as containers, CommitOptions, Container, Containers, CopyOptions, ExecOptions, Local};
-use crate::run::{LogOptions, RunError, Stdio};
-use crate::sandbox::{Isolation, TerminalSize};
+use super::{Outcome, print, usage};
+use crate::run::{self as containers, Container, Containers, RunError};
+use crate::sandbox::Isolation;
 use crate::ui::{self, Diagnostic, Kind, Look, Mode};
 use clap::{Args, Subcommand};
+use files::{CommitArgs, CpArgs, DiffArgs, ExportArgs};
 use list::PsArgs;
+use process::{AttachArgs, ExecArgs, LogsArgs, TopArgs};
 use serde_json::Value;
-use std::ffi::OsString;
-use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStringExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime};
 use work::{each, failed};
 
 /// Manage containers
@@ -115,81 +113,6 @@ pub struct NamesArgs {
     containers: Vec<String>,
 }
 
-/// Print what a container has written
-#[derive(Args, Debug)]
-pub struct LogsArgs {
-    /// Go on until it ends
-    #[arg(short, long)]
-    follow: bool,
-    /// At most so many lines from the end; all for all
-    #[arg(short = 'n', long, value_name = "LINES", default_value = "all")]
-    tail: String,
-    /// Each line with its time
-    #[arg(short, long)]
-    timestamps: bool,
-    /// Only what was written since: a time, or how long ago (10m)
-    #[arg(long, value_name = "TIME")]
-    since: Option<String>,
-    /// Only what was written before
-    #[arg(long, value_name = "TIME")]
-    until: Option<String>,
-    /// Accepted: containers have no details
-    #[arg(long, hide = true)]
-    details: bool,
-    #[arg(value_name = "CONTAINER")]
-    container: String,
-}
-
-/// Run a further command in a container that runs
-#[derive(Args, Debug)]
-#[command(args_override_self = true)]
-pub struct ExecArgs {
-    /// Do not wait for its end
-    #[arg(short, long)]
-    detach: bool,
-    /// Hand standard input to it
-    #[arg(short, long)]
-    interactive: bool,
-    /// Give it a terminal
-    #[arg(short, long)]
-    tty: bool,
-    /// Set an environment variable; without a value, from the environment
-    #[arg(short, long, value_name = "NAME[=VALUE]")]
-    env: Vec<OsString>,
-    /// Read environment variables from a file, one a line
-    #[arg(long, value_name = "FILE")]
-    env_file: Vec<PathBuf>,
-    /// The directory to start in
-    #[arg(short, long, value_name = "DIR")]
-    workdir: Option<OsString>,
-    /// The user to start as
-    #[arg(short, long, value_name = "USER[:GROUP]")]
-    user: Option<String>,
-    /// Accepted: it has the container's rights
-    #[arg(long, hide = true)]
-    privileged: bool,
-    /// Accepted: it cannot be left
-    #[arg(long, hide = true, value_name = "KEYS")]
-    detach_keys: Option<String>,
-    /// The container and the command
-    #[arg(value_name = "CONTAINER COMMAND", required = true, num_args = 2.., trailing_var_arg = true)]
-    #[arg(allow_hyphen_values = true)]
-    command: Vec<OsString>,
-}
-
-/// Join the caller's input and output to a container that runs
-#[derive(Args, Debug)]
-pub struct AttachArgs {
-    /// Not its standard input
-    #[arg(long)]
-    no_stdin: bool,
-    /// Accepted: signals are not passed on
-    #[arg(long, hide = true, value_name = "BOOL")]
-    sig_proxy: Option<String>,
-    #[arg(value_name = "CONTAINER")]
-    container: String,
-}
-
 /// Remove containers
 #[derive(Args, Debug)]
 pub struct RmArgs {
@@ -210,73 +133,6 @@ pub struct RenameArgs {
     container: String,
     #[arg(value_name = "NAME")]
     name: String,
-}
-
-/// Copy files into or out of a container; - is a tar on standard input or output
-#[derive(Args, Debug)]
-pub struct CpArgs {
-    /// Keep owners; else files belong to root in a container, and to the caller outside
-    #[arg(short, long)]
-    archive: bool,
-    /// Copy what a link leads to
-    #[arg(short = 'L', long)]
-    follow_link: bool,
-    /// Accepted: nothing is told of the copying
-    #[arg(short, long, hide = true)]
-    quiet: bool,
-    #[arg(value_name = "CONTAINER:PATH|PATH|-", allow_hyphen_values = true)]
-    source: OsString,
-    #[arg(value_name = "CONTAINER:PATH|PATH|-", allow_hyphen_values = true)]
-    target: OsString,
-}
-
-/// Write a container's tree as a tar
-#[derive(Args, Debug)]
-pub struct ExportArgs {
-    /// To this file [default: standard output]
-    #[arg(short, long, value_name = "FILE")]
-    output: Option<PathBuf>,
-    #[arg(value_name = "CONTAINER")]
-    container: String,
-}
-
-/// Make an image of a container
-#[derive(Args, Debug)]
-pub struct CommitArgs {
-    /// Who made it
-    #[arg(short, long, value_name = "NAME")]
-    author: Option<String>,
-    /// A comment in its history
-    #[arg(short, long, value_name = "TEXT")]
-    message: Option<String>,
-    /// Apply an instruction of a Dockerfile to its config
-    #[arg(short, long, value_name = "INSTRUCTION")]
-    change: Vec<String>,
-    /// Accepted: a container that runs goes on
-    #[arg(short, long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    pause: Option<String>,
-    #[arg(value_name = "CONTAINER")]
-    container: String,
-    /// Its name
-    #[arg(value_name = "IMAGE")]
-    image: Option<String>,
-}
-
-/// List what a container has changed: added, changed, deleted
-#[derive(Args, Debug)]
-pub struct DiffArgs {
-    #[arg(value_name = "CONTAINER")]
-    container: String,
-}
-
-/// List the processes of a container
-#[derive(Args, Debug)]
-pub struct TopArgs {
-    #[arg(value_name = "CONTAINER")]
-    container: String,
-    /// What to hand to ps
-    #[arg(value_name = "PS-OPTIONS", trailing_var_arg = true, allow_hyphen_values = true)]
-    options: Vec<OsString>,
 }
 
 /// Print what is known of containers, as Docker's API has it
@@ -304,7 +160,7 @@ pub struct PruneArgs {
 }
 
 /// What a verb works with.
-struct Surroundings<'a> {
+pub struct Surroundings<'a> {
     environment: &'a Environment,
     state: &'a Path,
     look: Look,
@@ -355,11 +211,7 @@ impl ContainerVerb {
             ContainerVerb::Ps(args) => args.run(state),
             ContainerVerb::Logs(args) => args.run(state),
             ContainerVerb::Exec(args) => args.run(&here),
-            ContainerVerb::Attach(args) => {
-                let container = all.find(&args.container).map_err(failed)?;
-                let stdio = Stdio::own(!args.no_stdin).map_err(RunError::from)?;
-                Ok(ExitCode::from(containers::attach(&all, &container, stdio).map_err(failed)?))
-            }
+            ContainerVerb::Attach(args) => args.run(&here),
             ContainerVerb::Rm(RmArgs { force, volumes, containers }) => {
                 here.inside(ContainerTask::Remove { containers, force, volumes })
             }
@@ -369,20 +221,9 @@ impl ContainerVerb {
                 Ok(ExitCode::SUCCESS)
             }
             ContainerVerb::Cp(args) => args.run(&here),
-            ContainerVerb::Export(args) => {
-                let to = args.output.map(|path| environment.absolute(path));
-                if to.is_none() && rustix::termios::isatty(rustix::stdio::stdout()) {
-                    return Err(usage("an archive is not written to a terminal: use -o, or send it elsewhere"));
-                }
-                here.inside(ContainerTask::Export { container: args.container, to })
-            }
-            ContainerVerb::Commit(args) => {
-                let CommitArgs { author, message, change: changes, container, image, .. } = args;
-                let name = image.as_deref().map(reference).transpose()?;
-                let options = CommitOptions { author, message, changes, name };
-                here.inside(ContainerTask::Commit { container, options })
-            }
-            ContainerVerb::Diff(args) => here.inside(ContainerTask::Diff { container: args.container }),
+            ContainerVerb::Export(args) => args.run(&here),
+            ContainerVerb::Commit(args) => args.run(&here),
+            ContainerVerb::Diff(args) => args.run(&here),
             ContainerVerb::Top(args) => args.run(&here),
         }
     }
@@ -467,132 +308,6 @@ impl StopArgs {
             }
         }
         Ok(code)
-    }
-}
-
-impl LogsArgs {
-    fn run(&self, state: &Path) -> Outcome<ExitCode> {
-        let all = Containers::of(state);
-        let container = all.find(&self.container).map_err(failed)?;
-        let tail = match self.tail.as_str() {
-            "all" | "-1" => None,
-            text => Some(text.parse().map_err(|_| usage(format!("--tail={text}: expected a number or all")))?),
-        };
-        let time = |flag: &str, text: &Option<String>| match text.as_deref().map(moment) {
-            Some(None) => Err(usage(format!("--{flag}: expected a time such as 2026-01-02T03:04:05Z, or 10m"))),
-            other => Ok(other.flatten()),
-        };
-        let options = LogOptions {
-            follow: self.follow,
-            tail,
-            timestamps: self.timestamps,
-            since: time("since", &self.since)?,
-            until: time("until", &self.until)?,
-        };
-        let mut out = |stream, bytes: &[u8]| ui::write_to(stream == Stream::Stderr, bytes);
-        let path = all.dir(&container.id).join("log");
-        containers::show_logs(&path, &options, &|| all.is_running(&container.id), &mut out).map_err(failed)?;
-        Ok(ExitCode::SUCCESS)
-    }
-}
-
-/// A time: RFC 3339, seconds since 1970, or how long ago.
-fn moment(text: &str) -> Option<SystemTime> {
-    if let Ok(time) = humantime::parse_rfc3339_weak(text) {
-        return Some(time);
-    }
-    if let Ok(seconds) = text.parse::<f64>() {
-        return SystemTime::UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(seconds).ok()?);
-    }
-    SystemTime::now().checked_sub(humantime::parse_duration(text).ok()?)
-}
-
-impl ExecArgs {
-    fn run(self, here: &Surroundings<'_>) -> Outcome<ExitCode> {
-        let mut words = self.command.into_iter().map(OsString::into_vec);
-        let name = String::from_utf8_lossy(&words.next().unwrap_or_default()).into_owned();
-        let container = here.find(&name)?;
-        let mut env = Vec::new();
-        for file in &self.env_file {
-            let lines = super::run::lines(&here.environment.absolute(file))?;
-            env.extend(lines.into_iter().map(|text| variable(text, here.environment)));
-        }
-        env.extend(self.env.into_iter().map(|text| variable(text, here.environment)));
-        let size = containers::size_of(rustix::stdio::stdout().as_fd());
-        let options = ExecOptions {
-            args: words.collect(),
-            env,
-            workdir: self.workdir.map(OsString::into_vec),
-            user: self.user,
-            terminal: self.tty.then_some(size.unwrap_or(TerminalSize { rows: 24, columns: 80 })),
-        };
-        if self.tty && self.interactive && !rustix::termios::isatty(rustix::stdio::stdin()) {
-            ui::notice(here.look, "standard input is no terminal: the command has one of its own all the same (--tty)");
-        }
-        let stdio = Stdio::own(self.interactive && !self.detach).map_err(RunError::from)?;
-        let exit = containers::exec(&Containers::of(here.state), &container, &options, stdio, self.detach);
-        match exit {
-            Ok(exit) => Ok(ExitCode::from(exit.code())),
-            // 126 and 127 as for a container's own command.
-            Err(error @ RunError::Exec { .. }) => Err(Box::new(Diagnostic::from(&error))),
-            Err(error) => Err(failed(error)),
-        }
-    }
-}
-
-impl CpArgs {
-    fn run(self, here: &Surroundings<'_>) -> Outcome<ExitCode> {
-        let options = CopyOptions { keep_owners: self.archive, follow: self.follow_link };
-        let local = |text: &OsString| match text.as_encoded_bytes() {
-            b"-" => Local::Tar,
-            bytes => {
-                // What the end of a path says is lost otherwise.
-                let mut path = here.environment.absolute(text).into_os_string();
-                if bytes.ends_with(b"/") {
-                    path.push("/");
-                } else if bytes == b"." || bytes.ends_with(b"/.") {
-                    path.push("/.");
-                }
-                Local::Path(path.into())
-            }
-        };
-        let task = match (side(&self.source), side(&self.target)) {
-            (Some(_), Some(_)) => return Err(usage("copying between containers is not supported")),
-            (None, None) => return Err(usage("one of the two paths must be in a container: CONTAINER:PATH")),
-            (Some((container, from)), None) => {
-                ContainerTask::CopyOut { container, from, to: local(&self.target), options }
-            }
-            (None, Some((container, to))) => {
-                ContainerTask::CopyIn { from: local(&self.source), container, to, options }
-            }
-        };
-        here.inside(task)
-    }
-}
-
-/// `CONTAINER:PATH` taken apart; a path that begins with a slash or a dot is none.
-fn side(text: &OsString) -> Option<(String, Vec<u8>)> {
-    let bytes = text.as_encoded_bytes();
-    if bytes.starts_with(b"/") || bytes.starts_with(b".") {
-        return None;
-    }
-    let colon = bytes.iter().position(|b| *b == b':').filter(|at| *at > 0)?;
-    let name = std::str::from_utf8(&bytes[..colon]).ok().filter(|name| !name.contains('/'))?;
-    Some((name.to_string(), bytes[colon + 1..].to_vec()))
-}
-
-impl TopArgs {
-    /// By the container's own ps, which shows what the container sees.
-    fn run(self, here: &Surroundings<'_>) -> Outcome<ExitCode> {
-        let container = here.find(&self.container)?;
-        let mut args = vec![b"ps".to_vec()];
-        args.extend(self.options.into_iter().map(OsString::into_vec));
-        let options = ExecOptions { args, user: Some(String::new()), ..ExecOptions::default() };
-        let stdio = Stdio::own(false).map_err(RunError::from)?;
-        let exit = containers::exec(&Containers::of(here.state), &container, &options, stdio, false);
-        exit.map(|exit| ExitCode::from(exit.code())).map_err(|error| {
-            Box::new(failed(error).hint("the container's own ps lists its processes: the image needs one"))
-        })
     }
 }
 

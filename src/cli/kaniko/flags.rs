@@ -13,7 +13,7 @@ pub const FLAGS: &[Flag] = &[
     value("annotation", Does::Is("--annotation")),
     value("bucket", Does::Own("the bucket of the context: `gs://BUCKET`, or a URL")).short('b'),
     value("build-arg", Does::Is("--build-arg")),
-    switch("cache", Does::Own("`--cache-from` and `--cache-to` of the cache's repository")),
+    switch("cache", Does::Own("`--cache`; with `--no-push` or `--no-push-cache` it is read only")),
     switch("cache-copy-layers", CACHED),
     value("cache-dir", Does::Ignored("bases are kept in the state directory: keep $DOCKLESS_HOME between jobs instead")),
     value("cache-repo", Does::Own("the cache's repository; `oci:DIR` is a directory. `REPOSITORY/cache` of the first destination without it")),

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use super::call::{Call, PathArgument};
-use super::path::{Found, Last};
-use super::places::{Kind, Places};
+use super::path::{Found, Last, ViewPath};
+use super::places::{Kind, Places, descriptor_path};
 use super::recorded::{Recorded, is_root};
 use super::view::Eyes;
 use super::{Answer, Caller, Identity, Worker};
@@ -88,17 +88,23 @@ fn owned(call: &Call, is_root: bool) -> Option<PathArgument> {
 /// Whether a path leads to what nobody owns by records: /proc, /sys, terminals, and what cannot be written to.
 fn is_elsewhere(eyes: &mut Eyes<'_>, argument: &PathArgument) -> Result<bool, Errno> {
     let path = eyes.path(argument)?;
+    let places = eyes.places;
+    let is_there = |path: &ViewPath| {
+        places.find(path).is_some_and(|(number, _)| {
+            let place = places.get(number);
+            place.kind != Kind::Bind || place.readonly
+        })
+    };
+    let leads_there = |link: &str| matches!(places.path_of(link), Ok(Some(path)) if is_there(&path));
     if path.is_empty() {
-        return Ok(false);
+        return Ok(leads_there(&descriptor_path(eyes.caller.thread, argument.dirfd)));
     }
     let last = if argument.follow { Last::Follow } else { Last::Keep };
     // What is wrong with it is for those to say who make the call.
     let Ok(walked) = eyes.walk(argument.dirfd, &path, last) else { return Ok(false) };
-    if walked.found == Found::Magic {
-        return Ok(!argument.follow);
+    if walked.found == Found::Magic && argument.follow {
+        let (_, link) = places.find(&walked.path).unwrap_or_default();
+        return Ok(leads_there(&String::from_utf8_lossy(link)));
     }
-    Ok(eyes.places.find(&walked.path).is_some_and(|(number, _)| {
-        let place = eyes.places.get(number);
-        place.kind != Kind::Bind || place.readonly
-    }))
+    Ok(is_there(&walked.path))
 }

@@ -42,7 +42,7 @@ impl Eyes<'_> {
             return Ok(Answer::Continue); // EINVAL, or only a question (AT_EXECVE_CHECK)
         }
         let path = self.path(argument)?;
-        if self.places.is_emulated() {
+        if self.has_other_root() {
             return self.execute_from_outside(argument, path, arguments, environment);
         }
         if path.is_empty() && argument.empty_path {
@@ -57,6 +57,11 @@ impl Eyes<'_> {
         let start = self.check_program(&mut object)?;
         let native = matches!(site, Site::Tree { .. });
         self.run(Run { object, native, start, name: path, empty }, arguments, environment)
+    }
+
+    /// Whether the kernel has another root for the caller than the caller has for itself.
+    fn has_other_root(&self) -> bool {
+        self.places.is_emulated() || self.caller.process.root().is_some()
     }
 
     /// A program in a tree that is not the caller's root to the kernel: all of it is found here.
@@ -160,7 +165,7 @@ impl Eyes<'_> {
                 }
                 let arguments =
                     if names.is_empty() { Arguments::Same(arguments) } else { Arguments::Script(names, arguments) };
-                if self.places.is_emulated() {
+                if self.has_other_root() {
                     let image = self.image(object, name, said)?;
                     return Ok(Answer::Restart(Restart::Load { image, empty, arguments, environment }));
                 }
@@ -177,7 +182,7 @@ impl Eyes<'_> {
             front.extend(interpreter.argument);
             names.splice(0..0, front);
             let found = self.locate(&ANY, &interpreter.path, Last::Follow)?;
-            native = !matches!(found, Some(Site::At(_))) && !self.places.is_emulated();
+            native = !matches!(found, Some(Site::At(_))) && !self.has_other_root();
             by_kernel &= native;
             let site = match found {
                 Some(site) => site,

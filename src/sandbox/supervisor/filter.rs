@@ -21,9 +21,10 @@ pub(crate) struct Features {
     pub ownership: Ownership,
     /// There are virtual places.
     pub places: bool,
-    /// The step has the machine's root: every call about a path is made for it, but for those that its threads are made
-    /// to make (`restart`): these have this number in their last argument, which they do not use.
-    pub emulated: Option<u64>,
+    /// The step has the machine's root: every call about a path is made for it.
+    pub emulated: bool,
+    /// Calls that its threads are made to make (`restart`) have this number in their last argument, which they do not use.
+    pub pass: Option<u64>,
     /// The machine has another name for the step.
     pub hostname: bool,
     /// No network but what local sockets give.
@@ -203,8 +204,10 @@ impl Features {
             }));
         };
         let recorded = self.ownership == Ownership::Recorded;
-        if let Some(pass) = self.emulated {
+        if let Some(pass) = self.pass {
             add(RESTARTED, When::Is(5, pass), Verdict::Allow);
+        }
+        if self.emulated {
             // Its threads are traced whenever they run a program or change their directory.
             add(&[nr::PTRACE, nr::CHROOT], When::Always, Verdict::Refuse(libc::EPERM));
         }
@@ -222,7 +225,7 @@ impl Features {
             add(&nr::XATTRS_AT, When::Always, Verdict::Refuse(libc::ENOSYS));
         }
         if self.places {
-            add(&[nr::GETCWD, nr::GETDENTS64], When::Always, Verdict::HandOver);
+            add(&[nr::GETCWD, nr::GETDENTS64, nr::CHROOT], When::Always, Verdict::HandOver);
             add(&[nr::IOCTL], When::OneOf(1, TERMINAL_REQUESTS), Verdict::HandOver);
             // They tell of the mounts outside; mountinfo is the way that everybody has.
             add(&[nr::STATMOUNT, nr::LISTMOUNT], When::Always, Verdict::Refuse(libc::ENOSYS));
@@ -340,8 +343,9 @@ const EQUAL: u32 = libc::BPF_JEQ;
 const AT_LEAST: u32 = libc::BPF_JGE;
 const ANY_BIT: u32 = libc::BPF_JSET;
 
-/// A filter that hands over mknod(2) of devices and nothing else. Other architectures' calls stay what they are.
-pub(crate) fn device_nodes() -> Vec<Instruction> {
+/// A filter that hands over mknod(2) of devices and, with `outsiders`, what acts on other processes; nothing else. Other
+/// architectures' calls stay what they are.
+pub(crate) fn device_nodes(outsiders: bool) -> Vec<Instruction> {
     let mut out = vec![load(ARCHITECTURE), jump(EQUAL, AUDIT_ARCH, 1, 0), give(libc::SECCOMP_RET_ALLOW), load(NUMBER)];
     for (number, mode) in [(nr::MKNOD, 1), (nr::MKNODAT, 2)] {
         out.extend([
@@ -354,13 +358,25 @@ pub(crate) fn device_nodes() -> Vec<Instruction> {
             give(libc::SECCOMP_RET_ALLOW),
         ]);
     }
+    let others = [(PROCESSES, When::Always), (REACHING, When::NotZero(0))];
+    for (numbers, when) in others.into_iter().filter(|_| outsiders) {
+        for number in numbers.iter().copied().filter(|number| *number >= 0) {
+            let body = Rule { number, when, verdict: Verdict::HandOver }.body();
+            out.push(jump(EQUAL, number as u32, 0, body.len() as u8));
+            out.extend(body);
+        }
+    }
     out.push(give(libc::SECCOMP_RET_ALLOW));
     out
 }
 
-/// Whether `number` is mknodat and not mknod.
-pub(crate) fn is_mknodat(number: i64) -> bool {
-    number == nr::MKNODAT
+/// Whether `number` is mknodat, or mknod; `None` for another call.
+pub(crate) fn is_mknodat(number: i64) -> Option<bool> {
+    match number {
+        nr::MKNODAT => Some(true),
+        nr::MKNOD => Some(false),
+        _ => None,
+    }
 }
 
 fn load(offset: u32) -> Instruction {
@@ -393,7 +409,8 @@ mod tests {
         credentials: true,
         ownership: Ownership::Recorded,
         places: true,
-        emulated: None,
+        emulated: false,
+        pass: None,
         hostname: true,
         no_network: true,
         outsiders: true,
@@ -467,6 +484,26 @@ mod tests {
     }
 
     #[test]
+    fn hands_over_little_where_ids_are_real() {
+        let verdict = |outsiders, number, arguments| {
+            run(&device_nodes(outsiders), number, arguments, AUDIT_ARCH) == libc::SECCOMP_RET_USER_NOTIF
+        };
+        for (number, arguments, always, with_outsiders) in [
+            (nr::MKNOD, [0, u64::from(libc::S_IFCHR), 0, 0, 0, 0], true, true),
+            (nr::MKNODAT, [0, 0, u64::from(libc::S_IFBLK), 0, 0, 0], true, true),
+            (nr::MKNOD, [0, u64::from(libc::S_IFIFO), 0, 0, 0, 0], false, false),
+            (nr::KILL, [1, 9, 0, 0, 0, 0], false, true),
+            (nr::PRLIMIT64, [7, 0, 0, 0, 0, 0], false, true),
+            (nr::PRLIMIT64, [0; 6], false, false),
+            (nr::OPENAT, [0; 6], false, false),
+        ] {
+            assert_eq!(verdict(false, number, arguments), always, "call {number}");
+            assert_eq!(verdict(true, number, arguments), with_outsiders, "call {number}");
+        }
+        assert_eq!(run(&device_nodes(true), nr::KILL, [0; 6], 0x4000_0003), libc::SECCOMP_RET_ALLOW, "i386");
+    }
+
+    #[test]
     fn leaves_open_files_to_the_kernel_where_owners_are_real() {
         let real = Features { ownership: Ownership::Real, ..ALL };
         let verdict = |features: Features, arguments| run(&features.program(), nr::NEWFSTATAT, arguments, AUDIT_ARCH);
@@ -490,7 +527,8 @@ mod tests {
             credentials: false,
             ownership: Ownership::Real,
             places: false,
-            emulated: None,
+            emulated: false,
+            pass: None,
             hostname: false,
             no_network: false,
             outsiders: false,

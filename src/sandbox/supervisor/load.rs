@@ -32,6 +32,7 @@ const AT_PHDR: u64 = 3;
 const AT_PHNUM: u64 = 5;
 const AT_BASE: u64 = 7;
 const AT_ENTRY: u64 = 9;
+const AT_SECURE: u64 = 23;
 const AT_EXECFN: u64 = 31;
 
 /// A part of a program that is mapped.
@@ -284,10 +285,16 @@ fn map(host: &mut impl Host, program: &Elf, descriptor: i32) -> Option<u64> {
 }
 
 /// Finishes the exec of `image` in a thread whose stack begins at `stack`: the program is mapped from `descriptor`, which
-/// is closed, and the stack says so. Gives where the stack begins now; `None` where that cannot be done.
-pub(super) fn finish(host: &mut impl Host, image: &Image, descriptor: Option<i32>, stack: u64) -> Option<u64> {
+/// is closed, and the stack says so, and whether it has got rights by the exec (`AT_SECURE`). Gives where the stack begins now; `None` where that cannot be done.
+pub(super) fn finish(
+    host: &mut impl Host,
+    image: &Image,
+    descriptor: Option<i32>,
+    stack: u64,
+    secure: bool,
+) -> Option<u64> {
     let start = Start::read(host, stack).ok()?;
-    let mut replaced = Vec::new();
+    let mut replaced = vec![(AT_SECURE, u64::from(secure))];
     if let (Some((_, program, interpreter)), Some(descriptor)) = (&image.program, descriptor) {
         let bias = map(host, program, descriptor)?;
         host.call(libc::SYS_close, [descriptor as u64, 0, 0, 0, 0, 0])?;
@@ -364,5 +371,73 @@ impl Start {
             }
         }
         words.into_iter().flat_map(u64::to_ne_bytes).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(kind: u16) -> Vec<u8> {
+        let mut out = vec![0; HEADER];
+        out[16..18].copy_from_slice(&kind.to_le_bytes());
+        out[24..32].copy_from_slice(&0x1234u64.to_le_bytes());
+        out[32..40].copy_from_slice(&64u64.to_le_bytes());
+        out
+    }
+
+    fn segment(kind: u32, flags: u32, [offset, address, in_file, in_memory]: [u64; 4]) -> Vec<u8> {
+        let mut out = [kind.to_le_bytes(), flags.to_le_bytes()].concat();
+        for field in [offset, address, 0, in_file, in_memory, 0] {
+            out.extend(field.to_le_bytes());
+        }
+        out
+    }
+
+    #[test]
+    fn reads_headers() {
+        let page = page();
+        let data = 3 * page + 0x40;
+        let headers = [
+            segment(INTERPRETER, 4, [0x300, 0x300, 28, 28]),
+            segment(LOAD, 5, [0, 0, 0x900, 0x900]),
+            segment(LOAD, 6, [page + 0x40, data, 0x100, 2 * page]),
+        ]
+        .concat();
+        let elf = Elf::parse(&header(RELOCATABLE), &headers).unwrap();
+        assert_eq!((elf.is_relocatable, elf.entry, elf.headers, elf.count), (true, 0x1234, 64, 3));
+        assert_eq!(elf.interpreter, Some((0x300, 28)));
+        assert_eq!(elf.extent(), (0, up(data + 2 * page)));
+        let (read, write, execute) = (libc::PROT_READ as u64, libc::PROT_WRITE as u64, libc::PROT_EXEC as u64);
+        assert_eq!(
+            elf.steps(),
+            [
+                Step::File { address: 0, length: page, protection: read | execute, offset: 0 },
+                Step::File { address: 3 * page, length: page, protection: read | write, offset: page },
+                Step::Zero { address: data + 0x100, length: page - 0x140 },
+                Step::Empty { address: 4 * page, length: 2 * page, protection: read | write },
+            ]
+        );
+        assert!(!Elf::parse(&header(2), &headers).unwrap().is_relocatable);
+    }
+
+    #[test]
+    fn refuses_what_makes_no_sense() {
+        for bad in [[0, 1, 1, 1], [0, 0, 9, 8], [0, 1 << 60, 1, 1], [u64::MAX, u64::MAX, 2, 2]] {
+            assert_eq!(Elf::parse(&header(RELOCATABLE), &segment(LOAD, 4, bad)), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn finds_the_parts_of_a_stack() {
+        let words = vec![2, 100, 200, 0, 300, 0, AT_PHDR, 7, AT_EXECFN, 8, END, 0, 99];
+        let start = Start::find(words.clone()).unwrap();
+        assert_eq!((start.words.len(), start.vector, start.value(AT_EXECFN)), (12, 6, Some(8)));
+        let changed = start.with(&[(AT_EXECFN, 5), (AT_BASE, 6)]);
+        let expected = [2u64, 100, 200, 0, 300, 0, AT_PHDR, 7, AT_EXECFN, 5, END, 0];
+        assert_eq!(changed, expected.into_iter().flat_map(u64::to_ne_bytes).collect::<Vec<u8>>());
+        for short in 1..11 {
+            assert!(Start::find(words[..short].to_vec()).is_none(), "{short}");
+        }
     }
 }

@@ -10,7 +10,7 @@ use rustix::pipe::{PipeFlags, SpliceFlags};
 use super::call::{Address, PathArgument};
 use super::path::{End, Found, Last, Rules, ViewPath, Walked};
 use super::places::{Kind, is_directory, kind_of, raw};
-use super::procfs::{ProcPath, Synthesised};
+use super::procfs::{ProcPath, ProcessPath, Synthesised};
 use super::view::{Eyes, Object, Site};
 use super::{Answer, Restart, status};
 use crate::sys;
@@ -305,8 +305,10 @@ impl Eyes<'_> {
             let mode = rustix::fs::fstat(&object.fd)?.st_mode;
             self.check_process(&process, mode, wanted.access())?;
             self.as_self()?;
-            if let Some(what) = process.synthesised() {
-                return self.synthesise(what, process.thread.unwrap_or(process.id), wanted).map(Opened::File);
+            if let Some(what) = process.synthesised()
+                && (what != Synthesised::Maps || self.places.is_emulated())
+            {
+                return self.synthesise(what, &process, wanted).map(Opened::File);
             }
             return self.reopen(&object.fd, wanted.found()).map(Opened::File);
         }
@@ -317,6 +319,9 @@ impl Eyes<'_> {
         self.as_caller()?;
         match (place, kind) {
             (Some(Kind::Pts), FileType::CharacterDevice) => self.open_terminal(object, wanted),
+            (Some(Kind::Bind), FileType::CharacterDevice) if is_own_terminal(&object.fd)? => {
+                self.open_own_terminal(wanted).map(Opened::File)
+            }
             (_, FileType::Fifo) => self.open_fifo(object, wanted).map(Opened::File),
             (_, FileType::Socket) => Err(Errno::NXIO),
             (_, FileType::Directory) if wanted.flags.bits() & OFlags::TMPFILE.bits() == OFlags::TMPFILE.bits() => {
@@ -340,12 +345,30 @@ impl Eyes<'_> {
 
     /// Whether the first terminal that the caller opens becomes its controlling one: it leads a session that has none.
     fn wants_terminal(&mut self) -> Result<bool, Errno> {
+        let (session, terminal) = self.session()?;
+        Ok(session == self.caller.process.pid && terminal == 0)
+    }
+
+    /// The caller's session, and the device number of its terminal.
+    fn session(&mut self) -> Result<(i32, u32), Errno> {
         self.as_self()?;
         let stat = self.places.outside.read_proc(format!("{}/stat", self.caller.process.pid))?;
         let after = stat.iter().rposition(|byte| *byte == b')').map_or(&[][..], |end| &stat[end + 1..]);
         let mut fields = after.split(|byte| *byte == b' ').filter(|field| !field.is_empty()).skip(3);
-        let (session, terminal) = (fields.next(), fields.next());
-        Ok(session == Some(self.caller.process.pid.to_string().as_bytes()) && terminal == Some(b"0"))
+        let mut number = || std::str::from_utf8(fields.next()?).ok()?.parse::<i32>().ok();
+        Ok((number().ok_or(Errno::SRCH)?, number().ok_or(Errno::SRCH)? as u32))
+    }
+
+    /// `/dev/tty`: opened here, the machine's would be this process's.
+    fn open_own_terminal(&mut self, wanted: Wanted) -> Result<OwnedFd, Errno> {
+        let number = self.session()?.1;
+        // proc_pid_stat(5): the minor number is in bits 31 to 20 and 7 to 0, the major one in 15 to 8.
+        let (major, minor) = ((number >> 8) & 0xfff, (number & 0xff) | ((number >> 12) & 0xfff00));
+        if !(136..144).contains(&major) {
+            return Err(Errno::NXIO);
+        }
+        let path = format!("dev/pts/{}", (major - 136) * 0x10_0000 + minor);
+        openat(self.places.outside.root(), path, wanted.found(), Mode::empty())
     }
 
     /// Opens a pipe with a name, which waits for the other side: for as long as the caller does.
@@ -393,7 +416,8 @@ impl Eyes<'_> {
     }
 
     /// A file with what stands at a path of ours.
-    fn synthesise(&mut self, what: Synthesised, thread: u32, wanted: Wanted) -> Result<OwnedFd, Errno> {
+    fn synthesise(&mut self, what: Synthesised, of: &ProcessPath<'_>, wanted: Wanted) -> Result<OwnedFd, Errno> {
+        let thread = of.thread.unwrap_or(of.id);
         if wanted.access() != 4 {
             return Err(Errno::ACCESS);
         }
@@ -401,6 +425,11 @@ impl Eyes<'_> {
             Synthesised::Mounts => ("mounts", self.places.mounts.mounts()),
             Synthesised::MountInfo => ("mountinfo", self.places.mounts.mountinfo()),
             Synthesised::MountStats => ("mountstats", self.places.mounts.mountstats()),
+            Synthesised::Maps => {
+                let name = String::from_utf8_lossy(of.rest).into_owned();
+                let real = self.places.outside.read_proc(format!("{thread}/{name}"))?;
+                ("maps", self.places.with_own_paths(&real))
+            }
             Synthesised::Status => ("status", self.status(thread)?),
         };
         let file = rustix::fs::memfd_create(name, rustix::fs::MemfdFlags::CLOEXEC)?;
@@ -425,6 +454,12 @@ enum Opened {
     File(OwnedFd),
     /// It is to become the caller's controlling terminal.
     Terminal(OwnedFd),
+}
+
+/// Whether it is `/dev/tty`.
+fn is_own_terminal(device: &OwnedFd) -> Result<bool, Errno> {
+    let number = rustix::fs::fstat(device)?.st_rdev;
+    Ok((rustix::fs::major(number), rustix::fs::minor(number)) == (5, 0))
 }
 
 fn follows_not(flags: u64) -> bool {

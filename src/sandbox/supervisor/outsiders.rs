@@ -1,16 +1,21 @@
 //! Calls that act on other processes, where there is no pid namespace: the step may act on its own processes and on no
 //! other. To it those outside do not exist (`ESRCH`), but for what it could see anyway.
+//!
+//! Whether its users may signal one another is decided here where ids are emulated; elsewhere the kernel does that
+//! ([`Neighbours`]).
 
 use std::sync::Arc;
 
 use rustix::io::Errno;
 
+use super::call::{Call, UNKNOWN};
 use super::call::{IOPRIO_WHO_PROCESS, ProcessCall};
 use super::capability::Capability;
+use super::memory::Memory;
 use super::outside::Outside;
-use super::process::{Table, relations};
+use super::process::{State, Table, relations};
 use super::{Answer, Caller};
-use crate::sys;
+use crate::sys::{self, Listener, Notification};
 
 /// Knows the step's processes from others.
 #[derive(Debug)]
@@ -19,12 +24,14 @@ pub(super) struct Outsiders {
     outside: Arc<Outside>,
     /// The process that all of the step descends from: this one.
     root: i32,
+    /// Processes are whose the kernel says they are.
+    real_ids: bool,
 }
 
 impl Outsiders {
     /// Of the step whose processes are in `table`.
     pub(super) fn new(table: Arc<Table>, outside: Arc<Outside>, root: i32) -> Outsiders {
-        Outsiders { table, outside, root }
+        Outsiders { table, outside, root, real_ids: false }
     }
 
     /// What becomes of `call`.
@@ -63,7 +70,9 @@ impl Outsiders {
     /// Lets a signal to `thread` of process `group` through where the caller may send it.
     fn signal(&self, group: i32, thread: i32, signal: i32, caller: &Caller<'_>) -> Answer {
         match self.both(group, thread, caller) {
-            Answer::Continue if thread <= 0 || self.may_signal(thread, signal, caller) => Answer::Continue,
+            Answer::Continue if thread <= 0 || self.real_ids || self.may_signal(thread, signal, caller) => {
+                Answer::Continue
+            }
             Answer::Continue => Answer::Error(Errno::PERM),
             other => other,
         }
@@ -71,11 +80,30 @@ impl Outsiders {
 
     /// Whether the caller's ids allow it to send `signal` to `target`, which is the step's.
     fn may_signal(&self, target: i32, signal: i32, caller: &Caller<'_>) -> bool {
+        if self.real_ids {
+            return self.is_same_user(target, caller.thread);
+        }
         let own = caller.process.credentials();
         // Within a session a job may always be continued; sessions of the step have one user but for rare cases.
         signal == libc::SIGCONT
             || target == caller.thread
             || self.table.process_of(target).is_ok_and(|process| own.may_signal(&process.credentials()))
+    }
+
+    /// `kill_ok_by_cred`, and that root may signal all.
+    fn is_same_user(&self, target: i32, caller: i32) -> bool {
+        let ids = |pid: i32| -> Option<[u32; 3]> {
+            let status = self.outside.read_proc(format!("{pid}/status")).ok()?;
+            let line = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"Uid:"))?;
+            let mut ids = std::str::from_utf8(line).ok()?.split_ascii_whitespace().map(str::parse);
+            Some([ids.next()?.ok()?, ids.next()?.ok()?, ids.next()?.ok()?])
+        };
+        match (ids(caller), ids(target)) {
+            (Some([real, effective, _]), Some([of, _, saved])) => {
+                effective == 0 || [of, saved].iter().any(|id| [real, effective].contains(id))
+            }
+            _ => false,
+        }
     }
 
     fn own_or_zero(&self, pid: i32, caller: &Caller<'_>) -> Answer {
@@ -110,7 +138,7 @@ impl Outsiders {
         let root = caller.process.credentials().has(Capability::KILL);
         let shared = relations(&self.outside, self.root)?.process_group;
         if let Some(group) = group
-            && root
+            && (root || self.real_ids)
             && group != shared
             && self.table.belongs(group)
         {
@@ -138,5 +166,36 @@ impl Outsiders {
             (true, false) => Err(Errno::PERM),
             (true, true) => Ok(Answer::Value(0)),
         }
+    }
+}
+
+/// Keeps a step off other processes where ids are the kernel's and nothing else of it is supervised.
+#[derive(Debug)]
+pub(in crate::sandbox) struct Neighbours {
+    outsiders: Outsiders,
+    memory: Memory,
+}
+
+impl Neighbours {
+    /// For the step whose processes all descend from `root`, this process.
+    pub(in crate::sandbox) fn new(outside: Arc<Outside>, root: i32) -> Neighbours {
+        let table = Arc::new(Table::new(root, State::default(), outside.clone()));
+        let memory = Memory::new(outside.clone());
+        Neighbours { outsiders: Outsiders { table, outside, root, real_ids: true }, memory }
+    }
+
+    /// What becomes of a call about a process.
+    pub(in crate::sandbox) fn answer(&self, listener: &Listener, notification: &Notification) -> Answer {
+        let Outsiders { table, outside, .. } = &self.outsiders;
+        let Some(Call::Process(call)) = Call::decode(notification.number, notification.arguments) else {
+            return Answer::Error(UNKNOWN);
+        };
+        let process = match table.process_of(notification.thread) {
+            Ok(process) => process,
+            Err(errno) => return Answer::Error(errno),
+        };
+        let (thread, notification) = (notification.thread, *notification);
+        let caller = Caller { thread, process, notification, outside, listener, memory: &self.memory, table, pass: 0 };
+        self.outsiders.answer(call, &caller)
     }
 }

@@ -265,12 +265,13 @@ impl Walk {
 
 /// Follows `path` from the directory `start`. All but the last name must be directories, or links to some.
 pub(crate) fn walk(view: &mut impl View, start: &ViewPath, path: &[u8], last: Last) -> Result<Walked, Errno> {
-    walk_within(view, start, path, last, Rules::default())
+    walk_within(view, &ViewPath::root(), start, path, last, Rules::default())
 }
 
-/// [`walk`] within bounds.
+/// [`walk`] within bounds, where what begins with a slash begins at `root`, and nothing is above that.
 pub(crate) fn walk_within(
     view: &mut impl View,
+    root: &ViewPath,
     start: &ViewPath,
     path: &[u8],
     last: Last,
@@ -282,7 +283,7 @@ pub(crate) fn walk_within(
     if path.len() >= MAX_PATH {
         return Err(Errno::NAMETOOLONG);
     }
-    let root = if rules.scoped() { start.clone() } else { ViewPath::root() };
+    let root = if rules.scoped() { start.clone() } else { root.clone() };
     let mut walk = Walk { at: start.clone(), root, rules, todo: Vec::new(), links: 0 };
     if path[0] == b'/' {
         walk.restart()?;

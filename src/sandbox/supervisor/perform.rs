@@ -73,8 +73,8 @@ impl Eyes<'_> {
             Call::SendTo { socket, data, length, flags, address, address_length } => {
                 self.send((socket, flags), (data, length), (address, address_length))
             }
-            Call::Chroot { .. }
-            | Call::PeerCredentials { .. }
+            Call::Chroot { path } => self.chroot(&path),
+            Call::PeerCredentials { .. }
             | Call::ReadDirectory { .. }
             | Call::Terminal { .. }
             | Call::Uname { .. }
@@ -110,7 +110,8 @@ impl Eyes<'_> {
         let path = self.path(argument)?;
         let object = if path.is_empty() && argument.empty_path {
             let object = self.object_of_descriptor(argument.dirfd)?;
-            (self.identity.is_some() || object.place.is_some()).then_some(object)
+            let looked_at = self.identity.is_some() || object.place.is_some() || self.places.is_emulated();
+            looked_at.then_some(object)
         } else {
             let last = if argument.follow { Last::Follow } else { Last::Keep };
             match self.locate(argument, &path, last)? {
@@ -150,6 +151,10 @@ impl Eyes<'_> {
     /// Fails where an object is the machine's: what is in /proc and the directory of terminals are those of every process
     /// here, and their modes, owners and times would stay changed after the step.
     fn check_own(&self, object: &Object) -> Result<(), Errno> {
+        // There nobody could have made another device.
+        if self.places.is_emulated() && is_device(object)? {
+            return Err(Errno::PERM);
+        }
         let Some(number) = object.place else { return Ok(()) };
         let shared = match self.places.get(number).kind {
             Kind::Proc | Kind::Sys => true,
@@ -462,7 +467,9 @@ impl Eyes<'_> {
             return Err(Errno::NOTDIR);
         }
         self.check_search(&object)?;
-        self.places.give_directory();
+        if object.place.is_some() {
+            self.places.give_directory();
+        }
         // A descriptor of O_PATH cannot be given; the caller holds this one, which takes the right to read, for a moment.
         self.as_self()?;
         let directory = self.reopen(&object.fd, OFlags::RDONLY | OFlags::DIRECTORY)?;
@@ -470,35 +477,13 @@ impl Eyes<'_> {
     }
 
     /// Whether the caller may pass through a directory.
-    fn check_search(&mut self, object: &Object) -> Result<(), Errno> {
+    pub(super) fn check_search(&mut self, object: &Object) -> Result<(), Errno> {
         if let Some(ProcPath::Process(path)) = object.path.as_ref().and_then(|path| self.places.proc_path(path)) {
             let mode = rustix::fs::fstat(&object.fd)?.st_mode;
             return self.check_process(&path, mode, libc::X_OK as u32);
         }
         self.as_caller()?;
         raw(sys::may_access(object.fd.as_fd(), libc::X_OK))
-    }
-
-    /// The kernel names a working directory in a place by where it really is.
-    fn getcwd(&mut self, buffer: Address, size: u64) -> Result<Answer, Errno> {
-        if !self.places.has_given_directory() {
-            return Ok(Answer::Continue);
-        }
-        let object = self.object_of_descriptor(super::call::CWD)?;
-        let path = match object.path {
-            Some(path) => path,
-            None if self.places.is_emulated() => self.start(super::call::CWD)?,
-            None => return Ok(Answer::Continue),
-        };
-        if rustix::fs::fstat(&object.fd)?.st_nlink == 0 {
-            return Err(Errno::NOENT);
-        }
-        let bytes = [path.as_bytes(), b"\0"].concat();
-        if bytes.len() as u64 > size {
-            return Err(Errno::RANGE);
-        }
-        self.caller.write(buffer, &bytes)?;
-        Ok(Answer::Value(bytes.len() as i64))
     }
 
     /// The kernel's name for an object.

@@ -181,6 +181,12 @@ impl Places {
         Ok(Places { outside, table, served, names, mounts, terminals, empty, null, tree, given })
     }
 
+    /// All that the step sees: the tree and what is shown in it.
+    pub(crate) fn sources(&self) -> Vec<BorrowedFd<'_>> {
+        let tree = self.tree.iter().map(|tree| tree.directory.as_fd());
+        tree.chain(self.served.iter().map(|one| one.source.as_fd())).collect()
+    }
+
     /// Whether nobody has the tree as its root, so that the kernel can make no call about a path as it is.
     pub(super) fn is_emulated(&self) -> bool {
         self.tree.is_some()
@@ -306,6 +312,24 @@ impl Places {
         let all = self.served.iter().map(|one| (&one.at, &one.host)).chain([(&root, &tree.host)]);
         let found = all.filter_map(|(at, of)| Some((at, of.as_bytes().len(), host.below(of)?)));
         found.max_by_key(|(_, length, _)| *length).map_or_else(|| host.clone(), |(at, _, rest)| at.join(rest))
+    }
+
+    /// The lines of a file of /proc with the step's paths for the kernel's.
+    pub(super) fn with_own_paths(&self, text: &[u8]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(text.len());
+        for line in text.split_inclusive(|byte| *byte == b'\n') {
+            match line.iter().position(|byte| *byte == b'/') {
+                Some(at) => {
+                    let (before, path) = line.split_at(at);
+                    let path = path.strip_suffix(b"\n").unwrap_or(path);
+                    out.extend_from_slice(before);
+                    out.extend_from_slice(self.translate(path, || None).as_bytes());
+                    out.push(b'\n');
+                }
+                None => out.extend_from_slice(line),
+            }
+        }
+        out
     }
 
     /// The path of the program that a process runs, for a path below /proc that is the link to it, where the kernel has

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use super::credentials::Credentials;
 use super::memory::Held;
 use super::outside::Outside;
+use super::path::ViewPath;
 
 /// A process: a group of threads.
 #[derive(Debug)]
@@ -37,6 +38,8 @@ pub(crate) struct State {
     pub pending: Option<Pending>,
     /// The path of the program that it runs, as the step has it, where the kernel does not know it.
     pub program: Option<Arc<[u8]>>,
+    /// The directory that it has made its root, where that is not the step's.
+    pub root: Option<Arc<ViewPath>>,
 }
 
 /// An exec of a set-id program that has been let through and may yet fail.
@@ -73,6 +76,11 @@ impl Process {
     /// Whether the supervisor is told how `thread` ends: it is a child of its own, and no mere thread of one.
     pub(crate) fn is_own_child(&self, thread: i32) -> bool {
         self.is_child && self.pid == thread
+    }
+
+    /// The directory that it has made its root.
+    pub(crate) fn root(&self) -> Option<Arc<ViewPath>> {
+        self.state().root.clone()
     }
 
     /// A copy of its credentials.
@@ -150,6 +158,8 @@ impl Table {
     pub(crate) fn execs(&self, process: &Process) {
         if process.is_child && !self.is_settled.swap(true, Ordering::AcqRel) {
             let state = State { credentials: process.credentials(), ..State::default() };
+            // Root's groups are set even where they stay the same to everybody.
+            self.changed.store(!state.credentials.is_whole_root(), Ordering::Release);
             *self.first.write().unwrap_or_else(PoisonError::into_inner) = state;
         }
     }
@@ -231,7 +241,9 @@ impl Table {
         }
         process.memory.ends();
         // Its children become this process's, and would then be taken for the step's first.
-        if process.state().credentials != self.first().credentials {
+        let first = self.first();
+        let is_other = |state: &State| state.credentials != first.credentials || state.root != first.root;
+        if is_other(&process.state()) {
             self.register_children(process.pid);
         }
         self.ending.lock().unwrap_or_else(PoisonError::into_inner).push_back(process.clone());
@@ -245,6 +257,12 @@ impl Table {
             self.changed.store(true, Ordering::Release);
             process.state().credentials = credentials;
         }
+    }
+
+    /// Gives `process` another root, its children not: those are looked up first.
+    pub(crate) fn set_root(&self, process: &Process, root: Option<Arc<ViewPath>>) {
+        self.register_children(process.pid);
+        process.state().root = root;
     }
 
     /// The process that has, or had, the id `pid`, if it is the step's.

@@ -59,6 +59,8 @@ pub(crate) enum Synthesised {
     MountInfo,
     /// `mountstats`.
     MountStats,
+    /// `maps`, `smaps`, `numa_maps`: with the step's paths, where the kernel has others.
+    Maps,
     /// `status`: ids, groups and capabilities as the process believes them.
     Status,
 }
@@ -116,6 +118,7 @@ impl ProcessPath<'_> {
             b"mounts" => Synthesised::Mounts,
             b"mountinfo" => Synthesised::MountInfo,
             b"mountstats" => Synthesised::MountStats,
+            b"maps" | b"smaps" | b"numa_maps" => Synthesised::Maps,
             b"status" => Synthesised::Status,
             _ => return None,
         })

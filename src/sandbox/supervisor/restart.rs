@@ -520,7 +520,8 @@ impl Thread {
         word[..Registers::CALL.len()].copy_from_slice(Registers::CALL);
         let covered = self.traced.exchange(begin, u64::from_ne_bytes(word)).ok()?;
         self.instruction = begin + Registers::CALL.len() as u64;
-        let stack = load::finish(&mut Begun { thread: self, caller, start }, image, program, start.stack())?;
+        let secure = caller.process.state().pending.is_some();
+        let stack = load::finish(&mut Begun { thread: self, caller, start }, image, program, start.stack(), secure)?;
         self.traced.exchange(begin, covered).ok()?;
         let mut registers = start;
         registers.set_stack(stack);

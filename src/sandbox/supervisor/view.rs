@@ -163,6 +163,12 @@ impl Eyes<'_> {
     /// then the kernel may make the call as it is.
     pub(super) fn locate(&mut self, argument: &PathArgument, path: &[u8], last: Last) -> Result<Option<Site>, Errno> {
         let relative = path.first() != Some(&b'/');
+        if let Some(root) = self.caller.process.root().filter(|_| !path.is_empty()) {
+            self.as_self()?;
+            let start = if relative { self.start(argument.dirfd)? } else { (*root).clone() };
+            let walked = path::walk_within(self, &root, &start, path, last, Rules::default())?;
+            return Ok(Some(Site::At(walked)));
+        }
         if !relative && self.places.begins_in_place(path) {
             return Ok(Some(Site::At(path::walk(self, &ViewPath::root(), path, last)?)));
         }
@@ -242,14 +248,18 @@ impl Eyes<'_> {
     ) -> Result<Option<Site>, Errno> {
         self.as_self()?;
         let scoped = rules.beneath || rules.in_root;
+        let root = self.own_root();
         let start = if !scoped && path.first() == Some(&b'/') {
-            ViewPath::root()
+            root.clone()
         } else {
             let start = self.places.path_of(&descriptor_path(self.caller.thread, argument.dirfd));
             start.map_err(|_| Errno::BADF)?.ok_or(Errno::NOTDIR)?
         };
-        let walked = path::walk_within(self, &start, path, last, rules)?;
-        let native = self.identity.is_none() && self.places.find(&walked.path).is_none() && !self.places.is_emulated();
+        let walked = path::walk_within(self, &root, &start, path, last, rules)?;
+        let native = self.identity.is_none()
+            && self.places.find(&walked.path).is_none()
+            && !self.places.is_emulated()
+            && root == ViewPath::root();
         Ok((!native).then_some(Site::At(walked)))
     }
 
@@ -328,19 +338,25 @@ impl Eyes<'_> {
     fn follow_magic(&mut self, link: &ViewPath) -> Result<Object, Errno> {
         self.as_self()?;
         let (_, rest) = self.places.find(link).ok_or(Errno::NOENT)?;
+        if let Some(path) = self.leads(link)? {
+            return self.node(&path);
+        }
         let name = String::from_utf8_lossy(rest);
         let path = self.places.path_of(&name)?;
-        // Of what the kernel has another one of.
-        if self.places.is_emulated()
-            && (name.ends_with("/exe") || name.ends_with("/root"))
-            && let Some(path) = &path
-        {
-            return self.node(path);
-        }
         let fd = self.places.outside.open_proc(rest, OFlags::PATH)?;
         let place = path.as_ref().and_then(|path| Some(self.places.find(path)?.0));
         let is_pipe = is_pipe(fd.as_fd())?;
         Ok(Object { fd, path: path.filter(|_| place.is_some()), place, is_pipe })
+    }
+
+    /// Where a magic link leads that the kernel has something else for than the step: a process's root, and its program.
+    pub(super) fn leads(&self, link: &ViewPath) -> Result<Option<ViewPath>, Errno> {
+        let Some((_, rest)) = self.places.find(link).filter(|_| self.places.is_emulated()) else { return Ok(None) };
+        if rest.ends_with(b"/root") {
+            return Ok(Some(ViewPath::root()));
+        }
+        let name = String::from_utf8_lossy(rest);
+        if name.ends_with("/exe") { self.places.path_of(&name) } else { Ok(None) }
     }
 
     /// The name that a call is about, and its directory.

@@ -12,3 +12,4 @@ mod platforms;
 mod push;
 mod surroundings;
 mod tree;
+mod volume;

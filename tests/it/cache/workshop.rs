@@ -215,6 +215,7 @@ pub fn place() -> TempDir {
         let file = dir.path().join("file");
         fs::write(&file, "").ok()?;
         rustix::fs::setxattr(&file, "user.overlay.origin", b"", XattrFlags::empty()).ok()?;
+        fs::remove_file(&file).ok()?;
         Some(dir)
     };
     in_memory().unwrap_or_else(|| tempfile::tempdir().unwrap())

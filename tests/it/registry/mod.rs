@@ -111,6 +111,30 @@ fn what_is_pulled_and_pushed_is_what_skopeo_reads() {
     other.get("team/app:1", out.path());
 }
 
+/// What is sent is verified by the registry; when that refuses it, the store is looked at, and loses what is damaged.
+#[test]
+fn a_damaged_layer_is_named_and_dropped_when_the_registry_refuses_it() {
+    let (registry, other) = (Registry::start(), Registry::start());
+    let base: Reference = registry.put_base("busybox").parse().unwrap();
+    let (_dir, store) = store();
+    let client = client(impatient(), Keychain::anonymous());
+    let (resolved, _) = client.pull_image(&store, &base, &linux(), &Quiet).unwrap();
+    client.ensure_blobs(&store, &resolved.origin, resolved.manifest.layers(), &Quiet).unwrap();
+    let layer = dockless::oci::manifest::digest_of(&resolved.manifest.layers()[0]).unwrap();
+    let path = store.root().join("blobs/sha256").join(layer.hex());
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let to: Reference = format!("{}/team/app:1", other.host()).parse().unwrap();
+    let error = told(&client.push_image(&store, &resolved.descriptor, &to, &Quiet).unwrap_err());
+    assert!(error.contains("digest mismatch") && error.contains(layer.hex()), "{error}");
+    assert_eq!(store.has_blob(&layer).unwrap(), None);
+    // Fetched anew from where it came from, it goes.
+    client.push_image(&store, &resolved.descriptor, &to, &Quiet).unwrap();
+    other.get("team/app:1", tempfile::tempdir().unwrap().path());
+}
+
 #[test]
 fn a_push_across_repositories_mounts_and_an_unchanged_one_sends_nothing() {
     let registry = Registry::start();

@@ -46,7 +46,7 @@ impl Recorded {
                 return Ok(Answer::Continue);
             }
         }
-        let (target, look) = self.find(asked, path)?;
+        let (target, look) = self.find_own(asked, path)?;
         let wanted = |id: u32| (id != u32::MAX).then_some(id);
         let new = access::chown(&asked.who, &look.owned, wanted(uid), wanted(gid))?;
         let mut look = look;
@@ -69,7 +69,7 @@ impl Recorded {
                 return Ok(Answer::Continue);
             }
         }
-        let (target, look) = self.find(asked, path)?;
+        let (target, look) = self.find_own(asked, path)?;
         let new = access::chmod(&asked.who, &look.owned, mode)?;
         let is_plain = asked.places.is_none()
             && look.record.is_none()
@@ -127,7 +127,7 @@ impl Recorded {
                 if !WITH_IDS.contains(&name.as_slice()) {
                     return self.check_unless_root(asked, path, Want::WRITE, &name);
                 }
-                let (target, look) = self.find(asked, path)?;
+                let (target, look) = self.find_own(asked, path)?;
                 may_set_ids(asked, &look, &name)?;
                 match target.remove_xattr(shelved(&name)) {
                     Ok(()) => Ok(Answer::Value(0)),
@@ -135,6 +135,15 @@ impl Recorded {
                 }
             }
         }
+    }
+
+    /// [`Recorded::find`] for a change. Where the step has the machine's own devices, as nobody could make others, these are
+    /// not its to change.
+    fn find_own(&self, asked: &Asked<'_>, path: &PathArgument) -> Result<(Target, Look), Errno> {
+        let (target, look) = self.find(asked, path)?;
+        let kind = FileType::from_raw_mode(look.native.st_mode);
+        let is_machines = matches!(kind, FileType::CharacterDevice | FileType::BlockDevice);
+        if asked.places.is_some() && is_machines { Err(Errno::PERM) } else { Ok((target, look)) }
     }
 
     /// Xattrs of users need the permission to read or write; of the others the kernel knows.
@@ -163,7 +172,7 @@ impl Recorded {
         value: &[u8],
         flags: XattrFlags,
     ) -> Result<Answer, Errno> {
-        let (target, look) = self.find(asked, path)?;
+        let (target, look) = self.find_own(asked, path)?;
         may_set_ids(asked, &look, name)?;
         match target.set_xattr(name, value, flags) {
             Ok(()) => {

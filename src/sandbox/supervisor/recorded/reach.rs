@@ -70,6 +70,9 @@ pub(super) fn from_outside(
     let walked = eyes.walk(argument.dirfd, &said, last)?;
     let follow = walked.found == Found::Magic && argument.follow;
     let mut path = records.host(&walked.path).as_bytes().to_vec();
+    if let (true, Some(leads)) = (follow, eyes.leads(&walked.path)?) {
+        return Ok(Reached { target: Target::new(records.host(&leads).as_bytes(), false)?, said, _held: None });
+    }
     if walked.slash {
         path.push(b'/');
     }

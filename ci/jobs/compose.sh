@@ -1,0 +1,3 @@
+docker compose build
+docker-compose push
+TAG=two docker compose build --push web

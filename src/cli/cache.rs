@@ -1,0 +1,227 @@
+//! `dockless cache`: what the local store keeps beside images.
+//!
+//! What is in unpacked layers and cache mounts may belong to ids that only the namespaces have, so all but the arguments is
+//! done inside them.
+
+use super::environment::Environment;
+use super::{Outcome, usage};
+use crate::progress::{Event, Progress};
+use crate::store::{Dropped, Item, ItemKind, Keep, Store, StoreError};
+use crate::ui::{self, Screen};
+use clap::{Args, Subcommand, ValueEnum};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How long the local store keeps what is of no use.
+const TTL: &str = "DOCKLESS_CACHE_TTL";
+/// How much it keeps.
+const SIZE: &str = "DOCKLESS_CACHE_SIZE";
+
+/// Show, clean and move the cache of the local store
+#[derive(Args, Debug)]
+pub struct CacheArgs {
+    #[command(subcommand)]
+    verb: CacheVerb,
+}
+
+#[derive(Subcommand, Debug)]
+enum CacheVerb {
+    /// List what is kept, the least lately used first
+    #[command(visible_alias = "list")]
+    Ls(LsArgs),
+    /// Show how much is kept
+    Du,
+    /// Drop what was not used lately; with --all everything that no build is using
+    Prune(PruneArgs),
+}
+
+#[derive(Args, Debug)]
+struct LsArgs {
+    /// Print only the IDs
+    #[arg(short, long)]
+    quiet: bool,
+    /// Only of this type
+    #[arg(long = "type", value_name = "TYPE")]
+    kinds: Vec<Type>,
+}
+
+#[derive(Args, Debug)]
+struct PruneArgs {
+    /// Drop everything, however lately it was used
+    #[arg(short, long)]
+    all: bool,
+    /// Do not ask, which is never done
+    #[arg(short, long)]
+    force: bool,
+    /// Keep what was used in this time, such as 24h [default: 14d, or $DOCKLESS_CACHE_TTL]
+    #[arg(long, value_name = "TIME", visible_alias = "keep-duration", conflicts_with = "all")]
+    keep_for: Option<String>,
+    /// Keep as much at most, the last used, such as 5g [default: 20g, or $DOCKLESS_CACHE_SIZE]
+    #[arg(long, value_name = "BYTES", visible_aliases = ["max-used-space", "keep-storage"], conflicts_with = "all")]
+    keep_bytes: Option<String>,
+    /// Only of this type
+    #[arg(long = "type", value_name = "TYPE")]
+    kinds: Vec<Type>,
+    /// Say what would be dropped
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// A type of things that are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+enum Type {
+    /// Layers as they are pushed
+    Blob,
+    /// Unpacked layers
+    Layer,
+    /// Records of steps and of what they read
+    Record,
+    /// Cache mounts of RUN steps
+    Mount,
+}
+
+impl Type {
+    fn of(item: &Item) -> Type {
+        match item.kind {
+            ItemKind::Blob => Type::Blob,
+            ItemKind::Layer => Type::Layer,
+            ItemKind::Record => Type::Record,
+            ItemKind::CacheMount => Type::Mount,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Type::Blob => "blob",
+            Type::Layer => "layer",
+            Type::Record => "record",
+            Type::Mount => "mount",
+        }
+    }
+}
+
+/// What is asked of the cache.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheTask {
+    what: What,
+    /// All where there is none.
+    kinds: Vec<Type>,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum What {
+    List { quiet: bool },
+    Usage,
+    Drop { all: bool, limits: Limits, dry_run: bool },
+}
+
+/// What people say of the local store's size; the usual where they say nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    lately: Option<Duration>,
+    bytes: Option<u64>,
+}
+
+impl Limits {
+    /// Those of the environment.
+    pub fn read(environment: &Environment) -> Outcome<Limits> {
+        let text = |name| environment.text(name).filter(|text| !text.is_empty());
+        Ok(Limits {
+            lately: text(TTL).map(|text| time(&format!("{TTL}={text}"), text)).transpose()?,
+            bytes: text(SIZE).map(|text| super::build::size(&format!("{SIZE}={text}"), text)).transpose()?,
+        })
+    }
+
+    fn keep(self, store: &Store) -> Result<Keep, StoreError> {
+        let usual = store.usual()?;
+        Ok(Keep { lately: self.lately.or(usual.lately), bytes: self.bytes.or(usual.bytes) })
+    }
+}
+
+fn time(said: &str, text: &str) -> Outcome<Duration> {
+    humantime::parse_duration(text).map_err(|_| usage(format!("{said}: expected a time such as 336h or 14d")))
+}
+
+impl CacheArgs {
+    /// What is to be done.
+    pub fn task(self, environment: &Environment) -> Outcome<CacheTask> {
+        Ok(match self.verb {
+            CacheVerb::Ls(LsArgs { quiet, kinds }) => CacheTask { what: What::List { quiet }, kinds },
+            CacheVerb::Du => CacheTask { what: What::Usage, kinds: Vec::new() },
+            CacheVerb::Prune(PruneArgs { all, keep_for, keep_bytes, kinds, dry_run, force: _ }) => {
+                let mut limits = Limits::read(environment)?;
+                if let Some(text) = keep_for {
+                    limits.lately = Some(time(&format!("--keep-for={text}"), &text)?);
+                }
+                if let Some(text) = keep_bytes {
+                    limits.bytes = Some(super::build::size(&format!("--keep-bytes={text}"), &text)?);
+                }
+                CacheTask { what: What::Drop { all, limits, dry_run }, kinds }
+            }
+        })
+    }
+}
+
+impl CacheTask {
+    /// Does it, and says what is to be printed.
+    pub fn perform(&self, store: &Store) -> Outcome<String> {
+        let wanted = |item: &Item| self.kinds.is_empty() || self.kinds.contains(&Type::of(item));
+        Ok(match self.what {
+            What::List { quiet } => {
+                let items = store.usage()?.items.into_iter().filter(|item| wanted(item)).collect::<Vec<_>>();
+                if quiet { items.iter().map(|item| format!("{}\n", item.id)).collect() } else { listed(&items) }
+            }
+            What::Usage => sums(store)?,
+            What::Drop { all, limits, dry_run } => {
+                let keep = if all { Keep::NOTHING } else { limits.keep(store)? };
+                let dropped = if dry_run { store.would_drop(keep, &wanted)? } else { store.clean(keep, &wanted)? };
+                let in_use = match dropped.in_use {
+                    0 => String::new(),
+                    n => format!("{n} more are in use\n"),
+                };
+                let word = if dry_run { "Would be freed" } else { "Total reclaimed space" };
+                format!("{}{in_use}{word}: {}\n", listed(&dropped.items), ui::bytes(dropped.size()))
+            }
+        })
+    }
+}
+
+fn listed(items: &[Item]) -> String {
+    let mut rows = vec![["TYPE", "ID", "SIZE", "LAST USED"].map(String::from).to_vec()];
+    rows.extend(items.iter().map(|item| {
+        let kind = item.bucket.as_ref().map_or(Type::of(item).name().to_string(), |bucket| format!("record {bucket}"));
+        let used = humantime::format_rfc3339_seconds(item.used).to_string();
+        vec![kind, item.id.chars().take(12).collect(), ui::bytes(item.size), used]
+    }));
+    ui::table(&rows)
+}
+
+/// How much there is of each type.
+fn sums(store: &Store) -> Outcome<String> {
+    let usage = store.usage()?;
+    let mut sums: BTreeMap<&str, (usize, u64)> = BTreeMap::new();
+    for item in &usage.items {
+        let sum = sums.entry(Type::of(item).name()).or_default();
+        *sum = (sum.0 + 1, sum.1 + item.size);
+    }
+    let row = |name: &str, (count, size): (usize, u64)| vec![name.to_string(), count.to_string(), ui::bytes(size)];
+    let mut rows = vec![["TYPE", "COUNT", "SIZE"].map(String::from).to_vec()];
+    rows.extend(sums.iter().map(|(name, sum)| row(name, *sum)));
+    rows.push(row("all of the cache", (usage.items.len(), usage.size())));
+    rows.push(row("blobs of images", usage.named));
+    Ok(ui::table(&rows))
+}
+
+/// Cleans the store after a build, if that was not done lately; a failure is a warning.
+pub fn clean_after(store: &Store, limits: Limits, screen: &Screen) {
+    let cleaned = limits.keep(store).and_then(|keep| store.clean_at_times(keep));
+    match cleaned {
+        Ok(Some(Dropped { items, .. })) if !items.is_empty() => {
+            let text = format!("cache: dropped {} items that were not used lately or too many", items.len());
+            screen.emit(Event::Note { id: None, text });
+        }
+        Ok(_) => {}
+        Err(error) => screen.emit(Event::Warning { text: format!("the cache cannot be cleaned: {error}") }),
+    }
+}
