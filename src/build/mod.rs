@@ -315,11 +315,11 @@ impl Build<'_> {
     fn tell_unneeded(&self, results: &[Option<Arc<StageResult>>]) {
         let left = self.plan.stages.iter().zip(results).filter(|(_, result)| result.is_none());
         for (stage, _) in left {
-            let base = stage.describe_base().map(|text| (text, stage.span.line));
+            let base = stage.describe_base().map(|text| (text, stage.span.line, Outcome::Done));
             let steps = stage.steps.iter().filter(|step| step.number.is_some());
-            let steps = steps.map(|step| (stage.describe(step), step.span.line));
-            for (text, line) in base.into_iter().chain(steps) {
-                let outcome = Outcome::Cached("not needed: what is read of it is known".into());
+            let unneeded = || Outcome::Cached("not needed: what is read of it is known".into());
+            let steps = steps.map(|step| (stage.describe(step), step.span.line, unneeded()));
+            for (text, line, outcome) in base.into_iter().chain(steps) {
                 // Reporting itself cannot fail.
                 let _ = self.report(&text, Some(line), |_| Ok(((), outcome)));
             }

@@ -40,7 +40,7 @@ struct Cache {
     /// Verdicts on directories.
     verdicts: HashMap<Vec<u8>, Arc<Verdict>>,
     /// The path whose metadata was asked for last, and what identifies its file where that has several names.
-    last: Option<(Vec<u8>, Option<(u64, u64)>)>,
+    last: Option<(Vec<u8>, Option<Place>)>,
 }
 
 /// The names in a directory that are in the tree.

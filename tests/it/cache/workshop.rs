@@ -130,7 +130,6 @@ pub fn options(dir: &Path) -> BuildOptions {
         annotations: Vec::new(),
         format: ImageFormat::Oci,
         source_date_epoch: None,
-        caching: Caching::default(),
         rewrite_timestamp: false,
         export_epoch: ExportEpoch::AsBuilt,
         caching: Caching::default(),
