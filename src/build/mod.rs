@@ -7,6 +7,7 @@
 pub mod cache;
 pub mod check;
 pub mod copy;
+mod damage;
 mod epoch;
 pub mod error;
 mod explain;
@@ -49,7 +50,7 @@ use cache::selections::Memory;
 use cache::uploads::Uploads;
 use planning::Images;
 use stage::StageResult;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -150,6 +151,8 @@ struct Build<'a> {
     made: AtomicBool,
     /// What was taken turned out not to hold: all stages begin anew without it.
     starts_over: AtomicBool,
+    /// Blobs that were found damaged.
+    damaged: AtomicUsize,
 }
 
 /// Builds an image into the store and tags it there.
@@ -182,6 +185,7 @@ pub fn build(options: &BuildOptions, inputs: &Inputs, services: &Services) -> Re
         remembers: !options.no_cache && options.no_cache_stages.is_empty(),
         made: AtomicBool::new(false),
         starts_over: AtomicBool::new(false),
+        damaged: AtomicUsize::new(0),
         epoch: epoch.or(options.export_epoch.or(None)),
         clamp: options.export_epoch.or(epoch).filter(|_| options.rewrite_timestamp),
         plan,
@@ -208,7 +212,13 @@ pub fn build(options: &BuildOptions, inputs: &Inputs, services: &Services) -> Re
     }
     let steps = build.plan.stages.iter().map(|stage| stage.total).sum();
     services.progress.emit(Event::Planned { steps });
-    let results = build.run_all()?;
+    inputs.bring_stats(options, &services.store)?;
+    let results = build.run_all();
+    if let Err(error) = inputs.keep_stats(options, &services.store) {
+        let text = format!("the context will be read anew by the next build: {error}");
+        services.progress.emit(Event::Warning { text });
+    }
+    let results = results?;
     let targets: Vec<&StageResult> = build.plan.targets.iter().filter_map(|at| results[at.0].as_deref()).collect();
     let image = image::write_all(&services.store, &targets, options)?;
     for tag in &options.tags {
@@ -262,7 +272,8 @@ impl Build<'_> {
     fn run_all(&mut self) -> Result<Vec<Option<Arc<StageResult>>>, BuildError> {
         loop {
             let build = &*self;
-            let work = |index, results: &_| build.run_stage(index, results);
+            let work =
+                |index, results: &_| build.run_stage(index, results).map_err(|stopped| build.or_begin_anew(stopped));
             let stop = || build.services.sandbox.into_iter().for_each(Sandbox::stop);
             let (stages, targets) = (build.plan.stages.len(), &build.plan.targets);
             let results = build.uploads.during(|| schedule::run_stages(stages, targets, work, stop));

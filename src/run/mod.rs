@@ -31,7 +31,7 @@ pub use copy::{CopyOptions, Local, copy_in, copy_out, export};
 pub use create::{CreateOptions, create};
 pub use error::RunError;
 pub use inspect::inspect;
-pub use keep::{Attachment, start};
+pub use keep::{Attachment, Interrupts, start};
 pub use logs::{LogOptions, show as show_logs};
 pub use names::id as new_id;
 pub use signals::signal;

@@ -125,7 +125,8 @@ pub fn gifts(
     targets.iter().map(gift).filter(wanted).collect()
 }
 
-fn descriptor(layer: &Layer) -> Descriptor {
+/// What names a layer in a manifest.
+pub fn descriptor(layer: &Layer) -> Descriptor {
     manifest::descriptor(&layer.media_type, &layer.digest, layer.size)
 }
 

@@ -30,6 +30,7 @@ pub mod merge;
 pub mod mounts;
 pub mod options;
 pub mod pieces;
+pub mod portable;
 pub mod selections;
 pub mod uploads;
 

@@ -205,9 +205,10 @@ impl Build<'_> {
     }
 
     fn remembered(&self, key: &Digest) -> Result<Option<String>, StepError> {
-        if !self.remembers {
-            return Ok(None);
-        }
+        if self.remembers { self.recorded(key) } else { Ok(None) }
+    }
+
+    fn recorded(&self, key: &Digest) -> Result<Option<String>, StepError> {
         let local = self.services.store.record(BUCKET, key)?.and_then(|bytes| String::from_utf8(bytes).ok());
         Ok(local.or_else(|| self.imports.selection(key)))
     }
@@ -296,7 +297,8 @@ impl Build<'_> {
         for (from, what) in wanted {
             let layers = matches!(from, TreeSource::Stage(_) | TreeSource::Image(_));
             let Some(key) = self.selection_key(from, &what).filter(|_| layers) else { continue };
-            if let Some(selected) = self.remembered(&key)?
+            // What this build looked up is there, too, if it was told to take nothing from the cache: the image is the same.
+            if let Some(selected) = self.recorded(&key)?
                 && found.iter().all(|known| known.key != key)
             {
                 let made = match from {
