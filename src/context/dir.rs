@@ -39,15 +39,15 @@ struct Cache {
     root_listed: Option<Listed>,
     /// Verdicts on directories.
     verdicts: HashMap<Vec<u8>, Arc<Verdict>>,
-    /// The path whose metadata was asked for last, and what identifies its file where that has several names.
-    last: Option<(Vec<u8>, Option<Linked>)>,
+    /// The path whose metadata was asked for last.
+    last: Option<Last>,
 }
-
-/// Device and inode of a file that has several names.
-type Linked = (u64, u64);
 
 /// The names in a directory that are in the tree.
 type Listed = Arc<HashSet<Vec<u8>>>;
+
+/// A path, and what identifies its file where that has several names.
+type Last = (Vec<u8>, Option<(u64, u64)>);
 
 /// A directory on the way.
 #[derive(Debug)]
