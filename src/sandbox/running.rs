@@ -8,9 +8,11 @@ use std::sync::{Mutex, PoisonError};
 use rustix::event::{PollFd, PollFlags, poll};
 use serde::{Deserialize, Serialize};
 
+use crate::sys;
+
 use super::child::Guard;
 use super::enter::spawn;
-use super::error::{Failure, SandboxError};
+use super::error::{During, Failure, SandboxError, Step};
 use super::init::{FromInit, Job};
 use super::mounts::{MountedRoot, place};
 use super::run::Sandbox;
@@ -46,6 +48,18 @@ pub enum Event {
     },
 }
 
+/// Takes away what a volatile overlay that was mounted once leaves in its work directory: it forbids a second mount (Linux,
+/// Documentation/filesystems/overlayfs.rst, "Volatile mount").
+fn allow_second_mount(root: &Root) -> Result<(), SandboxError> {
+    match root {
+        Root::Overlay { work, .. } => {
+            let left = work.join("work");
+            sys::remove_tree(&left).during_at(Step::Unmount, &left).map_err(SandboxError::Setup)
+        }
+        Root::Dir(_) => Ok(()),
+    }
+}
+
 /// A container that runs. Everything in it is killed when this is dropped, or the thread that started it ends.
 #[derive(Debug)]
 pub struct Running {
@@ -66,6 +80,7 @@ impl Sandbox {
         match self.start_once(spec, self.own_pids()) {
             Err(SandboxError::Setup(Failure::MaskedProc)) if self.own_pids() => {
                 self.give_up_own_pids();
+                allow_second_mount(&spec.root)?;
                 self.start_once(spec, false)
             }
             other => other,

@@ -107,7 +107,7 @@ fn what_docker_says_and_dockless_does_not_do() {
         ("docker frobnicate", 1, "error: docker: 'frobnicate' is not a docker command"),
         ("docker build", 1, "error: the following required arguments were not provided:"),
         ("docker build --frobnicate .", 125, "error: unexpected argument '--frobnicate' found"),
-        ("docker run --frobnicate x", 125, "error: unexpected argument '--frobnicate' found"),
+        ("docker run --frobnicate x", 125, "error: --frobnicate: "),
         ("docker network create --frobnicate", 125, "error: unknown flag: --frobnicate"),
         ("docker build -t UPPER .", 125, "error: -t UPPER:"),
         ("docker inspect nothing", 1, ""),

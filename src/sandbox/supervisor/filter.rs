@@ -484,6 +484,21 @@ mod tests {
     }
 
     #[test]
+    fn lets_restarted_calls_pass() {
+        let pass = 0x1234_5678_9abc_def1;
+        let program = Features { emulated: true, pass: Some(pass), ..ALL }.program();
+        let verdict = |number, last| run(&program, number, [7, 7, 7, 7, 7, last], AUDIT_ARCH);
+        for number in RESTARTED {
+            assert_eq!(verdict(*number, pass), libc::SECCOMP_RET_ALLOW, "call {number}");
+            for other in [0, pass ^ 1, pass ^ (1 << 63)] {
+                assert_eq!(verdict(*number, other), libc::SECCOMP_RET_USER_NOTIF, "call {number}");
+            }
+        }
+        assert_eq!(verdict(nr::NEWFSTATAT, pass), libc::SECCOMP_RET_USER_NOTIF);
+        assert_eq!(verdict(nr::PTRACE, pass), libc::SECCOMP_RET_ERRNO | libc::EPERM as u32);
+    }
+
+    #[test]
     fn hands_over_little_where_ids_are_real() {
         let verdict = |outsiders, number, arguments| {
             run(&device_nodes(outsiders), number, arguments, AUDIT_ARCH) == libc::SECCOMP_RET_USER_NOTIF

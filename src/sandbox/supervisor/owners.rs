@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 
-use rustix::fd::AsRawFd;
+use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, XattrFlags};
 use rustix::io::Errno;
 
@@ -345,6 +345,8 @@ impl Records {
 
     /// Makes `target`, of which `look` is known, belong to `new`, with its mode.
     pub(crate) fn give(&self, target: &Target, look: &Look, new: Owned) -> Result<(), Errno> {
+        let held = self.hold(target, look)?;
+        let target = held.as_ref().map_or(target, |(_, held)| held);
         let kind = match (FileType::from_raw_mode(look.native.st_mode), look.record) {
             (FileType::RegularFile, Some(record)) => record.kind,
             (FileType::RegularFile, None) => Type::File,
@@ -372,6 +374,23 @@ impl Records {
             rustix::fs::chmodat(CWD, &target.path, Mode::from_raw_mode(mode), AtFlags::empty())?;
         }
         Ok(())
+    }
+
+    /// The object that was looked at, by a descriptor, where what takes its place meanwhile must not get its mode: a
+    /// directory with a file's could not be used any more.
+    fn hold(&self, target: &Target, look: &Look) -> Result<Option<(OwnedFd, Target)>, Errno> {
+        if !self.mapping.is_some() {
+            return Ok(None);
+        }
+        let mut flags = OFlags::PATH | OFlags::CLOEXEC;
+        flags.set(OFlags::NOFOLLOW, !target.follow);
+        let object = rustix::fs::open(&target.path, flags, Mode::empty())?;
+        let found = rustix::fs::fstat(&object)?;
+        if (found.st_dev, found.st_ino) != look.id() {
+            return Err(Errno::NOENT);
+        }
+        let target = Target::new(format!("/proc/self/fd/{}", object.as_raw_fd()), true)?;
+        Ok(Some((object, target)))
     }
 
     /// The same of what cannot have xattrs.

@@ -3,8 +3,7 @@
 use crate::build::place::is_root;
 use crate::support::bases;
 use dockless::build::{
-    self, BuildError, BuildOptions, Built, Caching, ContextSource, DockerfileSource, ExportEpoch, Lookup, Services,
-    StepOptions,
+    self, BuildError, BuildOptions, Built, ContextSource, DockerfileSource, ExportEpoch, Lookup, Services, StepOptions,
 };
 use dockless::git::Ssh;
 use dockless::http::{Http, Settings};
@@ -42,7 +41,7 @@ impl Log {
             match event {
                 Event::Started { id, name, .. } => drop(names.insert(*id, name.clone())),
                 Event::Finished { id, outcome, .. } => match (outcome, names.get(id)) {
-                    (Outcome::Cached(_), Some(name)) => cached.push(name.clone()),
+                    (Outcome::Cached(_), Some(name)) if !name.contains("FROM") => cached.push(name.clone()),
                     (Outcome::Done, Some(name)) if !name.contains("FROM") => done.push(name.clone()),
                     _ => {}
                 },
@@ -50,6 +49,16 @@ impl Log {
             }
         }
         (done, cached)
+    }
+
+    /// All warnings.
+    pub fn warnings(&self) -> Vec<String> {
+        let events = self.0.lock().unwrap();
+        let warning = |event: &Event| match event {
+            Event::Warning { text } => Some(text.clone()),
+            _ => None,
+        };
+        events.iter().filter_map(warning).collect()
     }
 
     /// Everything, for a failure.
@@ -121,9 +130,9 @@ pub fn options(dir: &Path) -> BuildOptions {
         annotations: Vec::new(),
         format: ImageFormat::Oci,
         source_date_epoch: None,
-        caching: Caching::default(),
         rewrite_timestamp: false,
         export_epoch: ExportEpoch::AsBuilt,
+        caching: Caching::default(),
     }
 }
 

@@ -70,6 +70,8 @@ impl Bench {
         let metadata = dir.path().join("metadata.json");
         let mut command = Command::new(env!("CARGO_BIN_EXE_dockless"));
         command.env_clear().env("DOCKLESS_HOME", self.home.path()).current_dir(dir.path());
+        // So that the cases can be built in each tier.
+        command.envs(std::env::var_os("DOCKLESS_ISOLATION").map(|tier| ("DOCKLESS_ISOLATION", tier)));
         // A name that is not in the store must not leave the machine.
         command.envs(["HTTPS_PROXY", "ALL_PROXY"].map(|name| (name, "http://127.0.0.1:9")));
         command.args(["build", "--progress=rawjson", "--no-cache"]).arg("--metadata-file").arg(&metadata);
