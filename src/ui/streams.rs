@@ -19,11 +19,6 @@ pub fn stdout_file() -> io::Result<File> {
     Ok(fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?.into())
 }
 
-/// Whether standard output is a terminal.
-pub fn stdout_is_terminal() -> bool {
-    rustix::termios::isatty(rustix::stdio::stdout())
-}
-
 /// The size of the terminal that standard output is.
 pub fn stdout_size() -> Option<TerminalSize> {
     size_of(rustix::stdio::stdout().as_fd())
