@@ -40,8 +40,11 @@ struct Cache {
     /// Verdicts on directories.
     verdicts: HashMap<Vec<u8>, Arc<Verdict>>,
     /// The path whose metadata was asked for last, and what identifies its file where that has several names.
-    last: Option<(Vec<u8>, Option<Place>)>,
+    last: Option<(Vec<u8>, Option<Linked>)>,
 }
+
+/// Device and inode of a file that has several names.
+type Linked = (u64, u64);
 
 /// The names in a directory that are in the tree.
 type Listed = Arc<HashSet<Vec<u8>>>;

@@ -5,7 +5,7 @@
 //! A barrier is a symbolic link to itself: no path that the kernel resolves leads through it (`ELOOP`).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, Uid, makedev, mknodat, renameat};
@@ -19,6 +19,7 @@ use super::sources;
 use super::spec::{Mount, MountSource, RunSpec};
 use super::supervisor::places::{Place, PlaceKind};
 use super::target::{Kind, Stubs, open_place};
+use crate::overrides::{image_ids, record_owner};
 use crate::sys;
 
 /// Device nodes: name, major, minor.
@@ -188,9 +189,7 @@ impl PreparedTree {
                 ids.check_owner(target, *uid, *gid)?;
                 let own = self.fresh();
                 fs_err::write(&own, content.expose()).during_at(Step::WriteFile, target)?;
-                rustix::fs::chown(&own, Some(Uid::from_raw(*uid)), Some(Gid::from_raw(*gid)))
-                    .during_at(Step::Owner, target)?;
-                fs_err::set_permissions(&own, PermissionsExt::from_mode(*mode)).during_at(Step::WriteFile, target)?;
+                give(&own, *uid, *gid, *mode).during_at(Step::Owner, target)?;
                 own
             }
             MountSource::Bind(path) => match self.copied(path, mount.readonly).during_at(at, path)? {
@@ -213,9 +212,8 @@ impl PreparedTree {
         let own = self.fresh();
         fs_err::copy(path, &own)?;
         let stat = rustix::fs::stat(path)?;
-        rustix::fs::chown(&own, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
-        // Changing the owner has cleared set-id bits.
-        fs_err::set_permissions(&own, metadata.permissions())?;
+        let (uid, gid) = image_ids(stat.st_uid, stat.st_gid);
+        give(&own, uid, gid, metadata.mode() & 0o7777)?;
         Ok(Some(own))
     }
 
@@ -284,6 +282,20 @@ fn put_back(root: &OwnedFd, path: &Path, aside: &Path, out: &Path) -> Result<(),
         Err(error) => return Err(error),
     }
     renameat(CWD, aside, &dir, name)
+}
+
+/// Gives a file an owner and then its mode, which changing the owner changes. Without the right to, both are recorded, and
+/// the mode is one that this process's own id can use the file with.
+fn give(path: &Path, uid: u32, gid: u32, mode: u32) -> std::io::Result<()> {
+    match rustix::fs::chown(path, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))) {
+        Ok(()) => fs_err::set_permissions(path, PermissionsExt::from_mode(mode)),
+        Err(Errno::PERM) => {
+            fs_err::set_permissions(path, PermissionsExt::from_mode(mode))?;
+            record_owner(path, uid, gid)?;
+            fs_err::set_permissions(path, PermissionsExt::from_mode(mode & 0o777 | 0o600))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The directory of `path`, which has no links, and its name there.

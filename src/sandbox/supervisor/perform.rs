@@ -349,6 +349,10 @@ impl Eyes<'_> {
         if kind_of(object.fd.as_fd())? == FileType::Symlink {
             return Err(Errno::OPNOTSUPP);
         }
+        // Modes of the tree's files are for the records to change. The path was another one when these were asked.
+        if self.places.is_emulated() && object.place.is_none_or(|number| self.places.get(number).kind == Kind::Bind) {
+            return Err(Errno::PERM);
+        }
         let mode = Mode::from_raw_mode(mode & 0o7777);
         rustix::fs::chmodat(self.places.outside.proc(), own(&object.fd), mode, AtFlags::empty())?;
         Ok(Answer::Value(0))

@@ -132,7 +132,7 @@ pub fn options(dir: &Path) -> BuildOptions {
         source_date_epoch: None,
         rewrite_timestamp: false,
         export_epoch: ExportEpoch::AsBuilt,
-        caching: Caching::default(),
+        caching: build::Caching::default(),
     }
 }
 
