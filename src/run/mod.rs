@@ -70,18 +70,6 @@ pub struct Stdio {
     pub error: OwnedFd,
 }
 
-impl Stdio {
-    /// Those of this process.
-    pub fn own(with_input: bool) -> std::io::Result<Stdio> {
-        let input = if with_input { Some(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?) } else { None };
-        Ok(Stdio {
-            input,
-            output: rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?,
-            error: rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 3)?,
-        })
-    }
-}
-
 /// Removes a container that does not run, and, with `volumes`, those that were made for it alone.
 pub fn remove(store: &Store, container: &Container, volumes: bool) -> Result<(), RunError> {
     Containers::of(store.root()).remove(store, container)?;

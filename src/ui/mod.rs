@@ -16,6 +16,7 @@ mod lint;
 mod outline;
 mod plain;
 mod steps;
+mod streams;
 mod table;
 pub mod template;
 mod tty;
@@ -28,6 +29,7 @@ pub use lines::clean;
 pub use lint::{lint_json, lint_sarif, lint_text};
 pub use outline::{outline_json, outline_text, targets_json, targets_text};
 pub use steps::bytes;
+pub use streams::{stdout_file, stdout_size, streams};
 pub use table::table;
 pub use when::since;
 

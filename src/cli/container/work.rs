@@ -8,7 +8,7 @@ use crate::rootfs::SnapshotterKind;
 use crate::run::{self as containers, Interrupts};
 use crate::run::{
     Attachment, ChangeKind, CommitOptions, Container, Containers, CopyOptions, CreateOptions, Local, RunError,
-    Services, Status, Stdio, Volumes,
+    Services, Status, Volumes,
 };
 use crate::store::Image;
 use crate::ui::{self, Diagnostic};
@@ -225,8 +225,7 @@ pub fn failed(error: RunError) -> Box<Diagnostic> {
 }
 
 fn standard_output() -> Outcome<std::fs::File> {
-    let out = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3);
-    Ok(std::fs::File::from(out.map_err(|errno| failed(std::io::Error::from(errno).into()))?))
+    ui::stdout_file().map_err(|error| failed(error.into()))
 }
 
 /// Does `work` with each name and prints those that succeed, as Docker does; the first failure comes back when all have been
@@ -251,7 +250,7 @@ fn foreground(
     interrupts: &Interrupts,
     interactive: bool,
 ) -> Outcome<u8> {
-    let stdio = Stdio::own(interactive).map_err(RunError::from)?;
+    let stdio = ui::streams(interactive).map_err(RunError::from)?;
     // What is thrown away at its end has no log that anybody could read then.
     let attachment = Attachment { stdio: Some(stdio), log: !container.settings.auto_remove };
     Ok(containers::start(container, services, attachment, interrupts, &mut || {}).map(|exit| exit.code())?)
