@@ -6,11 +6,12 @@ use super::options::{BuildOptions, ContextSource, DockerfileSource, NamedSource,
 use super::remote::{self, FileTree, RemoteError};
 use super::{Lookup, Source};
 use crate::context::ignore::{IgnoreError, IgnoreFile, Patterns, parse_file};
-use crate::context::{ContextDir, SourceTree};
+use crate::context::{ContextDir, SourceTree, Stats};
 use crate::dockerfile::git_ref;
 use crate::dockerfile::value::boolean;
+use crate::oci::Digest;
 use crate::progress::{Event, Outcome, StepId};
-use crate::store::{StoreError, TempDir};
+use crate::store::{Store, StoreError, TempDir};
 use fs_err as fs;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -24,6 +25,8 @@ use std::time::Instant;
 const USUAL_NAMES: [&str; 3] = ["Dockerfile", "dockerfile", "Containerfile"];
 /// The only file of a context that is the download of a Dockerfile.
 const DOWNLOADED: &str = "context";
+/// Bucket of the store: what is known of the files of a directory, by its path.
+const STATS: &str = "context-stats";
 /// What the main context is called.
 pub(super) const MAIN: &str = "context";
 /// Build argument that keeps `.git` in contexts.
@@ -98,6 +101,41 @@ fn open_some<'s>(
     }
     let Opener { ids, times, temporary, .. } = opener;
     Ok(Inputs { dockerfile, context, named, times, ids, _temporary: temporary })
+}
+
+impl Inputs {
+    /// The user's own directories.
+    fn directories(&self, options: &BuildOptions) -> Vec<&ContextDir> {
+        let main = matches!(options.context, ContextSource::Directory(_)).then_some(&*self.context);
+        let named = options.build_contexts.iter().filter_map(|(name, source)| match source {
+            NamedSource::Tree(ContextSource::Directory(_)) => self.named.get(name).map(|tree| &*tree.filtered),
+            _ => None,
+        });
+        main.into_iter().chain(named).collect()
+    }
+
+    /// Makes use of what `store` knows of the files in directories; where the build is not to look anything up, of nothing.
+    pub(super) fn bring_stats(&self, options: &BuildOptions, store: &Store) -> Result<(), StoreError> {
+        for dir in self.directories(options) {
+            let known = if options.no_cache { None } else { store.record(STATS, &stats_key(dir))? };
+            dir.bring(known.map_or_else(Stats::default, |bytes| Stats::decode(&bytes)));
+        }
+        Ok(())
+    }
+
+    /// Keeps what was learnt of the files in directories.
+    pub(super) fn keep_stats(&self, options: &BuildOptions, store: &Store) -> Result<(), StoreError> {
+        for dir in self.directories(options) {
+            if let Some(bytes) = dir.stats().and_then(Stats::encode) {
+                store.put_record(STATS, &stats_key(dir), &bytes)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn stats_key(dir: &ContextDir) -> Digest {
+    Digest::sha256(dir.path().as_os_str().as_bytes())
 }
 
 /// A context as a directory.

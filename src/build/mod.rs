@@ -7,6 +7,7 @@
 pub mod cache;
 pub mod check;
 pub mod copy;
+mod damage;
 mod epoch;
 pub mod error;
 mod explain;
@@ -49,7 +50,7 @@ use cache::selections::Memory;
 use cache::uploads::Uploads;
 use planning::Images;
 use stage::StageResult;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -106,6 +107,8 @@ pub struct Built {
     pub warnings: Vec<Warning>,
     /// Times after this one, in seconds since 1970, were set back to it in layers, and are to be in files written out.
     pub clamp: Option<i64>,
+    /// No step was carried out: the image may be in the registry already.
+    pub unchanged: bool,
     /// What the caches are to be given once the image is pushed.
     pub gifts: Vec<Gift>,
 }
@@ -144,8 +147,12 @@ struct Build<'a> {
     memory: Memory,
     /// Whether anything is taken from memory about stages that are not built.
     remembers: bool,
+    /// A step was carried out.
+    made: AtomicBool,
     /// What was taken turned out not to hold: all stages begin anew without it.
     starts_over: AtomicBool,
+    /// Blobs that were found damaged.
+    damaged: AtomicUsize,
 }
 
 /// Builds an image into the store and tags it there.
@@ -176,7 +183,9 @@ pub fn build(options: &BuildOptions, inputs: &Inputs, services: &Services) -> Re
         memory: Memory::default(),
         // A stage that is to be made anew is not to be passed over.
         remembers: !options.no_cache && options.no_cache_stages.is_empty(),
+        made: AtomicBool::new(false),
         starts_over: AtomicBool::new(false),
+        damaged: AtomicUsize::new(0),
         epoch: epoch.or(options.export_epoch.or(None)),
         clamp: options.export_epoch.or(epoch).filter(|_| options.rewrite_timestamp),
         plan,
@@ -203,14 +212,21 @@ pub fn build(options: &BuildOptions, inputs: &Inputs, services: &Services) -> Re
     }
     let steps = build.plan.stages.iter().map(|stage| stage.total).sum();
     services.progress.emit(Event::Planned { steps });
-    let results = build.run_all()?;
+    inputs.bring_stats(options, &services.store)?;
+    let results = build.run_all();
+    if let Err(error) = inputs.keep_stats(options, &services.store) {
+        let text = format!("the context will be read anew by the next build: {error}");
+        services.progress.emit(Event::Warning { text });
+    }
+    let results = results?;
     let targets: Vec<&StageResult> = build.plan.targets.iter().filter_map(|at| results[at.0].as_deref()).collect();
     let image = image::write_all(&services.store, &targets, options)?;
     for tag in &options.tags {
         services.store.tag(tag, &image.descriptor)?;
     }
-    let gifts = cache::export::gifts(&options.caching.to, &results, &targets, &build.imports);
-    Ok(Built { image, warnings, clamp: build.clamp, gifts })
+    let gifts =
+        cache::export::gifts(&options.caching.to, &results, &targets, &build.uploads.packed_mounts(), &build.imports);
+    Ok(Built { image, warnings, clamp: build.clamp, unchanged: !build.made.into_inner(), gifts })
 }
 
 /// Fails where the plan has a RUN step: said before anything is pulled.
@@ -256,7 +272,8 @@ impl Build<'_> {
     fn run_all(&mut self) -> Result<Vec<Option<Arc<StageResult>>>, BuildError> {
         loop {
             let build = &*self;
-            let work = |index, results: &_| build.run_stage(index, results);
+            let work =
+                |index, results: &_| build.run_stage(index, results).map_err(|stopped| build.or_begin_anew(stopped));
             let stop = || build.services.sandbox.into_iter().for_each(Sandbox::stop);
             let (stages, targets) = (build.plan.stages.len(), &build.plan.targets);
             let results = build.uploads.during(|| schedule::run_stages(stages, targets, work, stop));
@@ -298,11 +315,11 @@ impl Build<'_> {
     fn tell_unneeded(&self, results: &[Option<Arc<StageResult>>]) {
         let left = self.plan.stages.iter().zip(results).filter(|(_, result)| result.is_none());
         for (stage, _) in left {
-            let base = stage.describe_base().map(|text| (text, stage.span.line));
+            let base = stage.describe_base().map(|text| (text, stage.span.line, Outcome::Done));
             let steps = stage.steps.iter().filter(|step| step.number.is_some());
-            let steps = steps.map(|step| (stage.describe(step), step.span.line));
-            for (text, line) in base.into_iter().chain(steps) {
-                let outcome = Outcome::Cached("not needed: what is read of it is known".into());
+            let unneeded = || Outcome::Cached("not needed: what is read of it is known".into());
+            let steps = steps.map(|step| (stage.describe(step), step.span.line, unneeded()));
+            for (text, line, outcome) in base.into_iter().chain(steps) {
                 // Reporting itself cannot fail.
                 let _ = self.report(&text, Some(line), |_| Ok(((), outcome)));
             }

@@ -1,7 +1,7 @@
 //! What is remembered of a step: its layer and when it was made.
 
 use super::key::CacheKey;
-use crate::oci::Layer;
+use crate::oci::{Digest, Layer};
 use crate::store::{Store, StoreError};
 use serde::{Deserialize, Serialize};
 
@@ -17,10 +17,27 @@ pub struct StepRecord {
     pub layer: Option<Layer>,
 }
 
+impl StepRecord {
+    /// What [`StepRecord::encode`] made; `None` where it is something else.
+    pub fn decode(bytes: &[u8]) -> Option<StepRecord> {
+        serde_json::from_slice(bytes).ok()
+    }
+
+    /// As it is kept.
+    pub fn encode(&self) -> Vec<u8> {
+        // Strings and numbers only: always JSON.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+}
+
 /// The record of `key`, if there is one whose layer is still in the store. A record that cannot be read is a miss.
 pub fn find(store: &Store, key: &CacheKey) -> Result<Option<StepRecord>, StoreError> {
-    let Some(bytes) = store.record(BUCKET, key.digest())? else { return Ok(None) };
-    let Ok(record) = serde_json::from_slice::<StepRecord>(&bytes) else { return Ok(None) };
+    find_by(store, key.digest())
+}
+
+fn find_by(store: &Store, key: &Digest) -> Result<Option<StepRecord>, StoreError> {
+    let Some(bytes) = store.record(BUCKET, key)? else { return Ok(None) };
+    let Some(record) = StepRecord::decode(&bytes) else { return Ok(None) };
     match &record.layer {
         // A blob of another length was cut off by a crash of the machine.
         Some(layer) if layer.content.is_none() || store.has_blob(&layer.digest)? != Some(layer.size) => Ok(None),
@@ -28,9 +45,23 @@ pub fn find(store: &Store, key: &CacheKey) -> Result<Option<StepRecord>, StoreEr
     }
 }
 
+/// All records whose layers are still in the store, by their keys.
+pub fn all(store: &Store) -> Result<Vec<(Digest, StepRecord)>, StoreError> {
+    let mut out = Vec::new();
+    for key in store.record_keys(BUCKET)? {
+        if let Some(record) = find_by(store, &key)? {
+            out.push((key, record));
+        }
+    }
+    Ok(out)
+}
+
 /// Remembers `record` under `key`.
 pub fn save(store: &Store, key: &CacheKey, record: &StepRecord) -> Result<(), StoreError> {
-    // A record holds strings and numbers only: it is always JSON.
-    let bytes = serde_json::to_vec(record).unwrap_or_default();
-    store.put_record(BUCKET, key.digest(), &bytes)
+    save_by(store, key.digest(), record)
+}
+
+/// Remembers `record` under the key with this digest.
+pub fn save_by(store: &Store, key: &Digest, record: &StepRecord) -> Result<(), StoreError> {
+    store.put_record(BUCKET, key, &record.encode())
 }

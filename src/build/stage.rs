@@ -32,6 +32,8 @@ pub struct StageResult {
     pub steps: Vec<MadeStep>,
     /// What those select in trees that they do not need.
     pub selections: Vec<KnownSelection>,
+    /// Cache mounts of its own steps.
+    pub mounts: Vec<Digest>,
 }
 
 /// A step with what came of it.
@@ -125,7 +127,12 @@ impl Build<'_> {
             Stopped::Error(BuildError::Step { text, span, source })
         };
         state.selections.extend(self.selections_of(stage, results).map_err(failed)?);
-        let result = self.finish(state);
+        let mut result = self.finish(state);
+        for step in &stage.steps {
+            if let StepKind::Run(run) = &step.kind {
+                result.mounts.extend(self.cache_keys(run, results).map_err(failed)?);
+            }
+        }
         if !self.bears_out(index, &result).map_err(failed)? {
             self.starts_over.store(true, Ordering::SeqCst);
             return Err(Stopped::Cancelled);
@@ -274,6 +281,7 @@ impl Build<'_> {
 
     /// Remembers a result under `key`.
     pub(super) fn remember(&self, key: &CacheKey, layer: Option<Layer>) -> Result<StepRecord, StepError> {
+        self.made.store(true, Ordering::SeqCst);
         let record = StepRecord { created: self.now(), layer };
         record::save(&self.services.store, key, &record)?;
         Ok(record)
@@ -299,7 +307,7 @@ impl Build<'_> {
             ..History::default()
         }));
         let StageState { layers, tree, made_by, unnamed, steps, selections, .. } = state;
-        StageResult { layers, tree, config, made_by, unnamed, steps, selections }
+        StageResult { layers, tree, config, made_by, unnamed, steps, selections, mounts: Vec::new() }
     }
 }
 

@@ -122,7 +122,9 @@ impl Build<'_> {
             }
             let foreign = host.architecture != wanted.architecture;
             // Only the kernel knows what it can start: files about emulators are not to be seen in most containers.
-            self.execute(state, step, results, id).map_err(|error| match error {
+            let layer = self.execute(state, step, results, id);
+            self.uploads.mounts(&self.cache_keys(step, results)?);
+            layer.map_err(|error| match error {
                 StepError::Sandbox(error) if foreign && error.is_foreign_program() => {
                     StepError::Emulator { host, wanted, source: error }
                 }

@@ -71,7 +71,7 @@ fn open(state: &Path, image: &str) -> Outcome<Store> {
 impl SaveArgs {
     /// Writes the archive. Layers that were not needed so far are fetched.
     pub fn run(self, environment: &Environment, state: &Path, look: Look) -> Outcome<ExitCode> {
-        if self.output.is_none() && std::io::stdout().is_terminal() {
+        if self.output.is_none() && ui::stdout_is_terminal() {
             return Err(usage("an archive is not written to a terminal: name a file with --output, or redirect"));
         }
         let wanted = platform(self.platform.as_deref(), environment)?.unwrap_or_else(Platform::host);

@@ -276,9 +276,8 @@ impl BuildArgs {
         };
         let iidfile = self.iidfile.map(|path| environment.absolute(path));
         let metadata_file = self.metadata_file.map(|path| environment.absolute(path));
-        let limits = Limits::read(environment)?;
         let (preflight, tools) = (!self.no_preflight, self.tools.options(insecure, environment));
-        let quiet = self.quiet;
+        let (quiet, limits) = (self.quiet, Limits::read(environment)?);
         Ok((BuildJob { options, push, preflight, quiet, outputs, iidfile, tools, metadata_file, limits }, warnings))
     }
 }

@@ -5,12 +5,17 @@
 
 use super::environment::Environment;
 use super::{Outcome, usage};
+use crate::build::Lookup;
+use crate::build::cache::portable::{Moved, PortableError, export, import};
+use crate::git::Ssh;
 use crate::progress::{Event, Progress};
+use crate::registry::RegistryClient;
 use crate::store::{Dropped, Item, ItemKind, Keep, Store, StoreError};
-use crate::ui::{self, Screen};
+use crate::ui::{self, Diagnostic, Kind, Screen};
 use clap::{Args, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long the local store keeps what is of no use.
@@ -32,6 +37,11 @@ enum CacheVerb {
     Ls(LsArgs),
     /// Show how much is kept
     Du,
+    /// Write the records of steps and their layers to a directory, for another machine; --cache-from type=local,src=DIR
+    /// reads it, too
+    Export(DirArgs),
+    /// Take up what was exported, or what --cache-to type=local,dest=DIR wrote; each layer is verified
+    Import(DirArgs),
     /// Drop what was not used lately; with --all everything that no build is using
     Prune(PruneArgs),
 }
@@ -44,6 +54,13 @@ struct LsArgs {
     /// Only of this type
     #[arg(long = "type", value_name = "TYPE")]
     kinds: Vec<Type>,
+}
+
+#[derive(Args, Debug)]
+struct DirArgs {
+    /// The directory
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
 }
 
 #[derive(Args, Debug)]
@@ -113,6 +130,8 @@ pub struct CacheTask {
 enum What {
     List { quiet: bool },
     Usage,
+    Export(PathBuf),
+    Import(PathBuf),
     Drop { all: bool, limits: Limits, dry_run: bool },
 }
 
@@ -149,6 +168,12 @@ impl CacheArgs {
         Ok(match self.verb {
             CacheVerb::Ls(LsArgs { quiet, kinds }) => CacheTask { what: What::List { quiet }, kinds },
             CacheVerb::Du => CacheTask { what: What::Usage, kinds: Vec::new() },
+            CacheVerb::Export(DirArgs { dir }) => {
+                CacheTask { what: What::Export(environment.absolute(dir)), kinds: Vec::new() }
+            }
+            CacheVerb::Import(DirArgs { dir }) => {
+                CacheTask { what: What::Import(environment.absolute(dir)), kinds: Vec::new() }
+            }
             CacheVerb::Prune(PruneArgs { all, keep_for, keep_bytes, kinds, dry_run, force: _ }) => {
                 let mut limits = Limits::read(environment)?;
                 if let Some(text) = keep_for {
@@ -165,15 +190,25 @@ impl CacheArgs {
 
 impl CacheTask {
     /// Does it, and says what is to be printed.
-    pub fn perform(&self, store: &Store) -> Outcome<String> {
+    pub fn perform(&self, store: &Store, registry: &RegistryClient, screen: &Screen) -> Outcome<String> {
         let wanted = |item: &Item| self.kinds.is_empty() || self.kinds.contains(&Type::of(item));
-        Ok(match self.what {
-            What::List { quiet } => {
+        let moved = |moved: Moved| {
+            moved.left_out.iter().for_each(|text| screen.emit(Event::Warning { text: format!("left out: {text}") }));
+            format!("{} steps, {} layers\n", moved.steps, moved.layers)
+        };
+        Ok(match &self.what {
+            What::Export(dir) => {
+                let ssh = Ssh::default();
+                let exported = export(&Lookup { ssh: &ssh, store, registry, progress: screen }, dir);
+                moved(exported.map_err(|error| failed(dir, &error))?)
+            }
+            What::Import(dir) => moved(import(store, dir).map_err(|error| failed(dir, &error))?),
+            &What::List { quiet } => {
                 let items = store.usage()?.items.into_iter().filter(|item| wanted(item)).collect::<Vec<_>>();
                 if quiet { items.iter().map(|item| format!("{}\n", item.id)).collect() } else { listed(&items) }
             }
             What::Usage => sums(store)?,
-            What::Drop { all, limits, dry_run } => {
+            &What::Drop { all, limits, dry_run } => {
                 let keep = if all { Keep::NOTHING } else { limits.keep(store)? };
                 let dropped = if dry_run { store.would_drop(keep, &wanted)? } else { store.clean(keep, &wanted)? };
                 let in_use = match dropped.in_use {
@@ -185,6 +220,12 @@ impl CacheTask {
             }
         })
     }
+}
+
+fn failed(dir: &Path, error: &PortableError) -> Box<Diagnostic> {
+    let mut diagnostic = Diagnostic::from_error(Kind::Environment, error);
+    diagnostic.message = format!("{}: {}", dir.display(), diagnostic.message);
+    Box::new(diagnostic)
 }
 
 fn listed(items: &[Item]) -> String {

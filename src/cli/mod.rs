@@ -159,7 +159,6 @@ fn perform(arguments: Vec<OsString>, tool: Tool, environment: &Environment, look
         Verb::Registry(args) => args.run(environment, &state, *look),
         Verb::Cache(args) => {
             let task = Task::Cache(args.task(environment)?);
-            *look = Look { mode: ui::Mode::Quiet, ..*look };
             let network = Network::plain(environment, &state);
             job::enter(Job::new(*look, places, network, isolation::isolation(None, environment)?, task))
         }

@@ -15,7 +15,7 @@ use crate::oci::{Layer, Platform, Reference};
 use crate::progress::{Event, Progress};
 use crate::registry::RegistryClient;
 use crate::rootfs::{Snapshotter, SnapshotterKind};
-use crate::run::Services as RunServices;
+use crate::run::{Interrupts, RunError, Services as RunServices};
 use crate::sandbox::{self, OverlayProbe, Sandbox, SandboxError, Tier};
 use crate::store::{Follower, Image, Store};
 use crate::ui::{self, Diagnostic, Kind, Screen};
@@ -25,18 +25,31 @@ use std::path::Path;
 
 /// Does the job, with commands in `tier`; the exit code of the process comes back.
 pub fn perform(job: Job, tier: Tier, screen: &Screen) -> Outcome<u8> {
+    match &job.task {
+        Task::Build(task) => {
+            let (store, registry, sandbox, trees) = open(&job, tier)?;
+            build(task, &store, &registry, Ok(&sandbox), &trees, screen).map(|()| 0)
+        }
+        Task::Container(task) => {
+            // Before the store and the client have threads of their own, which would get the signals.
+            let interrupts = Interrupts::block().map_err(RunError::from)?;
+            let (store, registry, sandbox, trees) = open(&job, tier)?;
+            let services = RunServices { store: &store, registry: &registry, sandbox: &sandbox, progress: screen };
+            container::perform(task, &services, trees.in_state(), &interrupts)
+        }
+        Task::Cache(task) => {
+            print(&task.perform(&Store::open(&job.state)?, &job.network.client()?, screen)?).map(|()| 0)
+        }
+    }
+}
+
+/// What a job works with.
+fn open(job: &Job, tier: Tier) -> Outcome<(Store, RegistryClient, Sandbox, Trees)> {
     let store = Store::open(&job.state)?;
     let registry = job.network.client()?;
     let sandbox = Sandbox::new(SELF, tier)?;
     let trees = trees(&store, tier, job.volume.as_deref())?;
-    match &job.task {
-        Task::Build(job) => build(job, &store, &registry, Ok(&sandbox), &trees, screen).map(|()| 0),
-        Task::Container(task) => {
-            let services = RunServices { store: &store, registry: &registry, sandbox: &sandbox, progress: screen };
-            container::perform(task, &services, trees.in_state())
-        }
-        Task::Cache(task) => print(&task.perform(&store)?).map(|()| 0),
-    }
+    Ok((store, registry, sandbox, trees))
 }
 
 /// How trees are made, and where.
@@ -83,7 +96,7 @@ pub fn perform_outside(job: Job, why: SandboxError, screen: &Screen) -> Outcome<
             let trees = Trees { kind: SnapshotterKind::Copy, volume: None };
             build(task, &store()?, &job.network.client()?, Err(why), &trees, screen).map(|()| 0)
         }
-        Task::Cache(task) => print(&task.perform(&store()?)?).map(|()| 0),
+        Task::Cache(task) => print(&task.perform(&store()?, &job.network.client()?, screen)?).map(|()| 0),
         Task::Container(_) => Err(why.into()),
     }
 }
@@ -146,7 +159,7 @@ fn build(
     images::remember(store, &built.image.id, &built.image.descriptor)?;
     write_outputs(job, &built, (store, trees), registry, screen)?;
     if job.push {
-        push(job, &built.image, store, registry, screen)?;
+        push(job, &built, store, registry, screen)?;
     }
     for file in &job.tools.digest_files {
         write_digest(file, job, &built.image)?;
@@ -163,12 +176,18 @@ fn build(
         print(&format!("{}\n", built.image.id))?;
     }
     clean_after(store, job.limits, screen);
+    trees.volume.iter().for_each(|volume| clean_after(volume, job.limits, screen));
     Ok(())
 }
 
 /// Pushes under every name; the digest goes to standard output.
-fn push(job: &BuildJob, image: &BuiltImage, store: &Store, registry: &RegistryClient, screen: &Screen) -> Outcome<()> {
+fn push(job: &BuildJob, built: &Built, store: &Store, registry: &RegistryClient, screen: &Screen) -> Outcome<()> {
+    let image = &built.image;
     for tag in &job.options.tags {
+        if built.unchanged {
+            // It was pushed before, most likely: then one question is enough, whatever name it had.
+            registry.remember(store, tag, &image.descriptor)?;
+        }
         match registry.push_image(store, &image.descriptor, tag, screen) {
             Err(error) if job.tools.ignore_immutable_tags && error.is_immutable() => {
                 screen.emit(Event::Warning { text: format!("{tag} is there already and cannot be changed: {error}") });

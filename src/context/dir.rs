@@ -4,7 +4,8 @@
 //! path cannot leave the directory, whatever is swapped under it meanwhile. Files arrive as `0:0` whoever owns them.
 
 use super::ignore::{IgnoreFile, Patterns, Verdict};
-use super::{Exclusion, SourceTree};
+use super::{Exclusion, SourceTree, Stats};
+use crate::oci::Digest;
 use crate::oci::layer::{Kind, Metadata};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -15,7 +16,8 @@ use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::SystemTime;
 
 /// A context directory, filtered by an ignore file.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub struct ContextDir {
     root: Arc<OwnedFd>,
     ignore: Option<IgnoreFile>,
     cache: Mutex<Cache>,
+    /// Digests of files, once somebody brought some.
+    stats: OnceLock<Stats>,
 }
 
 /// What a walk asks for again and again.
@@ -35,10 +39,15 @@ struct Cache {
     root_listed: Option<Listed>,
     /// Verdicts on directories.
     verdicts: HashMap<Vec<u8>, Arc<Verdict>>,
+    /// The path whose metadata was asked for last.
+    last: Option<Last>,
 }
 
 /// The names in a directory that are in the tree.
 type Listed = Arc<HashSet<Vec<u8>>>;
+
+/// A path, and what identifies its file where that has several names.
+type Last = (Vec<u8>, Option<(u64, u64)>);
 
 /// A directory on the way.
 #[derive(Debug)]
@@ -54,7 +63,23 @@ impl ContextDir {
     pub fn open(path: &Path, ignore: Option<IgnoreFile>) -> io::Result<ContextDir> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| named(path, e))?;
-        Ok(ContextDir { path: path.to_path_buf(), root: Arc::new(root), ignore, cache: Mutex::default() })
+        let (root, cache, stats) = (Arc::new(root), Mutex::default(), OnceLock::new());
+        Ok(ContextDir { path: path.to_path_buf(), root, ignore, cache, stats })
+    }
+
+    /// Where the directory is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes use of what is known of the files, and learns more; only the first time has an effect.
+    pub fn bring(&self, stats: Stats) {
+        self.stats.get_or_init(|| stats);
+    }
+
+    /// What was brought, with what was learnt.
+    pub fn stats(&self) -> Option<&Stats> {
+        self.stats.get()
     }
 
     /// Whether the ignore file leaves out `path` and everything below it.
@@ -108,6 +133,14 @@ impl ContextDir {
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
             Err(e) => Err(self.error(path, e)),
         }
+    }
+
+    /// Opens what is regular and at `path`, in the directory `parent`.
+    fn open_file(&self, path: &[u8], parent: &OwnedFd) -> io::Result<File> {
+        // Should a pipe take the file's place meanwhile, opening it must not wait for a writer.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(parent, split(path).1, flags, Mode::empty()).map_err(|e| self.error(path, e))?;
+        Ok(File::from(fd))
     }
 
     fn patterns(&self) -> Option<&Patterns> {
@@ -216,6 +249,9 @@ impl SourceTree for ContextDir {
     fn metadata(&self, path: &[u8]) -> io::Result<Option<Metadata>> {
         let Some((parent, stat)) = self.present(path)? else { return Ok(None) };
         let (_, name) = split(path);
+        // A walk asks next whether the file has other names.
+        let last = (path.to_vec(), (stat.st_nlink > 1).then_some((stat.st_dev, stat.st_ino)));
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner).last = Some(last);
         let kind = match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => Kind::File { size: stat.st_size as u64 },
             FileType::Directory => Kind::Dir,
@@ -228,6 +264,7 @@ impl SourceTree for ContextDir {
             FileType::CharacterDevice | FileType::BlockDevice | FileType::Unknown => device(&stat),
         };
         let xattrs = match kind {
+            Kind::File { .. } if self.stats.get().is_some_and(|stats| stats.is_plain(&stat)) => BTreeMap::new(),
             Kind::File { .. } | Kind::Dir => xattrs(&parent, name).map_err(|e| self.error(path, e))?,
             _ => BTreeMap::new(),
         };
@@ -255,13 +292,33 @@ impl SourceTree for ContextDir {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(self.error(path, Errno::INVAL));
         }
-        // Should a pipe take the file's place meanwhile, opening it must not wait for a writer.
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&parent, split(path).1, flags, Mode::empty()).map_err(|e| self.error(path, e))?;
-        Ok(Box::new(File::from(fd)))
+        Ok(Box::new(self.open_file(path, &parent)?))
+    }
+
+    fn content_digest(&self, path: &[u8]) -> io::Result<Option<Digest>> {
+        let Some(stats) = self.stats.get() else { return Ok(None) };
+        let Some((parent, before)) = self.present(path)? else { return Ok(None) };
+        if FileType::from_raw_mode(before.st_mode) != FileType::RegularFile {
+            return Ok(None);
+        }
+        if let Some(digest) = stats.known(&before) {
+            return Ok(Some(digest));
+        }
+        let start = SystemTime::now();
+        let mut file = self.open_file(path, &parent)?;
+        let digest = Digest::read(&mut file)?;
+        let plain = xattrs(&parent, split(path).1).map_err(|e| self.error(path, e))?.is_empty();
+        let after = rustix::fs::fstat(&file).map_err(|e| self.error(path, e))?;
+        stats.learn((&before, &after), start, plain, &digest);
+        Ok(Some(digest))
     }
 
     fn link_identity(&self, path: &[u8]) -> io::Result<Option<(u64, u64)>> {
+        if let Some((last, identity)) = &self.cache.lock().unwrap_or_else(PoisonError::into_inner).last
+            && last == path
+        {
+            return Ok(*identity);
+        }
         let stat = self.present(path)?.map(|(_, stat)| stat).filter(|stat| stat.st_nlink > 1);
         Ok(stat.map(|stat| (stat.st_dev, stat.st_ino)))
     }

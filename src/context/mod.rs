@@ -6,8 +6,10 @@
 mod dir;
 pub mod ignore;
 pub mod pattern;
+mod stats;
 
 pub use dir::ContextDir;
+pub use stats::Stats;
 
 use crate::oci::Digest;
 use crate::oci::layer::{Kind, Metadata};
@@ -29,7 +31,7 @@ pub trait SourceTree: Send + Sync {
     /// Content of the regular file `path`.
     fn open(&self, path: &[u8]) -> io::Result<Box<dyn Read + Send>>;
 
-    /// SHA-256 of the content of the regular file `path`, where the tree knows it without reading.
+    /// SHA-256 of the content of the regular file `path`, where the tree knows it or keeps what it learns by reading.
     fn content_digest(&self, _path: &[u8]) -> io::Result<Option<Digest>> {
         Ok(None)
     }

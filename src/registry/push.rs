@@ -68,6 +68,37 @@ impl RegistryClient {
         self.push_blob(&session, &supply, &digest_of(layer, reference)?, layer.size(), progress)
     }
 
+    /// [`RegistryClient::push_layer`] of several at once.
+    pub fn push_layers(
+        &self,
+        store: &Store,
+        layers: &[Descriptor],
+        reference: &Reference,
+        progress: &dyn Progress,
+    ) -> Result<(), RegistryError> {
+        self.in_parallel(layers, |layer| self.push_layer(store, layer, reference, progress))
+    }
+
+    /// The digest of what `reference` stands for in the registry.
+    pub fn digest_at(&self, reference: &Reference) -> Result<Option<Digest>, RegistryError> {
+        self.session(reference, false)?.stands_for(reference)
+    }
+
+    /// Makes `reference` stand for the manifest `what` of the store, whose parts are there; false where the registry says that
+    /// they are not.
+    pub fn put_document(&self, store: &Store, what: &Descriptor, reference: &Reference) -> Result<bool, RegistryError> {
+        let session = self.session(reference, true)?;
+        let bytes = store.read_blob(&digest_of(what, reference)?, super::manifest::MANIFEST_LIMIT)?;
+        match session.put_manifest(&reference.identifier(), what.media_type().as_ref(), &bytes) {
+            Ok(_) => Ok(true),
+            Err(RegistryError::Http(error)) if error.has_code("MANIFEST_BLOB_UNKNOWN") => {
+                session.forget_blobs();
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// The repository of `reference` gave us the manifest of `image`, so it has all that this names: no push asks for it.
     pub fn known_there(&self, reference: &Reference, image: &Manifest) -> Result<(), RegistryError> {
         let session = self.session(reference, false)?;

@@ -1,7 +1,7 @@
 //! Lists of layers' files that come from elsewhere and go there: so that a machine which has no layer can look at a tree.
 
 use super::listing::LayerList;
-use super::snapshot::{LISTS, SnapshotError};
+use super::snapshot::{LISTS, SnapshotError, broken};
 use crate::oci::{DiffId, Layer};
 use crate::store::Store;
 
@@ -20,7 +20,7 @@ pub fn make_list(store: &Store, layer: &Layer) -> Result<Option<Vec<u8>>, Snapsh
         return Ok(None);
     }
     let list = LayerList::read(store.open_blob(&layer.digest)?, &layer.diff_id)
-        .map_err(|source| SnapshotError::Unpack { layer: layer.diff_id.clone(), source })?;
+        .map_err(|source| broken(store, layer, source))?;
     let bytes = list.encode()?;
     store.put_record(LISTS, layer.diff_id.digest(), &bytes)?;
     Ok(Some(bytes))

@@ -165,7 +165,7 @@ impl Snapshotter {
         }
         self.ensure_blob(layer, fetch)?;
         let list = LayerList::read(self.store.open_blob(&layer.digest)?, &layer.diff_id)
-            .map_err(|source| SnapshotError::Unpack { layer: layer.diff_id.clone(), source })?;
+            .map_err(|source| broken(&self.store, layer, source))?;
         self.store.put_record(LISTS, layer.diff_id.digest(), &list.encode()?)?;
         Ok(list)
     }
@@ -279,8 +279,18 @@ impl Snapshotter {
         let staged = self.trees.stage_layer()?;
         let blob = self.store.open_blob(&layer.digest)?;
         unpack(blob, &top_first(below)?, staged.path(), Some(&layer.diff_id))
-            .map_err(|source| SnapshotError::Unpack { layer: layer.diff_id.clone(), source })?;
+            .map_err(|source| broken(&self.store, layer, source))?;
         Ok(staged.commit(chain)?)
+    }
+}
+
+/// Why `layer` cannot be read: its blob is not what it is called, or holds no layer. A damaged one is removed from the store.
+pub(super) fn broken(store: &Store, layer: &Layer, source: UnpackError) -> SnapshotError {
+    // What cannot be decoded ends the reading before the digest is known.
+    let damaged = store.open_blob(&layer.digest).and_then(|mut blob| blob.verify_rest());
+    match damaged {
+        Err(error @ (StoreError::Mismatch { .. } | StoreError::Missing(_))) => error.into(),
+        _ => SnapshotError::Unpack { layer: layer.diff_id.clone(), source },
     }
 }
 

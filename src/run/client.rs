@@ -65,7 +65,7 @@ fn socket(dir: &Path) -> io::Result<(OwnedFd, PathBuf)> {
 pub(super) fn listen(dir: &Path) -> io::Result<UnixListener> {
     let (_dir, path) = socket(dir)?;
     match fs_err::remove_file(dir.join("socket")) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
         _ => UnixListener::bind(path),
     }
 }

@@ -35,6 +35,9 @@ pub const SHORT: usize = 12;
 /// The exit code of a container whose keeper was killed: as if it had been killed itself.
 const KILLED: i32 = 137;
 
+/// A time that nobody remembers.
+const EPOCH: &str = "1970-01-01T00:00:00Z";
+
 /// What a container is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Container {
@@ -180,24 +183,50 @@ impl Containers {
         self.dir.join(id)
     }
 
-    /// All, the newest first.
+    /// All, the newest first. One whose config a loss of power damaged is none any more, see [`Containers::remove_damaged`].
     pub fn list(&self) -> Result<Vec<Container>, RunError> {
-        let entries = match fs::read_dir(&self.dir) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            other => other?,
-        };
         let mut found: Vec<Container> = Vec::new();
-        for entry in entries {
-            let path = entry?.path().join("config.json");
+        for id in self.ids()? {
+            let path = self.dir(&id).join("config.json");
             // The lock is no directory; one that is gone was removed just now.
             match read(&path) {
                 Ok(container) => found.push(container),
                 Err(RunError::Io(e)) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+                Err(RunError::Damaged { path, source }) => tracing::warn!(%source, path = %path.display(), "damaged"),
                 Err(error) => return Err(error),
             }
         }
         found.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
         Ok(found)
+    }
+
+    /// IDs of directories here that are no containers any more.
+    fn damaged(&self) -> Result<Vec<String>, RunError> {
+        let is_damaged = |id: &String| {
+            let found = read::<Container>(&self.dir(id).join("config.json"));
+            matches!(found, Err(RunError::Damaged { .. })) && !self.is_running(id).unwrap_or(true)
+        };
+        Ok(self.ids()?.into_iter().filter(is_damaged).collect())
+    }
+
+    /// Removes what is left of containers that are none any more.
+    pub fn remove_damaged(&self, store: &Store) -> Result<(), RunError> {
+        let _lock = self.lock()?;
+        for id in self.damaged()? {
+            let gone = store.temp_dir()?;
+            fs::rename(self.dir(&id), gone.path().join("container"))?;
+        }
+        Ok(())
+    }
+
+    /// Names of what is here: IDs, and the lock.
+    fn ids(&self) -> Result<Vec<String>, RunError> {
+        let entries = match fs::read_dir(&self.dir) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other?,
+        };
+        let name = |entry: io::Result<fs::DirEntry>| Ok(entry?.file_name().to_string_lossy().into_owned());
+        entries.map(name).collect()
     }
 
     /// The container that `text` means: a name, an ID or the beginning of one.
@@ -219,6 +248,8 @@ impl Containers {
     pub fn state(&self, id: &str) -> Result<State, RunError> {
         match read(&self.dir(id).join("state.json")) {
             Err(RunError::Io(e)) if e.kind() == io::ErrorKind::NotFound => Ok(State::default()),
+            // By a loss of power, which ended a run of it.
+            Err(RunError::Damaged { .. }) => Ok(State { started: Some(EPOCH.into()), ..State::default() }),
             other => other,
         }
     }

@@ -230,13 +230,11 @@ fn in_mount(
     Ok(best.map(|(_, source, rest)| (source, rest)))
 }
 
+/// What is done with a root directory and a path in it.
+type Work<'a> = dyn FnMut(BorrowedFd<'_>, &[u8]) -> Result<(), RunError> + 'a;
+
 /// Calls `work` with a root directory and the path in it that `path` of the container is.
-fn inside(
-    container: &Container,
-    services: &Services<'_>,
-    path: &[u8],
-    work: &mut dyn FnMut(BorrowedFd<'_>, &[u8]) -> Result<(), RunError>,
-) -> Result<(), RunError> {
+fn inside(container: &Container, services: &Services<'_>, path: &[u8], work: &mut Work<'_>) -> Result<(), RunError> {
     let plain = Written::of(path).path;
     if let Some((source, rest)) = in_mount(container, services, plain)? {
         let rest = if path.ends_with(b"/") { [&rest[..], b"/"].concat() } else { rest };

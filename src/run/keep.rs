@@ -25,9 +25,47 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 
 /// Signals that are passed on to the command.
 const FORWARDED: [Signal; 6] = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM, Signal::USR1, Signal::USR2];
+/// Signals that are passed on to a container once it runs. Until then they end this process, as they would without.
+pub struct Interrupts {
+    set: Arc<SignalSet>,
+    /// Ends the thread that waits for them.
+    until: Mutex<Option<(io::PipeWriter, JoinHandle<()>)>>,
+}
+
+impl Interrupts {
+    /// To be called before the process has threads: they would get the signals.
+    pub fn block() -> io::Result<Interrupts> {
+        let watched: Vec<i32> = FORWARDED.iter().chain([&Signal::WINCH]).map(|signal| signal.as_raw()).collect();
+        let set = Arc::new(SignalSet::block(&watched)?);
+        let (done, until) = io::pipe()?;
+        let waiting = set.clone();
+        let thread = std::thread::spawn(move || {
+            while let Ok(Some(caught)) = waiting.wait(Some(done.as_fd())) {
+                if caught.signal != Signal::WINCH.as_raw() {
+                    crate::sys::exit_now(Exit::Signal(caught.signal).code());
+                }
+            }
+        });
+        Ok(Interrupts { set, until: Mutex::new(Some((until, thread))) })
+    }
+
+    /// Ends the wait for them.
+    fn take_over(&self) {
+        if let Some((until, thread)) = lock(&self.until).take() {
+            drop(until);
+            let _ = thread.join(); // one that panicked waits no more either
+        }
+    }
+
+    fn set(&self) -> &SignalSet {
+        &self.set
+    }
+}
+
 /// The size of a terminal where nobody sits at one.
 const NO_SIZE: TerminalSize = TerminalSize { rows: 24, columns: 80 };
 
@@ -49,27 +87,25 @@ pub(super) fn tree(container: &Container, services: &Services<'_>) -> Result<Kep
     Ok(KeptTree::open(&snapshots, &containers.dir(&container.id), &image.layers, &fetch)?)
 }
 
-/// Starts a container and keeps it until it ends; `started` is called when its command runs. To be called by a thread that
-/// the process began with: signals that it is sent are passed on.
+/// Starts a container and keeps it until it ends; `started` is called when its command runs. Signals that this process is sent
+/// are passed on from now on.
 pub fn start(
     container: &Container,
     services: &Services<'_>,
     attachment: Attachment,
+    signals: &Interrupts,
     started: &mut dyn FnMut(),
 ) -> Result<Exit, RunError> {
     let containers = Containers::of(services.store.root());
     let kept = containers.keep(container)?;
-    let watched: Vec<i32> = FORWARDED.iter().chain([&Signal::WINCH]).map(|signal| signal.as_raw()).collect();
-    // Before there is any thread that would get them.
-    let signals = SignalSet::block(&watched)?;
+    signals.take_over();
     let mut state = State { keeper: Some(std::process::id()), ..State::default() };
-    let result = keep(container, services, attachment, &signals, &mut |begun| {
+    let result = keep(container, services, attachment, signals.set(), &mut |begun| {
         state.started = Some(begun);
         let written = containers.put_state(&container.id, &state);
         started();
         written
     });
-    signals.unblock();
     state.finished = state.started.is_some().then(now);
     match &result {
         Ok(exit) => state.exit_code = exit.code().into(),
@@ -239,12 +275,15 @@ struct Sink {
     _connection: Option<Control>,
 }
 
+/// An event, with the descriptors that came with it.
+type Told = (Event, Vec<OwnedFd>);
+
 /// A container that runs, shared by the threads that keep it.
 struct Keeper {
     container: Container,
     running: Running,
     /// Where events of further commands go.
-    sessions: Mutex<HashMap<u64, Sender<(Event, Vec<OwnedFd>)>>>,
+    sessions: Mutex<HashMap<u64, Sender<Told>>>,
     next: AtomicU64,
     sinks: Mutex<Vec<Sink>>,
     /// Where input for the command is written to.
@@ -322,7 +361,7 @@ impl Keeper {
         self: &Arc<Self>,
         outputs: Vec<(Stream, io::PipeReader)>,
         master: Option<&OwnedFd>,
-    ) -> io::Result<std::thread::JoinHandle<()>> {
+    ) -> io::Result<JoinHandle<()>> {
         let mut from: Vec<(Stream, OwnedFd)> =
             outputs.into_iter().map(|(stream, reader)| (stream, reader.into())).collect();
         if let Some(master) = master {

@@ -31,7 +31,7 @@ pub use copy::{CopyOptions, Local, copy_in, copy_out, export};
 pub use create::{CreateOptions, create};
 pub use error::RunError;
 pub use inspect::inspect;
-pub use keep::{Attachment, start};
+pub use keep::{Attachment, Interrupts, start};
 pub use logs::{LogOptions, show as show_logs};
 pub use names::id as new_id;
 pub use signals::signal;
@@ -68,18 +68,6 @@ pub struct Stdio {
     pub output: OwnedFd,
     /// Standard error.
     pub error: OwnedFd,
-}
-
-impl Stdio {
-    /// Those of this process.
-    pub fn own(with_input: bool) -> std::io::Result<Stdio> {
-        let input = if with_input { Some(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?) } else { None };
-        Ok(Stdio {
-            input,
-            output: rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?,
-            error: rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 3)?,
-        })
-    }
 }
 
 /// Removes a container that does not run, and, with `volumes`, those that were made for it alone.

@@ -14,7 +14,7 @@ use super::{Exit, Role, SandboxError};
 use crate::sys::SignalSet;
 
 /// The signals that are passed on.
-const FORWARDED: [Signal; 4] = [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT];
+const FORWARDED: [Signal; 6] = [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT, Signal::USR1, Signal::USR2];
 
 /// Blocks the signals that are passed on in this thread, and `more`.
 pub(super) fn block_forwarded(more: &[Signal]) -> io::Result<SignalSet> {

@@ -57,7 +57,7 @@ pub struct Ended {
 /// Runs `exe` in `role` in the best tier that `isolation` and this machine allow, as id 0 there, and waits for it: in a new
 /// user and mount namespace with the best id map to be had, else in the tiers chroot or emulated. Standard input, output and error are the caller's; `payload` is what [`entered`] gives there.
 ///
-/// SIGINT, SIGTERM, SIGHUP and SIGQUIT that a process sends to the caller meanwhile are passed on; those of a terminal reach
+/// SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 that a process sends to the caller meanwhile are passed on; those of a terminal reach
 /// the role by themselves. That takes a caller without other threads, which would get them. The role is killed when the calling thread ends.
 pub fn enter(exe: &Path, role: Role, payload: &[u8], isolation: Isolation) -> Result<Ended, SandboxError> {
     let signals = child::block_forwarded(&[]).map_err(|source| SandboxError::Control { role: role.name(), source })?;

@@ -8,9 +8,11 @@ use std::sync::{Mutex, PoisonError};
 use rustix::event::{PollFd, PollFlags, poll};
 use serde::{Deserialize, Serialize};
 
+use crate::sys;
+
 use super::child::Guard;
 use super::enter::spawn;
-use super::error::{Failure, SandboxError};
+use super::error::{During, Failure, SandboxError, Step};
 use super::init::{FromInit, Job};
 use super::mounts::{MountedRoot, place};
 use super::run::Sandbox;
@@ -46,6 +48,18 @@ pub enum Event {
     },
 }
 
+/// Takes away what a volatile overlay that was mounted once leaves in its work directory: it forbids a second mount (Linux,
+/// Documentation/filesystems/overlayfs.rst, "Volatile mount").
+fn allow_second_mount(root: &Root) -> Result<(), SandboxError> {
+    match root {
+        Root::Overlay { work, .. } => {
+            let left = work.join("work");
+            sys::remove_tree(&left).during_at(Step::Unmount, &left).map_err(SandboxError::Setup)
+        }
+        Root::Dir(_) => Ok(()),
+    }
+}
+
 /// A container that runs. Everything in it is killed when this is dropped, or the thread that started it ends.
 #[derive(Debug)]
 pub struct Running {
@@ -66,6 +80,7 @@ impl Sandbox {
         match self.start_once(spec, self.own_pids()) {
             Err(SandboxError::Setup(Failure::MaskedProc)) if self.own_pids() => {
                 self.give_up_own_pids();
+                allow_second_mount(&spec.root)?;
                 self.start_once(spec, false)
             }
             other => other,
@@ -108,22 +123,20 @@ enum First {
 
 /// What comes first: that the container is ready, or why it is not.
 fn first_word(control: &Control, requests: &Control) -> io::Result<First> {
-    loop {
-        let mut fds = [PollFd::new(requests, PollFlags::IN), PollFd::new(control, PollFlags::IN)];
-        rustix::io::retry_on_intr(|| poll(&mut fds, None))?;
-        let ready = !fds[0].revents().is_empty();
-        if ready && let Some((Event::Ready, fds)) = requests.receive::<Event>()? {
-            let Some(root) = fds.into_iter().next() else { return Err(io::ErrorKind::InvalidData.into()) };
-            return Ok(First::Ready(root));
-        }
-        // Nobody is at the other end of the requests any more, so the rest is said here.
-        while let Some((message, _)) = control.receive::<FromInit>()? {
-            if let FromInit::Failed(failure) = message {
-                return Ok(First::Failed(failure));
-            }
-        }
-        return Ok(First::Nothing);
+    let mut fds = [PollFd::new(requests, PollFlags::IN), PollFd::new(control, PollFlags::IN)];
+    rustix::io::retry_on_intr(|| poll(&mut fds, None))?;
+    let ready = !fds[0].revents().is_empty();
+    if ready && let Some((Event::Ready, fds)) = requests.receive::<Event>()? {
+        let Some(root) = fds.into_iter().next() else { return Err(io::ErrorKind::InvalidData.into()) };
+        return Ok(First::Ready(root));
     }
+    // Nobody is at the other end of the requests any more, so the rest is said here.
+    while let Some((message, _)) = control.receive::<FromInit>()? {
+        if let FromInit::Failed(failure) = message {
+            return Ok(First::Failed(failure));
+        }
+    }
+    Ok(First::Nothing)
 }
 
 /// Calls `work` with the root directory of a tree that nobody uses, in a process that `enter` made.

@@ -2,12 +2,14 @@
 
 use super::tail::{Follower, Tail};
 use super::temp::TempFile;
-use super::{Store, StoreError};
+use super::{Inner, Store, StoreError};
 use crate::oci::Digest;
 use crate::oci::digest::{Algorithm, Hasher};
 use fs_err as fs;
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 impl Store {
     /// Length of a blob; `None` where it is not in the store. Does not read it.
@@ -27,7 +29,13 @@ impl Store {
             Err(e) => return Err(e.into()),
         };
         let size = file.metadata()?.len();
-        Ok(BlobReader { file, size, digest: digest.clone(), hasher: Some(Hasher::new(digest.algorithm())) })
+        let hasher = Some(Hasher::new(digest.algorithm()));
+        Ok(BlobReader { inner: Arc::clone(&self.inner), file, size, digest: digest.clone(), hasher })
+    }
+
+    /// What is to be said of a blob that was found damaged, and removed, since this was last asked.
+    pub fn take_damage(&self) -> Option<String> {
+        self.inner.damage.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// A whole blob of at most `limit` bytes, verified: for manifests and configs.
@@ -47,7 +55,10 @@ impl Store {
     /// Stores `bytes`; their SHA-256 comes back.
     pub fn put_blob(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
         let digest = Digest::sha256(bytes);
-        if self.has_blob(&digest)? == Some(bytes.len() as u64) {
+        // Documents are small: one that was damaged is seen here, and written anew.
+        if self.has_blob(&digest)? == Some(bytes.len() as u64)
+            && fs::read(self.inner.blob_path(&digest)).is_ok_and(|there| there == bytes)
+        {
             return Ok(digest);
         }
         let mut writer = self.blob_writer()?;
@@ -84,6 +95,7 @@ fn unwrap_store_error(error: io::Error) -> StoreError {
 /// (kind `InvalidData`, holding a [`StoreError::Mismatch`]), and the blob is removed from the store.
 #[derive(Debug)]
 pub struct BlobReader {
+    inner: Arc<Inner>,
     file: fs::File,
     size: u64,
     digest: Digest,
@@ -95,6 +107,11 @@ impl BlobReader {
     /// Length in bytes.
     pub fn size(&self) -> u64 {
         self.size
+    }
+
+    /// Reads what is left; bytes that do not match the digest are an error, and the blob is removed.
+    pub fn verify_rest(&mut self) -> Result<(), StoreError> {
+        io::copy(self, &mut io::sink()).map(drop).map_err(unwrap_store_error)
     }
 
     /// The same bytes, unverified: for who hands them to somebody who verifies them.
@@ -110,6 +127,7 @@ impl BlobReader {
         }
         Store::remove_damaged(self.file.path(), &self.file);
         let mismatch = StoreError::Mismatch { expected: self.digest.clone(), found };
+        *self.inner.damage.lock().unwrap_or_else(PoisonError::into_inner) = Some(mismatch.to_string());
         Err(io::Error::new(io::ErrorKind::InvalidData, mismatch))
     }
 }
@@ -194,6 +212,7 @@ impl Write for BlobWriter {
 fn put(store: &Store, temp: TempFile, digest: &Digest) -> Result<(), StoreError> {
     temp.sync()?;
     let _together = store.inner.stay()?;
+    store.inner.wrote.store(true, Ordering::SeqCst);
     temp.rename_to(&store.inner.blob_path(digest))
 }
 

@@ -34,6 +34,10 @@ pub struct CacheDir {
 }
 
 impl CacheDir {
+    pub(super) fn held(tree: PathBuf, lock: fs::File, inner: Arc<Inner>) -> Self {
+        CacheDir { tree, _lock: lock, _inner: inner }
+    }
+
     /// Where its files are.
     pub fn path(&self) -> &Path {
         &self.tree

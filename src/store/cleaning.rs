@@ -5,7 +5,7 @@
 //! marked. What was used since the oldest process that has the store open began to is never dropped: that process may be
 //! about to read it. A cache directory is dropped under its own lock alone.
 //!
-//! Blobs that a name leads to are images, not cache, and stay. All else can be had again: by building, fetching,
+//! Blobs that a name or a container leads to are images, not cache, and stay. All else can be had again: by building, fetching,
 //! unpacking.
 //!
 //! What is dropped is moved under `tmp` first, which takes no time, and removed when the lock is given back. So a process
@@ -210,9 +210,26 @@ impl Store {
         Ok(Keep { lately: Some(LATELY), bytes: Some(BYTES.min(quarter)) })
     }
 
-    /// The blobs that names lead to, and those that entries without a name do. Marks none as used.
+    /// The images that containers were made from: they are needed to start one again, named or not.
+    fn container_images(&self) -> Result<Vec<Descriptor>, StoreError> {
+        /// What counts of `crate::run`'s document.
+        #[derive(Deserialize)]
+        struct Container {
+            manifest: Descriptor,
+        }
+        let mut found = Vec::new();
+        for (path, _) in entries(&self.inner.root.join("containers"))? {
+            // One that cannot be read can be started by nobody.
+            let Ok(bytes) = fs::read(path.join("config.json")) else { continue };
+            found.extend(serde_json::from_slice(&bytes).map(|container: Container| container.manifest));
+        }
+        Ok(found)
+    }
+
+    /// The blobs that names lead to, containers' images do, and those that entries without a name do. Marks none as used.
     fn named_blobs(&self) -> Result<HashSet<Digest>, StoreError> {
         let (mut found, mut pending) = (HashSet::new(), self.targets()?);
+        pending.extend(self.container_images()?);
         while let Some(target) = pending.pop() {
             let Ok(digest) = digest_of(&target) else { continue };
             if !found.insert(digest.clone()) {

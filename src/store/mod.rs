@@ -54,6 +54,7 @@
 mod blob;
 mod caches;
 mod cleaning;
+mod idle_cache;
 pub mod image;
 mod layers;
 mod names;
@@ -75,7 +76,8 @@ use rustix::fs::FlockOperation;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 
 /// The format this code reads and writes.
 const FORMAT: u32 = 1;
@@ -198,6 +200,10 @@ struct Inner {
     temp: temp::ProcessTemp,
     /// This boot, where the kernel tells.
     boot: Option<String>,
+    /// A blob was put in place.
+    wrote: AtomicBool,
+    /// What is to be said of the last blob that was found damaged.
+    damage: Mutex<Option<String>>,
 }
 
 impl Store {
@@ -214,7 +220,8 @@ impl Store {
             Ok(id) => Some(id.trim().to_string()),
             Err(_) => None,
         };
-        let inner = Inner { root: root.to_path_buf(), temp, boot };
+        let inner =
+            Inner { root: root.to_path_buf(), temp, boot, wrote: AtomicBool::new(false), damage: Mutex::default() };
         inner.write_once("oci-layout", LAYOUT)?;
         inner.write_once("version", format!("{FORMAT}\n").as_bytes())?;
         Ok(Store { inner: Arc::new(inner) })

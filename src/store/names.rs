@@ -7,12 +7,17 @@ use super::{Store, StoreError};
 use crate::oci::{Descriptor, Index, Reference};
 use fs_err as fs;
 use std::io;
+use std::sync::atomic::Ordering;
 
 const NAME: &str = "org.opencontainers.image.ref.name";
 
 impl Store {
     /// Makes `reference` a name of `target`, whatever it named before. On disk when this returns.
     pub fn tag(&self, reference: &Reference, target: &Descriptor) -> Result<(), StoreError> {
+        // Nothing new, and all of it on disk already: syncs are most of what an unchanged build costs.
+        if !self.inner.wrote.load(Ordering::SeqCst) && self.resolve(reference)?.as_ref() == Some(target) {
+            return Ok(());
+        }
         // A name must not survive a loss of power that its blobs' directory entries did not.
         for algorithm in ["sha256", "sha512"] {
             fs::File::open(self.inner.root.join("blobs").join(algorithm))?.sync_all()?;

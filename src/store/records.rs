@@ -39,6 +39,21 @@ impl Store {
         temp.rename_to(&path)
     }
 
+    /// Keys of all records in `bucket`, sorted.
+    pub fn record_keys(&self, bucket: &str) -> Result<Vec<Digest>, StoreError> {
+        let listed = match fs::read_dir(self.inner.root.join("records").join(bucket)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other?,
+        };
+        let mut keys = Vec::new();
+        for entry in listed {
+            // Whatever else lies there is none of ours.
+            keys.extend(format!("sha256:{}", entry?.file_name().to_string_lossy()).parse::<Digest>());
+        }
+        keys.sort();
+        Ok(keys)
+    }
+
     fn record_path(&self, bucket: &str, key: &Digest) -> PathBuf {
         debug_assert!(bucket.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'), "{bucket}");
         self.inner.root.join("records").join(bucket).join(key.hex())

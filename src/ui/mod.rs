@@ -16,6 +16,7 @@ mod lint;
 mod outline;
 mod plain;
 mod steps;
+mod streams;
 mod table;
 pub mod template;
 mod tty;
@@ -28,6 +29,7 @@ pub use lines::clean;
 pub use lint::{lint_json, lint_sarif, lint_text};
 pub use outline::{outline_json, outline_text, targets_json, targets_text};
 pub use steps::bytes;
+pub use streams::{stdout_file, stdout_size, streams};
 pub use table::table;
 pub use when::since;
 
@@ -75,6 +77,11 @@ pub struct Terminal {
 /// Whether standard error is a terminal.
 pub fn stderr_is_terminal() -> bool {
     io::stderr().is_terminal()
+}
+
+/// Whether standard output is a terminal.
+pub fn stdout_is_terminal() -> bool {
+    io::stdout().is_terminal()
 }
 
 /// How progress is drawn.

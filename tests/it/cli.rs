@@ -28,6 +28,12 @@ impl Run {
         self
     }
 
+    /// One more argument, which may hold spaces.
+    fn arg(mut self, argument: &str) -> Run {
+        self.command.arg(argument);
+        self
+    }
+
     fn env(mut self, name: &str, value: &str) -> Run {
         self.command.env(name, value);
         self
@@ -249,12 +255,12 @@ fn images_lists_the_store() {
     let head = "REPOSITORY   TAG   IMAGE ID   CREATED   SIZE\n";
     Run::new("images").gives(0, head, "");
 
-    let run = Run::new(r"images --format table\u{a0}{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedAt}}\t{{.Size}}")
-        .env("DOCKLESS_HOME", "state");
+    let run = Run::new("images").env("DOCKLESS_HOME", "state");
+    let run = run.arg(r"--format=table {{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedAt}}\t{{.Size}}");
     let id = image(&run.dir.path().join("state"), &["app:1", "127.0.0.1:5000/app:2"]);
     let id = &id["sha256:".len()..][..12];
     let expected = format!(
-        "REPOSITORY           TAG   IMAGE ID       CREATED                SIZE\n\
+        "REPOSITORY           TAG   IMAGE ID       CREATED AT             SIZE\n\
          127.0.0.1:5000/app   2     {id}   2024-05-06T07:08:09Z   2.1kB\n\
          app                  1     {id}   2024-05-06T07:08:09Z   2.1kB\n"
     );
@@ -280,7 +286,8 @@ fn a_state_directory_that_holds_other_things() {
 #[test]
 fn the_documentation_lists_the_flags() {
     let documented = std::fs::read_to_string("docs/cli.md").expect("docs/cli.md");
-    for verb in ["build", "run", "images", "pull", "push", "copy", "login", "inspect"] {
+    for verb in ["build", "run", "images", "pull", "push", "copy", "login", "inspect", "history", "save", "load", "rmi"]
+    {
         let output = Run::new(&format!("{verb} --help")).command.output().expect("starts");
         let help = String::from_utf8_lossy(&output.stdout).into_owned();
         let section = documented.split(&format!("\n## dockless {verb}\n")).nth(1).expect("a section");

@@ -27,4 +27,5 @@ mod snapshots;
 mod store;
 mod supervisor;
 mod tools;
+mod travel;
 mod unpack;

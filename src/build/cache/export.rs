@@ -1,9 +1,10 @@
 //! Filling caches: layers on their way while the build goes on, the records of all of them when it is done.
 //!
 //! A cache is one image under one tag. Whoever writes it reads what is there, adds its own ([`super::merge`]) and puts the
-//! result. Registries put manifests without a condition (they ignore `If-Match`), so two that write at once could each
-//! lose the other's; therefore a writer looks once more a while after it has written, longer than a put takes, and merges
-//! again if its records are not there. A loss would need a put that was on its way for longer than that ([`SETTLE`]).
+//! result. Registries put manifests without a condition (they ignore `If-Match`), so two that write at once could each lose
+//! the other's. Therefore all blobs go first; then a writer looks whether the name still stands for what it added to, puts
+//! the manifest at once, and looks once more after a while ([`pause`]): if its own is not there any more it merges again.
+//! A loss would need another writer that was held up between look and put for longer than that.
 //!
 //! Whatever goes wrong is a warning: the image is built.
 
@@ -13,7 +14,9 @@ use super::envelope;
 use super::import::{Imports, layers_of, with_causes};
 use super::inline;
 use super::merge::{Contents, Limits, holds, merge};
+use super::mounts::Packed;
 use super::options::{CacheSource, CacheTarget};
+use super::pieces::PieceError;
 use crate::build::Lookup;
 use crate::build::stage::StageResult;
 use crate::oci::json::to_canonical;
@@ -25,12 +28,12 @@ use crate::rootfs::{SnapshotError, make_list};
 use crate::store::StoreError;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How long after its own write a writer looks whether another one undid it.
 const SETTLE: Duration = Duration::from_millis(300);
 /// Times that a writer merges again.
-const TRIES: u32 = 10;
+const TRIES: u32 = 50;
 
 /// Why a cache could not be filled.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +50,9 @@ pub enum ExportError {
     /// A layer could not be listed.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
+    /// A cache mount could not be packed.
+    #[error(transparent)]
+    Piece(#[from] PieceError),
     /// A file could not be packed.
     #[error(transparent)]
     Io(#[from] std::io::Error),
@@ -75,6 +81,7 @@ pub fn gifts(
     targets: &[CacheTarget],
     results: &[Option<Arc<StageResult>>],
     image: &[&StageResult],
+    mounts: &HashMap<Digest, Packed>,
     imports: &Imports,
 ) -> Vec<Gift> {
     let all: Vec<&StageResult> = results.iter().filter_map(Option::as_deref).collect();
@@ -94,6 +101,13 @@ pub fn gifts(
             contents.document.selections.extend(stage.selections.iter().cloned());
             listed.extend(stage.layers.iter().map(|layer| (layer.diff_id.clone(), layer.clone())));
         }
+        // Of all stages: that of the image seldom has any.
+        let used: HashSet<&Digest> = all.iter().flat_map(|stage| &stage.mounts).collect();
+        for key in used {
+            let packed = mounts.get(key).cloned().or_else(|| imports.packed(&target.place, key));
+            contents.layers.extend(packed.iter().flat_map(|packed| packed.layers.clone()));
+            contents.document.mounts.extend(packed.map(|packed| packed.known));
+        }
         let mut seen = HashSet::new();
         contents.document.steps.retain(|step| seen.insert(step.key.clone()));
         seen.clear();
@@ -111,7 +125,8 @@ pub fn gifts(
     targets.iter().map(gift).filter(wanted).collect()
 }
 
-fn descriptor(layer: &Layer) -> Descriptor {
+/// What names a layer in a manifest.
+pub fn descriptor(layer: &Layer) -> Descriptor {
     manifest::descriptor(&layer.media_type, &layer.digest, layer.size)
 }
 
@@ -143,7 +158,7 @@ fn give_one(gift: &Gift, lookup: &Lookup<'_>) -> Result<(), ExportError> {
         }
         CacheSource::Registry(reference) => {
             for _ in 0..TRIES {
-                let old = current(&gift.target, reference, lookup)?;
+                let (old, digest) = current(&gift.target, reference, lookup)?;
                 if old.as_ref().is_some_and(|old| holds(old, &new.document, gift.limits()))
                     && has_lists(old.as_ref(), gift)
                 {
@@ -151,11 +166,7 @@ fn give_one(gift: &Gift, lookup: &Lookup<'_>) -> Result<(), ExportError> {
                 }
                 add_lists(&mut new, old.as_ref(), gift, lookup)?;
                 let merged = merge(old, &new, gift.limits());
-                let what = put_image(lookup, &merged)?;
-                lookup.registry.push_image(lookup.store, &what, reference, lookup.progress)?;
-                std::thread::sleep(SETTLE);
-                let there = lookup.registry.locate(reference, lookup.progress)?.1;
-                if there.digest() == what.digest() {
+                if put_merged(&merged, digest.as_ref(), reference, lookup)? {
                     return Ok(());
                 }
             }
@@ -170,20 +181,55 @@ impl Gift {
     }
 }
 
-/// What is there now; `None` where nothing is, or nothing that is worth keeping.
-fn current(target: &CacheTarget, reference: &Reference, lookup: &Lookup<'_>) -> Result<Option<Contents>, ExportError> {
+/// Puts a cache in place of the one with the digest `over`; false where another writer was there meanwhile.
+fn put_merged(
+    merged: &Contents,
+    over: Option<&Digest>,
+    reference: &Reference,
+    lookup: &Lookup<'_>,
+) -> Result<bool, ExportError> {
+    let Lookup { store, registry, progress, .. } = *lookup;
+    let (what, config) = put_image(lookup, merged)?;
+    let parts: Vec<Descriptor> = merged.layers.values().cloned().chain([config]).collect();
+    registry.push_layers(store, &parts, reference, progress)?;
+    // All but the name is there: between this look and the put is as little time as can be.
+    let began = Instant::now();
+    if registry.digest_at(reference)?.as_ref() != over || !registry.put_document(store, &what, reference)? {
+        std::thread::sleep(pause(began));
+        return Ok(false);
+    }
+    std::thread::sleep(pause(began));
+    let there = registry.digest_at(reference)?;
+    Ok(there.map(|there| there.to_string()) == Some(what.digest().to_string()))
+}
+
+/// Longer than another writer needs from its look to its put, which takes it about as long as it took here; not the same
+/// for all.
+fn pause(began: Instant) -> Duration {
+    let jitter = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.subsec_nanos() % 200);
+    SETTLE.max(began.elapsed() * 8) + Duration::from_millis(jitter.into())
+}
+
+/// What is there now, and its digest; no contents where nothing is there, or nothing that is worth keeping.
+fn current(
+    target: &CacheTarget,
+    reference: &Reference,
+    lookup: &Lookup<'_>,
+) -> Result<(Option<Contents>, Option<Digest>), ExportError> {
     let resolved = match lookup.registry.resolve(reference, &Platform::host(), lookup.progress) {
         Ok(resolved) => resolved,
-        Err(RegistryError::NotFound { .. }) => return Ok(None),
+        Err(RegistryError::NotFound { .. }) => return Ok((None, None)),
         // BuildKit's cache, or what nobody can read: it makes room.
-        Err(RegistryError::MediaType { .. } | RegistryError::Manifest { .. }) => return Ok(None),
+        Err(RegistryError::MediaType { .. } | RegistryError::Manifest { .. }) => {
+            return Ok((None, lookup.registry.digest_at(reference)?));
+        }
         Err(RegistryError::Platform { .. }) => return Err(ExportError::NotACache(target.place.clone())),
         Err(error) => return Err(error.into()),
     };
     let mut config = Vec::new();
     lookup.registry.fetch_blob(&resolved.origin, resolved.manifest.config(), &mut config)?;
     lookup.registry.known_there(reference, &resolved.manifest)?;
-    understood(target, &resolved.manifest, &config)
+    Ok((understood(target, &resolved.manifest, &config)?, Some(resolved.digest)))
 }
 
 /// The contents of a cache that was read; `None` for a damaged one.
@@ -262,11 +308,12 @@ pub fn image_of(contents: &Contents) -> (Vec<u8>, Vec<u8>, Digest) {
 }
 
 /// Puts the image that a cache is into the store.
-fn put_image(lookup: &Lookup<'_>, contents: &Contents) -> Result<Descriptor, ExportError> {
-    let (config, manifest, _) = image_of(contents);
+fn put_image(lookup: &Lookup<'_>, contents: &Contents) -> Result<(Descriptor, Descriptor), ExportError> {
+    let (config, manifest, config_digest) = image_of(contents);
     lookup.store.put_blob(&config)?;
     let digest = lookup.store.put_blob(&manifest)?;
-    Ok(manifest::descriptor(ImageFormat::Oci.manifest(), &digest, manifest.len() as u64))
+    let config = manifest::descriptor(ImageFormat::Oci.config(), &config_digest, config.len() as u64);
+    Ok((manifest::descriptor(ImageFormat::Oci.manifest(), &digest, manifest.len() as u64), config))
 }
 
 /// Digests of the blobs of a cache.

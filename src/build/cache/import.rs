@@ -8,7 +8,9 @@ use super::directory::{self, DirectoryError};
 use super::document::{BYTES, Carrier, Document, DocumentError, KnownMount};
 use super::envelope;
 use super::merge::Contents;
+use super::mounts::Packed;
 use super::options::{CacheSource, Caching};
+use super::pieces::PieceError;
 use crate::build::error::StepError;
 use crate::build::key::CacheKey;
 use crate::build::record::{self, StepRecord};
@@ -42,6 +44,9 @@ pub enum ImportError {
     /// The directory.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
+    /// What a cache mount held.
+    #[error(transparent)]
+    Piece(#[from] PieceError),
     /// The records.
     #[error("its records are not used: {0}")]
     Document(#[from] DocumentError),
@@ -256,6 +261,23 @@ impl Imports {
         cache.then(|| Contents { document: source.document.clone(), layers: source.layers.clone() })
     }
 
+    /// What the cache at `place` has of the mount `key`.
+    pub fn packed(&self, place: &CacheSource, key: &Digest) -> Option<Packed> {
+        let (at, known) = self.mount(key)?;
+        let source = &self.sources[at];
+        if source.label != place.to_string() {
+            return None;
+        }
+        let layer = |piece: &DiffId| Some((piece.clone(), source.layers.get(piece)?.clone()));
+        let layers = known.pieces.iter().map(layer).collect::<Option<_>>()?;
+        Some(Packed { known: KnownMount { used: None, ..known.clone() }, layers })
+    }
+
+    /// What a source is called.
+    pub fn label(&self, source: usize) -> &str {
+        &self.sources[source].label
+    }
+
     /// What a cache mount held, piece by piece, and the source that says so.
     pub fn mount(&self, key: &Digest) -> Option<(usize, &KnownMount)> {
         let known = |source: &'_ Source| source.document.mounts.iter().position(|mount| mount.key == *key);
@@ -290,15 +312,19 @@ impl Build<'_> {
     }
 
     /// A blob that holds one file, of a source.
-    pub(in crate::build) fn envelope(
-        &self,
-        source: usize,
-        holder: &Descriptor,
-    ) -> Result<Option<Vec<u8>>, ImportError> {
-        if holder.size() > envelope::MAX {
+    fn envelope(&self, source: usize, holder: &Descriptor) -> Result<Option<Vec<u8>>, ImportError> {
+        if matches!(self.imports.sources[source].place, Place::Store) {
             return Ok(None);
         }
-        let bytes = match &self.imports.sources[source].place {
+        Ok(envelope::unwrap(&self.envelope_bytes(source, holder)?))
+    }
+
+    /// The same, as it is.
+    pub(in crate::build) fn envelope_bytes(&self, source: usize, holder: &Descriptor) -> Result<Vec<u8>, ImportError> {
+        if holder.size() > envelope::MAX {
+            return Err(DocumentError::TooLong(holder.size() as usize).into());
+        }
+        Ok(match &self.imports.sources[source].place {
             Place::Directory(dir) => {
                 let digest = digest_of(holder).map_err(ImageError::from)?;
                 directory::blob(dir, &digest, envelope::MAX)?
@@ -308,9 +334,9 @@ impl Build<'_> {
                 self.services.registry.fetch_blob(origin, holder, &mut bytes)?;
                 bytes
             }
-            Place::Store => return Ok(None),
-        };
-        Ok(envelope::unwrap(&bytes))
+            // A pulled image carries no files of a cache.
+            Place::Store => return Err(ImportError::NoRecords),
+        })
     }
 
     /// Fetches the lists of these layers' files that are known elsewhere. Whatever goes wrong, the layer itself has it too.

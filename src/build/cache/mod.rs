@@ -27,7 +27,10 @@ pub mod export;
 pub mod import;
 pub mod inline;
 pub mod merge;
+pub mod mounts;
 pub mod options;
+pub mod pieces;
+pub mod portable;
 pub mod selections;
 pub mod uploads;
 

@@ -187,6 +187,7 @@ impl Build<'_> {
             && let Some(known) = self.remembered(key)?
             && self.may_assume(from, what, &known, results)
         {
+            self.services.store.put_record(BUCKET, key, known.as_bytes())?;
             return Ok((known, None));
         }
         let layers = self.layers_of(from, results)?;
@@ -208,8 +209,11 @@ impl Build<'_> {
         if !self.remembers {
             return Ok(None);
         }
-        let local = self.services.store.record(BUCKET, key)?.and_then(|bytes| String::from_utf8(bytes).ok());
-        Ok(local.or_else(|| self.imports.selection(key)))
+        Ok(self.recorded(key)?.or_else(|| self.imports.selection(key)))
+    }
+
+    fn recorded(&self, key: &Digest) -> Result<Option<String>, StepError> {
+        Ok(self.services.store.record(BUCKET, key)?.and_then(|bytes| String::from_utf8(bytes).ok()))
     }
 
     /// Whether all that `step` reads of stages is known or there, so that none need be built for its key.
@@ -268,8 +272,11 @@ impl Build<'_> {
     pub(in crate::build) fn bears_out(&self, stage: StageIndex, result: &StageResult) -> Result<bool, StepError> {
         let layers = TreeOf { layers: result.layers.clone(), id: result.tree.clone() };
         for (what, assumed) in self.memory.built(stage) {
-            if self.look_up(&layers, &what)?.0 != assumed {
-                return Ok(false);
+            match self.look_up(&layers, &what) {
+                Ok((selected, _)) if selected == assumed => {}
+                // It has something else there now, or nothing.
+                Ok(_) | Err(StepError::Copy(_)) => return Ok(false),
+                Err(error) => return Err(error),
             }
         }
         Ok(true)
@@ -296,7 +303,8 @@ impl Build<'_> {
         for (from, what) in wanted {
             let layers = matches!(from, TreeSource::Stage(_) | TreeSource::Image(_));
             let Some(key) = self.selection_key(from, &what).filter(|_| layers) else { continue };
-            if let Some(selected) = self.remembered(&key)?
+            // It was written there when the step was looked up, or made, in this build.
+            if let Some(selected) = self.recorded(&key)?
                 && found.iter().all(|known| known.key != key)
             {
                 let made = match from {

@@ -2,14 +2,15 @@
 //!
 //! Layers of the image that is pushed to the cache's own registry wait: they are mounted there once the push has them.
 
-use super::export::keep;
+use super::export::{ExportError, keep};
 use super::import::with_causes;
+use super::mounts::{self, Packed};
 use super::options::{CacheSource, CacheTarget};
 use crate::build::Lookup;
-use crate::oci::{Layer, Reference, manifest};
+use crate::oci::{Descriptor, Digest, Layer, Reference, manifest};
 use crate::progress::Event;
 use crate::rootfs::make_list;
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Uploads at once.
@@ -22,18 +23,22 @@ enum Parcel {
     Layer(Layer, bool),
     /// The list alone.
     List(Layer),
+    /// What a cache mount holds.
+    Mount(Digest),
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     waiting: VecDeque<Parcel>,
-    offered: HashSet<crate::oci::Digest>,
+    offered: HashSet<Digest>,
     closed: bool,
 }
 
 /// Layers that go into the caches of a build.
 pub struct Uploads<'a> {
     targets: Vec<&'a CacheTarget>,
+    /// Bytes that a cache mount may have; none is taken where there is no cache to be filled.
+    limit: u64,
     /// Where the image itself is pushed to.
     pushed_to: Option<&'a Reference>,
     lookup: Lookup<'a>,
@@ -41,14 +46,25 @@ pub struct Uploads<'a> {
     changed: Condvar,
     /// Caches that take nothing.
     refused: Mutex<HashSet<String>>,
+    mounts: Mutex<Mounts>,
+}
+
+/// Cache mounts of steps that ran.
+#[derive(Debug, Default)]
+struct Mounts {
+    /// How many steps used each.
+    used: HashMap<Digest, u32>,
+    /// Those that are packed, with how many steps had used them by then.
+    packed: HashMap<Digest, (u32, Option<Packed>)>,
 }
 
 impl<'a> Uploads<'a> {
     /// For the caches among `targets` that are in registries.
     pub fn new(targets: &'a [CacheTarget], pushed_to: Option<&'a Reference>, lookup: Lookup<'a>) -> Self {
+        let limit = mounts::limit(targets);
         let targets = targets.iter().filter(|target| matches!(target.place, CacheSource::Registry(_))).collect();
         let (queue, changed, refused) = (Mutex::default(), Condvar::new(), Mutex::default());
-        Uploads { targets, pushed_to, lookup, queue, changed, refused }
+        Uploads { limit, targets, pushed_to, lookup, queue, changed, refused, mounts: Mutex::default() }
     }
 
     /// Does `work`, and meanwhile uploads what it offers. What is left then goes with the records.
@@ -76,6 +92,50 @@ impl<'a> Uploads<'a> {
         self.offer(Parcel::List(layer.clone()), layer);
     }
 
+    /// A step that ended had these cache mounts.
+    pub fn mounts(&self, keys: &[Digest]) {
+        if self.limit == 0 {
+            return;
+        }
+        for key in keys {
+            *self.taken().used.entry(key.clone()).or_default() += 1;
+            if !self.targets.is_empty() {
+                self.queue().waiting.push_back(Parcel::Mount(key.clone()));
+                self.changed.notify_one();
+            }
+        }
+    }
+
+    /// All cache mounts of steps that ran, packed as the last of them left them.
+    pub fn packed_mounts(&self) -> HashMap<Digest, Packed> {
+        let used: Vec<Digest> = self.taken().used.keys().cloned().collect();
+        used.iter().for_each(|key| self.pack(key));
+        let packed = std::mem::take(&mut self.taken().packed);
+        packed.into_iter().filter_map(|(key, (_, packed))| Some((key, packed?))).collect()
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Mounts> {
+        self.mounts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Packs a cache mount, unless that was done after its last use, and sends the pieces.
+    fn pack(&self, key: &Digest) {
+        let uses = self.taken().used.get(key).copied().unwrap_or(0);
+        if self.taken().packed.get(key).is_some_and(|(then, _)| *then == uses) {
+            return;
+        }
+        let packed = mounts::pack(&self.lookup, key, self.limit, |piece| {
+            self.targets.iter().for_each(|target| self.send_blob(piece, target));
+            Ok(())
+        });
+        let packed = packed.unwrap_or_else(|error| {
+            let text = format!("a cache mount is not exported: {}", with_causes(&error));
+            self.lookup.progress.emit(Event::Warning { text });
+            None
+        });
+        self.taken().packed.insert(key.clone(), (uses, packed));
+    }
+
     fn offer(&self, parcel: Parcel, layer: &Layer) {
         if self.targets.is_empty() {
             return;
@@ -97,20 +157,34 @@ impl<'a> Uploads<'a> {
             let mut queue = self.changed.wait_while(self.queue(), waits).unwrap_or_else(PoisonError::into_inner);
             let Some(parcel) = queue.waiting.pop_front().filter(|_| !queue.closed) else { return };
             drop(queue);
-            for target in &self.targets {
-                self.send(&parcel, target);
+            match &parcel {
+                Parcel::Mount(key) => self.pack(key),
+                Parcel::Layer(layer, shipped) => {
+                    self.targets.iter().for_each(|target| self.send(layer, Some(*shipped), target));
+                }
+                Parcel::List(layer) => self.targets.iter().for_each(|target| self.send(layer, None, target)),
             }
         }
     }
 
-    fn send(&self, parcel: &Parcel, target: &CacheTarget) {
+    /// Sends the list of a layer's files, and the layer itself where it is said whether the image has it.
+    fn send(&self, layer: &Layer, shipped: Option<bool>, target: &CacheTarget) {
+        self.unless_refused(target, |place| self.try_send(layer, shipped, target, place));
+    }
+
+    fn send_blob(&self, blob: &Descriptor, target: &CacheTarget) {
+        let Lookup { store, registry, progress, .. } = self.lookup;
+        self.unless_refused(target, |place| Ok(registry.push_layer(store, blob, place, progress)?));
+    }
+
+    fn unless_refused(&self, target: &CacheTarget, send: impl FnOnce(&Reference) -> Result<(), ExportError>) {
         let CacheSource::Registry(reference) = &target.place else { return };
         let refused = || self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         let name = reference.to_string();
         if refused().contains(&name) {
             return;
         }
-        if let Err(error) = self.try_send(parcel, target, reference)
+        if let Err(error) = send(reference)
             && refused().insert(name)
         {
             let text = format!("--cache-to {reference}: {}", with_causes(&error));
@@ -118,20 +192,24 @@ impl<'a> Uploads<'a> {
         }
     }
 
-    fn try_send(&self, parcel: &Parcel, to: &CacheTarget, place: &Reference) -> Result<(), super::export::ExportError> {
+    fn try_send(
+        &self,
+        layer: &Layer,
+        shipped: Option<bool>,
+        to: &CacheTarget,
+        place: &Reference,
+    ) -> Result<(), ExportError> {
         let Lookup { store, registry, progress, .. } = self.lookup;
-        let layer = match parcel {
-            Parcel::Layer(_, false) if !to.all_stages => return Ok(()),
-            Parcel::Layer(layer, shipped) => {
-                let mounted = *shipped && self.pushed_to.is_some_and(|image| image.registry() == place.registry());
-                if !mounted {
-                    let what = manifest::descriptor(&layer.media_type, &layer.digest, layer.size);
-                    registry.push_layer(store, &what, place, progress)?;
-                }
-                layer
+        if let Some(shipped) = shipped {
+            if !shipped && !to.all_stages {
+                return Ok(());
             }
-            Parcel::List(layer) => layer,
-        };
+            let mounted = shipped && self.pushed_to.is_some_and(|image| image.registry() == place.registry());
+            if !mounted {
+                let what = manifest::descriptor(&layer.media_type, &layer.digest, layer.size);
+                registry.push_layer(store, &what, place, progress)?;
+            }
+        }
         if let Some(list) = make_list(store, layer)? {
             let name = super::export::list_name(&layer.diff_id);
             let (_, envelope) = keep(&self.lookup, &name, &list)?;

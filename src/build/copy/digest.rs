@@ -5,7 +5,7 @@ use crate::context::{EmptyTree, SourceTree};
 use crate::oci::layer::{Kind, Metadata};
 use crate::oci::{Digest, digest};
 use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -139,7 +139,7 @@ fn contents(
             };
             let hashed = known.and_then(|known| match known {
                 Some(digest) => Ok(digest),
-                None => changes.open(data, source, &EmptyTree).and_then(hash),
+                None => changes.open(data, source, &EmptyTree).and_then(|mut file| Digest::read(&mut file)),
             });
             let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
             match hashed {
@@ -159,18 +159,4 @@ fn contents(
     });
     let (digests, error) = results.into_inner().unwrap_or_else(PoisonError::into_inner);
     error.map_or(Ok(digests), Err)
-}
-
-/// SHA-256 of all that is read.
-pub(super) fn hash(mut reader: Box<dyn Read + Send + '_>) -> io::Result<Digest> {
-    let mut hasher = digest::Hasher::new(digest::Algorithm::Sha256);
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        match reader.read(&mut buffer) {
-            Ok(0) => return Ok(hasher.finish()),
-            Ok(n) => hasher.update(&buffer[..n]),
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
 }

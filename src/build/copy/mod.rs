@@ -20,6 +20,7 @@ pub use remotes::{WithRemotes, remote_path};
 
 use crate::context::ignore::{IgnoreError, Patterns};
 use crate::context::{Exclusion, SourceTree};
+use crate::oci::Digest;
 use crate::oci::layer::Metadata;
 use crate::rootfs::fill;
 use owner::Ownership;
@@ -277,7 +278,7 @@ pub fn copy(
     let mut changes = Changes { entries: Vec::new(), spool: job.spool.map(|(file, _)| file) };
     let target = job.target;
     let same = |ours: &Data, path: &[u8]| match below.content_digest(path)? {
-        Some(digest) => Ok(digest::hash(changes.open(ours, source, below)?)? == digest),
+        Some(digest) => Ok(Digest::read(&mut *changes.open(ours, source, below)?)? == digest),
         None => same_bytes(&mut *changes.open(ours, source, below)?, &mut *below.open(path)?),
     };
     changes.entries = target.finish(same)?;

@@ -272,7 +272,7 @@ impl Build<'_> {
                 let text = format!("{}: waiting for the cache of {name}, which another step holds", state.stage.label);
                 self.services.progress.emit(Event::Note { id: Some(id), text });
             };
-            let fill = |dir: &Path| self.fill_cache(mount, results, dir);
+            let fill = |dir: &Path| self.fill_cache(mount, &key, results, id, dir);
             let cache = self.services.store.cache_dir(&key, usage, &wait, &fill)?;
             out.insert(key, Arc::new(cache));
         }
@@ -288,9 +288,23 @@ impl Build<'_> {
         Ok(Digest::sha256(text))
     }
 
-    fn fill_cache(&self, mount: &Mount, results: &Results<StageResult>, dir: &Path) -> Result<(), StepError> {
+    /// The cache directories of a step.
+    pub(super) fn cache_keys(&self, step: &RunStep, results: &Results<StageResult>) -> Result<Vec<Digest>, StepError> {
+        let caches = step.mounts.iter().filter(|mount| matches!(mount.kind, MountKind::Cache { .. }));
+        caches.map(|mount| self.cache_key(mount, results)).collect()
+    }
+
+    fn fill_cache(
+        &self,
+        mount: &Mount,
+        key: &Digest,
+        results: &Results<StageResult>,
+        id: StepId,
+        dir: &Path,
+    ) -> Result<(), StepError> {
         let MountKind::Cache { seed, source, uid, gid, mode, .. } = &mount.kind else { return Ok(()) };
-        if let Some(from) = seed {
+        let restored = self.restore_mount(key, dir, id)?;
+        if let Some(from) = seed.as_ref().filter(|_| !restored) {
             let tree = self.tree(from, Some(results))?;
             let (path, _) = select(&*tree, source)?;
             tree::copy_below(&*tree, &path, dir)?;

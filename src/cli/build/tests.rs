@@ -42,10 +42,9 @@ fn flags_become_options() {
 
 #[test]
 fn foreign_flags_are_ignored_with_a_warning() {
-    let line = "--rm --force-rm=true --memory 2g -m 1g --cache-from a --provenance=false --sbom true CTX";
+    let line = "--rm --force-rm=true --memory 2g -m 1g --provenance=false --sbom true CTX";
     let (_, warnings) = job(&[], line).unwrap();
     let expected = [
-        "flag --cache-from is ignored: only the local store is asked for cached steps yet",
         "flags --force-rm, --rm are ignored: there is no intermediate container to keep, compress or remove",
         "flag --memory is ignored: dockless sets no resource limits: the job's own hold",
         "flag --sbom is ignored: no attestation is made yet",

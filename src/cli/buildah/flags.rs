@@ -50,7 +50,7 @@ pub const BUILD: &[Flag] = &[
     value("build-context", Does::Is("--build-context")),
     value("cache-from", Does::Own("`--cache-from type=registry`")),
     value("cache-to", Does::Own("`--cache-to type=registry`")),
-    value("cache-ttl", Does::Ignored("entries of a cache in a registry do not age")),
+    value("cache-ttl", Does::Is("--cache-ttl")),
     value("cap-add", CAPABILITIES),
     value("cap-drop", CAPABILITIES),
     value("cert-dir", CERTIFICATES),
@@ -243,3 +243,113 @@ pub const RMI: &[Flag] = &[
 /// Flags of `inspect`.
 pub const INSPECT: &[Flag] =
     &[value("format", Does::Is("--format")).short('f'), value("type", Does::Own("`image`")).short('t')];
+
+/// Flags of `from`.
+pub const FROM: &[Flag] = &[
+    value("add-host", Does::Is("--add-host")),
+    value("arch", Does::Refused("use --platform")),
+    value("authfile", AUTHFILE),
+    value("cap-add", CAPABILITIES),
+    value("cap-drop", CAPABILITIES),
+    value("cert-dir", CERTIFICATES),
+    value("cidfile", Does::Is("--cidfile")),
+    value("creds", Does::Refused("log in with `buildah login`")),
+    value("device", Does::Refused("devices are those of the sandbox")),
+    value("format", Does::Refused("an image that is committed is of its base's format")),
+    value("isolation", NAMESPACES),
+    value("memory", RESOURCES).short('m'),
+    value("name", Does::Is("--name")),
+    value("network", Does::Is("--network")),
+    value("platform", Does::Is("--platform")),
+    switch("pull", NO_MEANING),
+    switch("pull-always", Does::Refused("pull first: `buildah pull`")),
+    switch("quiet", NO_MEANING).short('q'),
+    value("security-opt", NAMESPACES),
+    value("shm-size", Does::Is("--shm-size")),
+    switch("tls-verify", TLS_VERIFY),
+    value("ulimit", Does::Is("--ulimit")),
+    value("userns", NAMESPACES),
+    value("volume", Does::Is("--volume")).short('v'),
+];
+
+/// Flags of `run`.
+pub const RUN: &[Flag] = &[
+    switch("add-history", NO_MEANING),
+    value("cap-add", CAPABILITIES),
+    value("cap-drop", CAPABILITIES),
+    value("env", Does::Own("a variable of this command")).short('e'),
+    value("hostname", NAMESPACES),
+    value("isolation", NAMESPACES),
+    value("mount", Does::Refused("name volumes with `from --volume`")),
+    value("network", Does::Refused("name the network with `from --network`")),
+    value("runtime", NAMESPACES),
+    value("security-opt", NAMESPACES),
+    switch("terminal", NO_MEANING).short('t'),
+    switch("tty", NO_MEANING),
+    value("user", Does::Own("the user of this command")).short('u'),
+    value("volume", Does::Refused("name volumes with `from --volume`")).short('v'),
+    value("workingdir", Does::Own("the directory of this command")),
+];
+
+/// Flags of `config`.
+pub const CONFIG: &[Flag] = &[
+    switch("add-history", NO_MEANING),
+    value("annotation", Does::Refused("annotations are made by `build`")).short('a'),
+    value("arch", Does::Refused("the platform is the base's")),
+    value("author", Does::Refused("use `commit`")),
+    value("cmd", Does::Own("CMD")),
+    value("comment", Does::Refused("use `commit`")),
+    value("created-by", Does::Refused("the history says which command was run")),
+    value("domainname", Does::Refused("images have none")),
+    value("entrypoint", Does::Own("ENTRYPOINT")),
+    value("env", Does::Own("ENV")).short('e'),
+    value("healthcheck", Does::Refused("write HEALTHCHECK into a Dockerfile")),
+    value("hostname", Does::Refused("images have none")),
+    value("label", Does::Own("LABEL")).short('l'),
+    value("onbuild", Does::Own("ONBUILD")),
+    value("os", Does::Refused("the platform is the base's")),
+    value("port", Does::Own("EXPOSE")).short('p'),
+    value("shell", Does::Refused("write SHELL into a Dockerfile")),
+    value("stop-signal", Does::Own("STOPSIGNAL")),
+    value("user", Does::Own("USER")).short('u'),
+    value("volume", Does::Own("VOLUME")).short('v'),
+    value("workingdir", Does::Own("WORKDIR")),
+];
+
+/// Flags of `copy`.
+pub const COPY: &[Flag] = &[
+    switch("add-history", NO_MEANING),
+    value("chmod", Does::Refused("use `run` with chmod")),
+    value("chown", Does::Refused("use `run` with chown")),
+    value("contextdir", Does::Own("what relative sources start from")),
+    value("from", Does::Refused("a Dockerfile's COPY --from does it")),
+    value("ignorefile", Does::Refused("name what is to be copied")),
+    switch("quiet", NO_MEANING).short('q'),
+];
+
+/// Flags of `commit`.
+pub const COMMIT: &[Flag] = &[
+    value("authfile", AUTHFILE),
+    value("cert-dir", CERTIFICATES),
+    value("creds", Does::Refused("log in with `buildah login`")),
+    switch("disable-compression", COMPRESSION).short('D'),
+    value("format", Does::Refused("an image that is committed is of its base's format")).short('f'),
+    value("iidfile", Does::Refused("the ID is printed")),
+    switch("quiet", NO_MEANING).short('q'),
+    switch("rm", Does::Own("removes the container")),
+    value("sign-by", SIGNING),
+    switch("squash", Does::Refused("what the container changed is one layer on top of its base")),
+    switch("tls-verify", TLS_VERIFY),
+];
+
+/// Flags of `rm`.
+pub const RM: &[Flag] = &[switch("all", Does::Own("all containers")).short('a')];
+
+/// Flags of `containers` and `ps`.
+pub const CONTAINERS: &[Flag] = &[
+    switch("all", NO_MEANING).short('a'),
+    value("filter", Does::Is("--filter")).short('f'),
+    value("format", Does::Is("--format")),
+    switch("no-trunc", Does::Is("--no-trunc")),
+    switch("quiet", Does::Is("--quiet")).short('q'),
+];

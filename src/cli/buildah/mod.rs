@@ -2,14 +2,16 @@
 
 mod flags;
 mod push;
+mod working;
 
-pub use flags::{BUILD, GLOBAL, IMAGES, INSPECT, LOGIN, PULL, PUSH, RMI};
+pub use flags::GLOBAL;
 
 use super::environment::Environment;
 use super::tool::Tool;
 use super::words::{self, Flag, Given};
 use super::{Outcome, docker, print, usage};
 use crate::ui::{self, Diagnostic, Kind, Look};
+use flags::{BUILD, COMMIT, CONFIG, CONTAINERS, COPY, FROM, IMAGES, INSPECT, LOGIN, PULL, PUSH, RM, RMI, RUN};
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -18,13 +20,22 @@ pub const VERBS: &[(&str, &[Flag], &str)] = &[
     ("bud", BUILD, "build"),
     ("build", BUILD, "build"),
     ("build-using-dockerfile", BUILD, "build"),
+    ("add", COPY, "copy into"),
+    ("commit", COMMIT, "commit"),
+    ("config", CONFIG, "configure"),
+    ("containers", CONTAINERS, "ps"),
+    ("copy", COPY, "copy into"),
+    ("from", FROM, "create"),
     ("images", IMAGES, "images"),
     ("inspect", INSPECT, "inspect"),
     ("login", LOGIN, "login"),
     ("logout", LOGIN, "logout"),
     ("pull", PULL, "pull"),
     ("push", PUSH, "push"),
+    ("ps", CONTAINERS, "ps"),
+    ("rm", RM, "rm"),
     ("rmi", RMI, "rmi"),
+    ("run", RUN, "start"),
     ("tag", &[], "tag"),
 ];
 
@@ -68,10 +79,10 @@ pub fn perform(arguments: Vec<OsString>, environment: Environment, look: &mut Lo
     }
     let Some((_, table, native)) = VERBS.iter().find(|(known, ..)| *known == verb) else {
         let message = format!("buildah: '{verb}' is not something dockless does");
-        let hint = "a Dockerfile does what from, run, copy, config and commit do: `buildah build`";
+        let hint = "a Dockerfile does more than working containers: `buildah build`";
         return Err(Box::new(Diagnostic::new(Kind::Usage, message).hint(hint)));
     };
-    let given = words::read(&[table], rest, false)?;
+    let given = words::read(&[table], rest, verb == "run")?;
     given.warnings.iter().for_each(|text| ui::notice(*look, text));
     let environment = match given.last("authfile") {
         Some(file) => environment.with("REGISTRY_AUTH_FILE", file),
@@ -87,6 +98,12 @@ pub fn perform(arguments: Vec<OsString>, environment: Environment, look: &mut Lo
         "push" => push::push(&mut call, trust),
         "tag" => tag(&mut call),
         "rmi" if call.given.is("all") => rmi_all(&mut call),
+        "create" => working::from(&mut call, trust),
+        "start" => working::run(&mut call),
+        "configure" => working::config(&mut call),
+        "copy into" => working::copy(&mut call),
+        "commit" => working::commit(&mut call, trust),
+        "rm" => working::remove(&mut call),
         _ => {
             let mut line = vec![native.to_string()];
             line.extend(trust.filter(|_| *native != "logout"));
@@ -119,6 +136,7 @@ fn about(native: &str, call: &Call<'_>) -> Outcome<Vec<String>> {
                 ));
             }
         }
+        "ps" => line.push("--all".into()),
         "images" if given.is("json") => line.push("--format=json".into()),
         "images" if given.is("noheading") => {
             line.push(r"--format={{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}".into());

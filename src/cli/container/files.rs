@@ -3,6 +3,7 @@
 use super::{ContainerTask, Surroundings};
 use crate::cli::{Outcome, reference, usage};
 use crate::run::{CommitOptions, CopyOptions, Local};
+use crate::ui;
 use clap::Args;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -82,7 +83,7 @@ impl ExportArgs {
     /// Writes it.
     pub fn run(self, here: &Surroundings<'_>) -> Outcome<ExitCode> {
         let to = self.output.map(|path| here.environment.absolute(path));
-        if to.is_none() && rustix::termios::isatty(rustix::stdio::stdout()) {
+        if to.is_none() && ui::stdout_is_terminal() {
             return Err(usage("an archive is not written to a terminal: use -o, or send it elsewhere"));
         }
         here.inside(ContainerTask::Export { container: self.container, to })

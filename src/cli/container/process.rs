@@ -5,12 +5,11 @@ use super::work::failed;
 use crate::cli::run::{lines, variable};
 use crate::cli::{Outcome, usage};
 use crate::progress::Stream;
-use crate::run::{self as containers, Containers, ExecOptions, LogOptions, RunError, Stdio};
+use crate::run::{self as containers, Containers, ExecOptions, LogOptions, RunError};
 use crate::sandbox::TerminalSize;
 use crate::ui::{self, Diagnostic};
 use clap::Args;
 use std::ffi::OsString;
-use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -128,7 +127,7 @@ impl ExecArgs {
             env.extend(lines.into_iter().map(|text| variable(text, here.environment)));
         }
         env.extend(self.env.into_iter().map(|text| variable(text, here.environment)));
-        let size = containers::size_of(rustix::stdio::stdout().as_fd());
+        let size = ui::stdout_size();
         let options = ExecOptions {
             args: words.collect(),
             env,
@@ -139,7 +138,7 @@ impl ExecArgs {
         if self.tty && self.interactive && !rustix::termios::isatty(rustix::stdio::stdin()) {
             ui::notice(here.look, "standard input is no terminal: the command has one of its own all the same (--tty)");
         }
-        let stdio = Stdio::own(self.interactive && !self.detach).map_err(RunError::from)?;
+        let stdio = ui::streams(self.interactive && !self.detach).map_err(RunError::from)?;
         let exit = containers::exec(&Containers::of(here.state), &container, &options, stdio, self.detach);
         match exit {
             Ok(exit) => Ok(ExitCode::from(exit.code())),
@@ -167,7 +166,7 @@ impl AttachArgs {
     /// Joins them until the container ends, and ends as it does.
     pub fn run(&self, here: &Surroundings<'_>) -> Outcome<ExitCode> {
         let container = here.find(&self.container)?;
-        let stdio = Stdio::own(!self.no_stdin).map_err(RunError::from)?;
+        let stdio = ui::streams(!self.no_stdin).map_err(RunError::from)?;
         let code = containers::attach(&Containers::of(here.state), &container, stdio).map_err(failed)?;
         Ok(ExitCode::from(code))
     }
@@ -190,7 +189,7 @@ impl TopArgs {
         let mut args = vec![b"ps".to_vec()];
         args.extend(self.options.into_iter().map(OsString::into_vec));
         let options = ExecOptions { args, user: Some(String::new()), ..ExecOptions::default() };
-        let stdio = Stdio::own(false).map_err(RunError::from)?;
+        let stdio = ui::streams(false).map_err(RunError::from)?;
         let exit = containers::exec(&Containers::of(here.state), &container, &options, stdio, false);
         exit.map(|exit| ExitCode::from(exit.code())).map_err(|error| {
             Box::new(failed(error).hint("the container's own ps lists its processes: the image needs one"))

@@ -5,10 +5,10 @@ use crate::images::{self, ImagesError};
 use crate::oci::manifest::is_index;
 use crate::oci::{Platform, Reference};
 use crate::rootfs::SnapshotterKind;
-use crate::run::{self as containers};
+use crate::run::{self as containers, Interrupts};
 use crate::run::{
     Attachment, ChangeKind, CommitOptions, Container, Containers, CopyOptions, CreateOptions, Local, RunError,
-    Services, Status, Stdio, Volumes,
+    Services, Status, Volumes,
 };
 use crate::store::Image;
 use crate::ui::{self, Diagnostic};
@@ -139,13 +139,18 @@ pub enum ContainerTask {
 }
 
 /// Does it; the exit code of the process comes back.
-pub fn perform(task: &ContainerTask, services: &Services<'_>, kind: SnapshotterKind) -> Outcome<u8> {
+pub fn perform(
+    task: &ContainerTask,
+    services: &Services<'_>,
+    kind: SnapshotterKind,
+    interrupts: &Interrupts,
+) -> Outcome<u8> {
     let all = Containers::of(services.store.root());
     let find = |text: &str| all.find(text).map_err(failed);
     match task {
         ContainerTask::Run { create, interactive } => {
             let container = make(create, services, kind)?;
-            foreground(&container, services, *interactive)
+            foreground(&container, services, interrupts, *interactive)
         }
         ContainerTask::Create { create, print } => {
             let container = make(create, services, kind)?;
@@ -154,11 +159,13 @@ pub fn perform(task: &ContainerTask, services: &Services<'_>, kind: SnapshotterK
             }
             Ok(0)
         }
-        ContainerTask::Start { container, interactive } => foreground(&find(container)?, services, *interactive),
+        ContainerTask::Start { container, interactive } => {
+            foreground(&find(container)?, services, interrupts, *interactive)
+        }
         ContainerTask::Keep { container } => {
             let attachment = Attachment { stdio: None, log: true };
-            let result =
-                containers::start(&find(container)?, services, attachment, &mut super::background::tell_started);
+            let mut started = super::background::tell_started;
+            let result = containers::start(&find(container)?, services, attachment, interrupts, &mut started);
             Ok(result.map(|exit| exit.code())?)
         }
         ContainerTask::Remove { containers, force, volumes } => {
@@ -218,8 +225,7 @@ pub fn failed(error: RunError) -> Box<Diagnostic> {
 }
 
 fn standard_output() -> Outcome<std::fs::File> {
-    let out = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3);
-    Ok(std::fs::File::from(out.map_err(|errno| failed(std::io::Error::from(errno).into()))?))
+    ui::stdout_file().map_err(|error| failed(error.into()))
 }
 
 /// Does `work` with each name and prints those that succeed, as Docker does; the first failure comes back when all have been
@@ -238,11 +244,16 @@ pub fn each(names: &[String], mut work: impl FnMut(&str) -> Result<(), RunError>
     first.map_or(Ok(0), Err)
 }
 
-fn foreground(container: &Container, services: &Services<'_>, interactive: bool) -> Outcome<u8> {
-    let stdio = Stdio::own(interactive).map_err(RunError::from)?;
+fn foreground(
+    container: &Container,
+    services: &Services<'_>,
+    interrupts: &Interrupts,
+    interactive: bool,
+) -> Outcome<u8> {
+    let stdio = ui::streams(interactive).map_err(RunError::from)?;
     // What is thrown away at its end has no log that anybody could read then.
     let attachment = Attachment { stdio: Some(stdio), log: !container.settings.auto_remove };
-    Ok(containers::start(container, services, attachment, &mut || {}).map(|exit| exit.code())?)
+    Ok(containers::start(container, services, attachment, interrupts, &mut || {}).map(|exit| exit.code())?)
 }
 
 fn make(job: &CreateJob, services: &Services<'_>, kind: SnapshotterKind) -> Outcome<Container> {
@@ -307,6 +318,7 @@ fn remove(text: &str, force: bool, volumes: bool, services: &Services<'_>) -> Re
 fn prune(labels: &[String], services: &Services<'_>) -> Outcome<u8> {
     let all = Containers::of(services.store.root());
     let (mut gone, mut bytes) = (String::new(), 0);
+    all.remove_damaged(services.store).map_err(failed)?;
     for container in all.list().map_err(failed)? {
         let (status, _) = all.status(&container.id).map_err(failed)?;
         if status == Status::Running || !labels.iter().all(|label| has_label(&container, label)) {

@@ -5,6 +5,7 @@ mod context;
 mod daemon;
 mod imagetools;
 mod networks;
+mod prune;
 mod verbs;
 
 pub use verbs::Meaning;
@@ -71,6 +72,12 @@ impl Call<'_> {
             [only] => Ok(only),
             _ => Err(Box::new(Diagnostic::new(Kind::Usage, format!("expected one {what}")).exit(1))),
         }
+    }
+
+    /// Carries out a verb of dockless.
+    fn native(&self, line: &[String]) -> Outcome<ExitCode> {
+        let line = std::iter::once(Tool::Docker.name().to_string()).chain(line.iter().cloned()).map(OsString::from);
+        super::perform(line.collect(), Tool::Docker, self.environment, &mut self.look.clone())
     }
 
     fn notice(&self, text: &str) {

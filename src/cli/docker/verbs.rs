@@ -1,6 +1,6 @@
 //! The verbs of Docker's command line, as data.
 
-use super::{Call, GLOBAL, buildx, context, daemon, imagetools, networks, unsupported};
+use super::{Call, GLOBAL, buildx, context, daemon, imagetools, networks, prune, unsupported};
 use crate::cli::Outcome;
 use crate::cli::words::{Does, Flag};
 use crate::ui::{Diagnostic, Kind};
@@ -181,6 +181,17 @@ pub const VERBS: &[Verb] = &[
     own("volume rm", networks::REMOVE, networks::remove_volumes, "Removes one"),
     own("volume prune", networks::VOLUME_PRUNE, networks::prune_volumes, "Removes those that no container has"),
     own("volume remove", networks::REMOVE, networks::remove_volumes, "The same"),
+    own("builder prune", prune::BUILDER, prune::builder, "`dockless cache prune`"),
+    own("buildx prune", prune::BUILDER, prune::builder, "`dockless cache prune`"),
+    own("buildx du", prune::USAGE, prune::usage_of, "`dockless cache du`"),
+    own("image prune", prune::IMAGE, prune::images, "`dockless cache prune` of layers"),
+    own("system df", prune::USAGE, prune::usage_of, "`dockless cache du`"),
+    own(
+        "system prune",
+        prune::SYSTEM,
+        prune::system,
+        "Removes containers that ended, forgets networks, and cleans the cache",
+    ),
     Verb { words: "compose", meaning: Meaning::Compose },
     none("buildx bake", "`docker compose build` reads compose files; a bake file's targets are `docker build` lines"),
     none("buildx dap", "`dockless build --progress=plain` tells each step's output"),

@@ -119,25 +119,25 @@ fn outputs(given: &Given, environment: &Environment) -> Outcome<Vec<String>> {
     Ok(line)
 }
 
-/// `--cache`, as caches in a repository.
+/// `--cache`: ours, or where nothing is to be written the reading of it alone.
 fn cache(given: &Given) -> Outcome<Vec<String>> {
     if !given.is("cache") {
         return Ok(Vec::new());
     }
-    let place = match given.last("cache-repo") {
-        Some(place) => place.to_string(),
-        None => match destinations(given)?.first() {
-            Some(name) => format!("{}/{}/cache", name.registry(), name.repository()),
-            None => return Err(usage("--cache needs a place: --cache-repo, or --destination")),
-        },
+    let place = given.last("cache-repo").filter(|place| !place.is_empty());
+    if !given.is("no-push-cache") && !given.is("no-push") {
+        let place = place.map(|place| format!("--cache-repo={place}"));
+        return Ok(std::iter::once("--cache=true".to_string()).chain(place).collect());
+    }
+    let first = destinations(given)?.into_iter().next();
+    let usual = first.map(|name| format!("{}/{}/cache", name.registry(), name.repository()));
+    let Some(place) = place.map(str::to_string).or(usual) else {
+        return Err(usage("--cache needs a place: --cache-repo, or --destination"));
     };
-    let writes = !given.is("no-push-cache") && !given.is("no-push");
-    let (from, to) = match place.strip_prefix("oci:") {
-        Some(dir) => (format!("type=local,src={dir}"), format!("type=local,dest={dir},mode=max")),
-        None => (format!("type=registry,ref={place}"), format!("type=registry,ref={place},mode=max")),
-    };
-    let to = writes.then(|| format!("--cache-to={to}"));
-    Ok(std::iter::once(format!("--cache-from={from}")).chain(to).collect())
+    Ok(vec![match place.strip_prefix("oci:") {
+        Some(dir) => format!("--cache-from=type=local,src={dir}"),
+        None => format!("--cache-from=type=registry,ref={place}"),
+    }])
 }
 
 /// Which registries are trusted, and how.

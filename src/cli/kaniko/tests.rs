@@ -17,16 +17,7 @@ fn flags_become_ours() {
     let table: &[(&str, &[&str])] = &[
         ("-d r.io/a:1 --destination=r.io/a:2", &["--tag=r.io/a:1", "--tag=r.io/a:2", "--push", "--format=docker"]),
         ("--no-push", &["--format=docker"]),
-        (
-            "-d r.io/a:1 --cache=true",
-            &[
-                "--tag=r.io/a:1",
-                "--push",
-                "--format=docker",
-                "--cache-from=type=registry,ref=r.io/a/cache",
-                "--cache-to=type=registry,ref=r.io/a/cache,mode=max",
-            ],
-        ),
+        ("-d r.io/a:1 --cache=true", &["--tag=r.io/a:1", "--push", "--format=docker", "--cache=true"]),
         ("--no-push --cache --cache-repo oci:/c", &["--format=docker", "--cache-from=type=local,src=/c"]),
         (
             "-d h:5000/a --insecure --skip-tls-verify-pull --registry-map=a=b;c=d",

@@ -107,6 +107,11 @@ impl Place {
         place
     }
 
+    /// Who the caller is, where that is not who runs the tests.
+    pub fn uid(&self) -> Option<u32> {
+        (self.caller != Caller::Own).then_some(USER)
+    }
+
     pub fn caller(&self) -> Caller {
         self.caller
     }

@@ -145,7 +145,9 @@ fn a_cache_mount_in_use_stays() {
     // Somebody waits for it while its user ends and a third drops it.
     let ready = std::sync::Barrier::new(2);
     std::thread::scope(|scope| {
-        let waits = || drop(ready.wait());
+        let waits = || {
+            ready.wait();
+        };
         let waiter = scope.spawn(move || {
             let again = store.cache_dir(&Digest::sha256("held"), CacheUse::Locked, &waits, &fill).unwrap();
             fs::write(again.path().join("new"), "").unwrap();

@@ -123,6 +123,8 @@ fn shape(store: &Store, built: &Built, together: bool) -> Value {
     let mut config = serde_json::to_value(&image.config).unwrap();
     config["created"] = Value::Null;
     config["rootfs"] = Value::Null;
+    // It names layers by digests of them with their times.
+    config["dockless.cache"] = Value::Null;
     for entry in config["history"].as_array_mut().into_iter().flatten() {
         entry["created"] = Value::Null;
     }

@@ -41,7 +41,7 @@ impl Log {
             match event {
                 Event::Started { id, name, .. } => drop(names.insert(*id, name.clone())),
                 Event::Finished { id, outcome, .. } => match (outcome, names.get(id)) {
-                    (Outcome::Cached(_), Some(name)) => cached.push(name.clone()),
+                    (Outcome::Cached(_), Some(name)) if !name.contains("FROM") => cached.push(name.clone()),
                     (Outcome::Done, Some(name)) if !name.contains("FROM") => done.push(name.clone()),
                     _ => {}
                 },
@@ -49,6 +49,16 @@ impl Log {
             }
         }
         (done, cached)
+    }
+
+    /// All warnings.
+    pub fn warnings(&self) -> Vec<String> {
+        let events = self.0.lock().unwrap();
+        let warning = |event: &Event| match event {
+            Event::Warning { text } => Some(text.clone()),
+            _ => None,
+        };
+        events.iter().filter_map(warning).collect()
     }
 
     /// Everything, for a failure.
@@ -103,7 +113,6 @@ pub fn options(dir: &Path) -> BuildOptions {
     BuildOptions {
         context: ContextSource::Directory(dir.to_path_buf()),
         context_subdir: None,
-        caching: dockless::build::Caching::default(),
         dockerfile: DockerfileSource::File { path: dir.join("Dockerfile"), name: "Dockerfile".into() },
         tags: Vec::new(),
         target: None,
@@ -123,6 +132,7 @@ pub fn options(dir: &Path) -> BuildOptions {
         source_date_epoch: None,
         rewrite_timestamp: false,
         export_epoch: ExportEpoch::AsBuilt,
+        caching: build::Caching::default(),
     }
 }
 

@@ -31,6 +31,8 @@ fn runs_further_commands() {
         host.gives(&["exec", "bg", "/seed"], 126, "");
         host.given("in\n", &["exec", "-i", "bg", "cat"], "in\n");
         host.gives(&["exec", "-d", "bg", "sh", "-c", "echo done > /detached"], 0, "");
+        host.gives(&["docker", "inspect", "-f", "{{.State.Running}}", "bg"], 0, "true\n");
+        host.gives(&["docker", "container", "ls", "--format", "{{.Names}}"], 0, "bg\n");
         // They see one another.
         host.gives(&["exec", "bg", "sh", "-c", "while ! [ -s /detached ]; do :; done; cat /detached"], 0, "done\n");
         host.gives(&["exec", "bg", "sh", "-c", "ps | grep -c 'got [t]erm'"], 0, "1\n");

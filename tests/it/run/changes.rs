@@ -11,33 +11,33 @@ fn copies_both_ways() {
         host.place.file("dir/a", "a\n").file("dir/sub/b", "b\n");
         let long = "trap 'exit 0' TERM; while :; do sleep 0.05; done";
         for running in [false, true] {
-            host.prints(&["create", "--name", "c", "app", "sh", "-c", long]);
+            host.prints(&["create", "--name", "cc", "app", "sh", "-c", long]);
             if running {
-                host.gives(&["start", "c"], 0, "c\n");
+                host.gives(&["start", "cc"], 0, "cc\n");
             }
-            host.gives(&["cp", "context/dir", "c:/new"], 0, "");
-            host.gives(&["cp", "context/dir", "c:/tmp"], 0, "");
-            host.gives(&["cp", "context/dir/.", "c:/tmp"], 0, "");
-            host.gives(&["cp", "context/dir/a", "c:/tmp/renamed"], 0, "");
-            host.gives(&["cp", "context/dir/a", "c:/nosuch/a"], 1, "");
-            host.gives(&["cp", "c:/nosuch", "out"], 1, "");
+            host.gives(&["cp", "context/dir", "cc:/new"], 0, "");
+            host.gives(&["cp", "context/dir", "cc:/tmp"], 0, "");
+            host.gives(&["cp", "context/dir/.", "cc:/tmp"], 0, "");
+            host.gives(&["cp", "context/dir/a", "cc:/tmp/renamed"], 0, "");
+            host.gives(&["cp", "context/dir/a", "cc:/nosuch/a"], 1, "");
+            host.gives(&["cp", "cc:/nosuch", "out"], 1, "");
             for (from, to, file, text) in [
-                ("c:/new", "out/1", "out/1/sub/b", "b\n"),
-                ("c:/tmp/dir", "out/1", "out/1/dir/a", "a\n"),
-                ("c:/tmp/a", "out/2", "out/2", "a\n"),
-                ("c:/tmp/renamed", "out/", "out/renamed", "a\n"),
-                ("c:/seed/.", "out/1", "out/1/file", "seeded\n"),
+                ("cc:/new", "out/1", "out/1/sub/b", "b\n"),
+                ("cc:/tmp/dir", "out/1", "out/1/dir/a", "a\n"),
+                ("cc:/tmp/a", "out/2", "out/2", "a\n"),
+                ("cc:/tmp/renamed", "out/", "out/renamed", "a\n"),
+                ("cc:/seed/.", "out/1", "out/1/file", "seeded\n"),
             ] {
                 host.gives(&["cp", from, to], 0, "");
                 assert_eq!(fs::read_to_string(host.place.path(file)).unwrap(), text, "{from} {}", host.what(&[]));
             }
             if running {
-                host.gives(&["exec", "c", "sh", "-c", "cat /new/sub/b; stat -c %u /new/a"], 0, "b\n0\n");
+                host.gives(&["exec", "cc", "sh", "-c", "cat /new/sub/b; stat -c %u /new/a"], 0, "b\n0\n");
             }
-            host.gives(&["rm", "-f", "c"], 0, "c\n");
-            for name in ["out/1", "out/2", "out/renamed"] {
-                dockless::sys::remove_tree(&host.place.path(name)).unwrap();
-            }
+            host.gives(&["rm", "-f", "cc"], 0, "cc\n");
+            dockless::sys::remove_tree(&host.place.path("out/1")).unwrap();
+            fs::remove_file(host.place.path("out/2")).unwrap();
+            fs::remove_file(host.place.path("out/renamed")).unwrap();
         }
         host.call(&["ps"]).succeeded();
     });
@@ -48,9 +48,9 @@ const SCRIPT: &str = "echo x > /added; echo more >> /seed/file; rm /etc/passwd; 
 #[test]
 fn makes_images() {
     in_every_tier("images made of containers", |host| {
-        host.gives(&["run", "--name", "c", "app", "sh", "-c", SCRIPT], 0, "");
-        host.gives(&["diff", "c"], 0, "A /added\nA /d\nA /d/l\nC /etc\nD /etc/passwd\nC /seed\nC /seed/file\n");
-        let mut tar = tar::Archive::new(&host.output(&["export", "c"]).stdout[..])
+        host.gives(&["run", "--name", "cc", "app", "sh", "-c", SCRIPT], 0, "");
+        host.gives(&["diff", "cc"], 0, "A /added\nA /d\nA /d/l\nC /etc\nD /etc/passwd\nC /seed\nC /seed/file\n");
+        let mut tar = tar::Archive::new(&host.output(&["export", "cc"]).stdout[..])
             .entries()
             .unwrap()
             .map(|entry| {
@@ -82,7 +82,7 @@ fn makes_images() {
             "CMD [\"cat\", \"/seed/file\"]",
             "-c",
             "ENV A=5",
-            "c",
+            "cc",
             "made:1",
         ]);
         assert!(id.starts_with("sha256:"), "{id}");
@@ -92,7 +92,7 @@ fn makes_images() {
             1,
             "5\n7:8\n",
         );
-        host.gives(&["commit", "-c", "RUN true", "c"], 1, "");
-        host.call(&["rm", "c"]).succeeded();
+        host.gives(&["commit", "-c", "RUN true", "cc"], 1, "");
+        host.call(&["rm", "cc"]).succeeded();
     });
 }

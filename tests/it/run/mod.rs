@@ -96,10 +96,11 @@ impl Host {
         use std::io::Write;
         let mut child = self.command(words).stdin(Stdio::piped()).spawn().expect("the binary starts");
         let mut stdin = child.stdin.take().expect("piped");
-        // It may not read.
-        let _ = stdin.write_all(input.as_bytes());
-        drop(stdin);
+        // While its output is read, and it may not read.
+        let input = input.to_string();
+        let writing = std::thread::spawn(move || drop(stdin.write_all(input.as_bytes())));
         let output = child.wait_with_output().expect("the binary ends");
+        writing.join().expect("the writer ends");
         assert_eq!(String::from_utf8_lossy(&output.stdout), stdout, "{}", self.what(words));
     }
 }

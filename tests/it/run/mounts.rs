@@ -2,11 +2,14 @@
 
 use super::in_every_tier;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 #[test]
 fn shows_directories_and_files_of_the_machine() {
     in_every_tier("mounts of containers", |host| {
         fs::write(host.place.path("out/in"), "from outside\n").unwrap();
+        // Whoever the container's root is outside.
+        fs::set_permissions(host.place.path("out/in"), PermissionsExt::from_mode(0o666)).unwrap();
         let out = format!("{}:/mnt", host.place.path("out").display());
         host.gives(
             &["run", "--rm", "-v", &out, "app", "sh", "-c", "cat /mnt/in; echo inside > /mnt/made; ls /mnt"],
@@ -67,11 +70,11 @@ fn keeps_volumes() {
         let names: Vec<_> = volumes.map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names, ["data"], "{}", host.what(&[]));
         // Files of a container and of the volume in it, from outside.
-        host.prints(&["create", "--name", "c", "-v", "data:/v", "app"]);
+        host.prints(&["create", "--name", "cc", "-v", "data:/v", "app"]);
         fs::write(host.place.path("out/f"), "copied\n").unwrap();
-        host.gives(&["cp", "out/f", "c:/v/f"], 0, "");
-        host.gives(&["cp", "c:/v/f", "-"], 0, &host.prints(&["cp", "c:/v/f", "-"]));
+        host.gives(&["cp", "out/f", "cc:/v/f"], 0, "");
+        host.gives(&["cp", "cc:/v/f", "-"], 0, &host.prints(&["cp", "cc:/v/f", "-"]));
         host.gives(&["run", "--rm", "-v", "data:/v", "app", "cat", "/v/f"], 0, "copied\n");
-        host.call(&["rm", "-v", "c"]).succeeded();
+        host.call(&["rm", "-v", "cc"]).succeeded();
     });
 }

@@ -15,7 +15,12 @@ fn at_a_terminal(host: &Host, script: &str) -> String {
     let mut shown = Command::new("script");
     shown.args(["-qec", &format!("sh {}", path.display()), "/dev/null"]).current_dir(host.place.path(""));
     shown.envs(call.get_envs().filter_map(|(name, value)| Some((name, value?)))).env("SHELL", "/bin/sh");
-    let output = shown.stdin(std::process::Stdio::null()).output().expect("script(1) is installed");
+    shown.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let mut child = shown.spawn().expect("script(1) is installed");
+    // Its end would be typed in.
+    let stdin = child.stdin.take();
+    let output = child.wait_with_output().expect("it ends");
+    drop(stdin);
     fs::remove_file(path).unwrap();
     String::from_utf8_lossy(&output.stdout).replace("\r\n", "\n")
 }

@@ -2,11 +2,12 @@
 
 use super::token::{ISSUER, Rights, SERVICE, TokenServer};
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// A registry with a root of its own. Dropping it, by a panic too, ends the process.
@@ -17,6 +18,34 @@ pub struct Registry {
     login: Option<(String, String)>,
     tokens: Option<TokenServer>,
     root: TempDir,
+}
+
+/// A request, as the registry's log has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// GET and so on.
+    pub method: String,
+    /// Path and query.
+    pub target: String,
+    /// The answer's status.
+    pub status: u16,
+    /// Bytes of the answer's body.
+    pub bytes: u64,
+}
+
+impl Asked {
+    /// A line of the combined log format.
+    fn parse(line: &str) -> Option<Asked> {
+        let mut quoted = line.split('"');
+        let mut request = quoted.nth(1)?.split(' ');
+        let mut answer = quoted.next()?.split_whitespace();
+        Some(Asked {
+            method: request.next()?.to_string(),
+            target: request.next()?.to_string(),
+            status: answer.next()?.parse().ok()?,
+            bytes: answer.next()?.parse().ok()?,
+        })
+    }
 }
 
 /// What a registry is started with.
@@ -43,7 +72,7 @@ impl Registry {
     pub fn start_with(options: Options) -> Self {
         let root = tempfile::tempdir().expect("a temporary directory");
         let mut config = format!(
-            "version: 0.1\nlog:\n  level: info\n  accesslog:\n    disabled: true\nstorage:\n  delete:\n    enabled: true\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:0\n",
+            "version: 0.1\nlog:\n  level: info\nstorage:\n  delete:\n    enabled: true\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:0\n",
             root.path().join("data").display()
         );
         let certificates = options.tls.then(|| certificates(root.path()));
@@ -75,7 +104,8 @@ impl Registry {
         let file = root.path().join("config.yml");
         fs::write(&file, config).expect("writable");
         let mut command = Command::new("docker-registry");
-        command.arg("serve").arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.arg("serve").arg(&file).stdin(Stdio::null()).stderr(Stdio::piped());
+        command.stdout(fs::File::create(root.path().join("access.log")).expect("writable"));
         let mut child = command.spawn().expect("docker-registry is installed (apt-get install docker-registry)");
         let port = port(&mut child);
         Registry { child, host: format!("127.0.0.1:{port}"), tls_ca, login: options.login, tokens, root }
@@ -94,6 +124,29 @@ impl Registry {
     /// Where it keeps `docker/registry/v2/{blobs,repositories}`.
     pub fn data(&self) -> PathBuf {
         self.root.path().join("data")
+    }
+
+    /// The requests so far, in the order in which they ended.
+    pub fn requests(&self) -> Vec<Asked> {
+        static MARKS: AtomicU64 = AtomicU64::new(0);
+        // A request's line is written after its answer: one more, whose line comes after theirs.
+        let mark = format!("/v2/mark-{}", MARKS.fetch_add(1, Ordering::SeqCst));
+        let mut line = std::net::TcpStream::connect(&self.host).expect("it listens");
+        write!(line, "GET {mark} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.host).expect("it reads");
+        let _ = line.read_to_end(&mut Vec::new());
+        let until = Instant::now() + Duration::from_secs(30);
+        loop {
+            let text = fs::read_to_string(self.root.path().join("access.log")).expect("its log");
+            if text.contains(&mark) {
+                return text
+                    .lines()
+                    .filter_map(Asked::parse)
+                    .filter(|asked| !asked.target.contains("/mark-"))
+                    .collect();
+            }
+            assert!(Instant::now() < until, "no line of {mark} in its log");
+            std::thread::yield_now();
+        }
     }
 
     /// Who gives its tokens.

@@ -1,0 +1,181 @@
+//! `--cache-from IMAGE`: what an image carries.
+
+use super::{Count, Job, Project};
+use crate::build::place::{Caller, Place, tool};
+use crate::support::registry::Registry;
+
+/// Two stages; what the first makes is not the same twice, what is copied from it is.
+fn project(base: &str) -> Project {
+    let dockerfile = format!(
+        "FROM {base} AS builder\n\
+         ARG FLAVOUR=plain\n\
+         COPY src /src\n\
+         RUN cat /src/main > /out && date +%s%N > /noise\n\
+         FROM {base}\n\
+         ENV A=b\n\
+         RUN echo dependency > /dependency\n\
+         WORKDIR /app\n\
+         COPY --from=builder /out /app/out\n\
+         COPY late /app/late\n\
+         CMD [\"x\"]\n"
+    );
+    Project::default().with("Dockerfile", dockerfile).with("src/main", "one").with("late", "1")
+}
+
+#[test]
+fn an_image_carries_what_the_next_job_needs() {
+    let registry = Registry::start();
+    let base = registry.put_base("busybox");
+    let app = format!("{}/group/app", registry.host());
+    let project = project(&base);
+    let first = Job::new(&project).build(&format!("-t {app}:latest --push"));
+    assert_eq!(first.missed().len(), 6, "{}", first.0.stderr);
+
+    // Nothing changed: no step runs, no layer moves, the other stage is not looked at, the image is the same.
+    let count = Count::of(&registry);
+    let again = Job::new(&project).build(&format!("--cache-from {app}:latest -t {app}:again --push"));
+    assert_eq!(again.missed(), [""; 0], "{}", again.0.stderr);
+    assert!(again.found().contains(&format!("from {app}:latest")), "{:?}", again.found());
+    again.says("not needed");
+    assert_eq!(again.digest(), first.digest());
+    assert_eq!((count.blob_bytes("library/busybox", 10_000), count.blob_bytes("group/app", 10_000)), (0, 0));
+    let asked = count.asked();
+    assert!(asked.len() <= 10, "{} requests: {asked:#?}", asked.len());
+    assert!(asked.iter().all(|asked| asked.method != "POST"), "{asked:#?}");
+
+    // The last COPY changed: it alone is made.
+    let late = Job::new(&project.with("late", "2"));
+    assert_eq!(late.build(&format!("--cache-from {app}:latest")).missed(), ["COPY late /app/late"]);
+    // The other stage changed: it starts over, and what is copied from it; before that nothing, after it the same file
+    // again on another tree.
+    let edited = Job::new(&project.with("src/main", "two")).build(&format!("--cache-from {app}:latest"));
+    let missed = edited.missed();
+    assert_eq!(missed.len(), 4, "{missed:?}");
+    assert!(!missed.iter().any(|step| step.starts_with("RUN echo") || step.starts_with("WORKDIR")), "{missed:?}");
+    // It changed to no effect.
+    let touched = Job::new(&project.with("src/other", "no part of it")).build(&format!("--cache-from {app}:latest"));
+    let missed = touched.missed();
+    assert_eq!(missed.len(), 2, "{missed:?}");
+    assert!(missed[0].starts_with("COPY src") && missed[1].starts_with("RUN cat"), "{missed:?}");
+}
+
+#[test]
+fn the_usual_job_pulls_and_builds() {
+    let registry = Registry::start();
+    let base = registry.put_base("busybox");
+    let app = format!("{}/app", registry.host());
+    let project = project(&base);
+    let first = Job::new(&project);
+    // There is none yet.
+    assert_ne!(first.place.dockless(&format!("pull {app}:latest")).code, Some(0));
+    let log = first.build(&format!("--cache-from {app}:latest -t {app}:latest --push"));
+    log.says(&format!("warning: --cache-from {app}:latest: "));
+    let job = Job::new(&project);
+    job.place.dockless(&format!("pull {app}:latest")).succeeded();
+    let again = job.build(&format!("--cache-from {app}:latest -t {app}:2 --push"));
+    assert_eq!((again.missed(), again.digest()), (vec![], log.digest()), "{}", again.0.stderr);
+}
+
+/// The records go where the config goes.
+#[test]
+fn records_survive_other_peoples_tools() {
+    let registry = Registry::start();
+    let base = registry.put_base("busybox");
+    let app = format!("{}/app", registry.host());
+    let project = project(&base);
+    Job::new(&project).build(&format!("-t {app}:1 --push"));
+    let place = Place::new(Caller::Own);
+    let layout = format!("oci:{}:x", place.path("out/layout").display());
+    let plain = ["--insecure-policy", "copy", "--src-tls-verify=false", "--dest-tls-verify=false"];
+    tool("skopeo", plain.into_iter().chain([&format!("docker://{app}:1"), &layout].map(|s| s.as_str())));
+    // Into another form, in another repository.
+    let other = format!("{}/other/place", registry.host());
+    let to = format!("docker://{other}:1");
+    tool("skopeo", plain.into_iter().chain(["--format=v2s2", &layout, &to]));
+    let log = Job::new(&project).build(&format!("--cache-from {other}:1"));
+    assert_eq!(log.missed(), [""; 0], "{}", log.0.stderr);
+}
+
+/// The same input gives the same bytes, records and all, although the stage that the image does not have came out otherwise.
+#[test]
+fn records_do_not_make_images_differ() {
+    let registry = Registry::start();
+    let base = registry.put_base("busybox");
+    let project = project(&base);
+    let build = |flags: &str| {
+        let job = Job::new(&project);
+        let mut command = job.place.command(&format!("build -q {flags} context"), [""; 0]);
+        command.env("SOURCE_DATE_EPOCH", "1700000000");
+        job.place.finish(command.output().unwrap()).succeeded().text().to_string()
+    };
+    let first = build("--rewrite-timestamp");
+    assert_eq!(build("--rewrite-timestamp"), first);
+    assert_ne!(build("--rewrite-timestamp --build-arg FLAVOUR=other"), first, "a key is another one");
+}
+
+/// No value of an argument is in what leaves the machine, but where the image's own history says it.
+#[test]
+fn values_stay_here() {
+    let registry = Registry::start();
+    let base = registry.put_base("busybox");
+    let app = format!("{}/app", registry.host());
+    let dockerfile = format!(
+        "FROM {base} AS builder\nARG TOKEN\nRUN --mount=type=secret,id=s echo x > /x\nFROM {base}\nCOPY --from=builder /x /\n"
+    );
+    let job = Job::new(&Project::default().with("Dockerfile", dockerfile).with("s", "very-secret"));
+    let cache = format!("--cache-to type=registry,ref={app}:cache,mode=max");
+    job.build(&format!("{cache} --secret id=s,src=context/s --build-arg TOKEN=hush-hush -t {app}:1 --push"));
+    let blobs = registry.data().join("docker/registry/v2/blobs/sha256");
+    let found = tool(
+        "sh",
+        [
+            "-c",
+            &format!("grep -rlaE 'hush-hush|very-secret|{}' {} || true", job.place.path("").display(), blobs.display()),
+        ],
+    );
+    assert_eq!(found, "");
+}
+
+#[test]
+fn what_is_no_source_is_named_and_passed_over() {
+    let registry = Registry::start();
+    let base = registry.put_base("busybox");
+    let project = project(&base);
+    let job = Job::new(&project);
+    let host = registry.host();
+    let log =
+        job.build(&format!("--cache-from {base} --cache-from {host}/no/such:1 --cache-from type=local,src=nowhere"));
+    log.says(&format!("warning: --cache-from {base}: it holds no records of dockless"));
+    log.says(&format!("warning: --cache-from {host}/no/such:1: "));
+    log.says("warning: --cache-from ");
+    assert_eq!(log.missed().len(), 6);
+}
+
+/// What is copied from one stage in two steps is of one run of it, although only one of the steps was in the cache.
+#[test]
+fn an_image_has_parts_of_one_run_only() {
+    let registry = Registry::start();
+    let base = registry.put_base("busybox");
+    let app = format!("{}/app:1", registry.host());
+    let dockerfile = |to: &str| {
+        format!(
+            "FROM {base} AS builder\nRUN date +%s%N > /a && cp /a /b\n\
+             FROM {base}\nCOPY --from=builder /a /a\nCOPY --from=builder /b {to}\n"
+        )
+    };
+    let project = |to: &str| Project::default().with("Dockerfile", dockerfile(to));
+    Job::new(&project("/b")).build(&format!("-t {app} --push"));
+    let job = Job::new(&project("/c"));
+    let log = job.build(&format!("--cache-from {app} -o type=local,dest=out"));
+    let read = |name: &str| std::fs::read_to_string(job.place.path(format!("out/{name}"))).unwrap();
+    assert_eq!(read("a"), read("c"), "{}", log.0.stderr);
+    log.says("begin anew");
+    // Where the stage is to be made anew, nothing of it is taken from memory.
+    let job = Job::new(&project("/b"));
+    job.build(&format!("--cache-from {app} --no-cache-filter builder -o type=local,dest=out"));
+    let read = |name: &str| std::fs::read_to_string(job.place.path(format!("out/{name}"))).unwrap();
+    assert_eq!(read("a"), read("b"));
+    let first = job.place.path("first");
+    job.place.dockless(&format!("build --cache-from {app} -o type=local,dest={} context", first.display())).succeeded();
+    assert_eq!(std::fs::read_to_string(first.join("a")).unwrap(), read("a"), "what was made last is what is known");
+}
