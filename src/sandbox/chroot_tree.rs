@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, Uid, makedev, mknodat, renameat};
+use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, Uid, XattrFlags, makedev, mknodat, renameat};
 use rustix::io::Errno;
 
 use super::chroot::own_files;
@@ -19,7 +19,7 @@ use super::sources;
 use super::spec::{Mount, MountSource, RunSpec};
 use super::supervisor::places::{Place, PlaceKind};
 use super::target::{Kind, Stubs, open_place};
-use crate::overrides::{image_ids, record_owner};
+use crate::overrides::{OVERRIDE, Override, Type, image_ids};
 use crate::sys;
 
 /// Device nodes: name, major, minor.
@@ -290,8 +290,9 @@ fn give(path: &Path, uid: u32, gid: u32, mode: u32) -> std::io::Result<()> {
     match rustix::fs::chown(path, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))) {
         Ok(()) => fs_err::set_permissions(path, PermissionsExt::from_mode(mode)),
         Err(Errno::PERM) => {
-            fs_err::set_permissions(path, PermissionsExt::from_mode(mode))?;
-            record_owner(path, uid, gid)?;
+            let record = Override { uid, gid, mode, kind: Type::File };
+            // Before the mode, which may forbid it.
+            rustix::fs::lsetxattr(path, OVERRIDE, record.to_string().as_bytes(), XattrFlags::empty())?;
             fs_err::set_permissions(path, PermissionsExt::from_mode(mode & 0o777 | 0o600))
         }
         Err(error) => Err(error.into()),
