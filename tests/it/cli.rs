@@ -293,7 +293,7 @@ fn the_documentation_lists_the_flags() {
         let section = documented.split(&format!("\n## dockless {verb}\n")).nth(1).expect("a section");
         let section = section.split("\n## ").next().unwrap_or_default();
         let lines = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
-        let flags = lines.filter_map(|line| line.split([' ', ',']).find(|word| word.starts_with("--")));
+        let flags = lines.filter_map(|line| line.split([' ', ',', '[', ']']).find(|word| word.starts_with("--")));
         let missing: Vec<&str> = flags.filter(|flag| !section.contains(&format!("`{flag}"))).collect();
         assert_eq!(missing, ["--help"], "docs/cli.md, {verb}");
     }
