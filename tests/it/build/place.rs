@@ -90,7 +90,10 @@ impl Place {
         fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).expect("own directory");
         // The checkout may be where an ordinary user may not go.
         let place = Place { dir, caller };
-        fs::copy(env!("CARGO_BIN_EXE_dockless"), place.path("dockless")).expect("a copy of the binary");
+        // By another process: a descriptor of ours would be open for writing in what other tests fork meanwhile, and what
+        // is open for writing cannot be executed (execve(2), ETXTBSY).
+        let copy = Command::new("cp").arg(env!("CARGO_BIN_EXE_dockless")).arg(place.path("dockless")).status();
+        assert!(copy.expect("cp starts").success(), "a copy of the binary");
         for name in ["context", "out", "tmp"] {
             fs::create_dir(place.path(name)).expect("own directory");
         }
