@@ -24,7 +24,6 @@ macro_rules! in_each_tier {
 /// the directory then, and the program is started as that user, in a role too.
 pub fn trial_of(tier: dockless::sandbox::Tier, spec: dockless::sandbox::RunSpec) -> dockless::sandbox::TrialResult {
     use dockless::sandbox::{Root, Tier, trial_in};
-    use std::os::unix::fs::PermissionsExt;
     let exe = env!("CARGO_BIN_EXE_dockless");
     let Root::Dir(root) = &spec.root else { panic!("{spec:?}") };
     let own = root.parent().unwrap().to_path_buf();
@@ -36,8 +35,10 @@ pub fn trial_of(tier: dockless::sandbox::Tier, spec: dockless::sandbox::RunSpec)
     let script = own.join("dockless-as-user");
     let become_user = "exec /usr/bin/setpriv --reuid 61234 --regid 61234 --clear-groups";
     let text = format!("#!/bin/sh\n[ $(/usr/bin/id -u) != 0 ] || {become_user} {exe} \"$@\"\nexec {exe} \"$@\"\n");
-    fs_err::write(&script, text).unwrap();
-    fs_err::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    // By another process: one that a test forks meanwhile would hold the script open for writing (ETXTBSY).
+    let write = "printf %s \"$1\" > \"$0\" && chmod 755 \"$0\"";
+    let written = std::process::Command::new("/bin/sh").args(["-c", write]).arg(&script).arg(text).status().unwrap();
+    assert!(written.success());
     let result = trial_in(&script, &[spec], tier.alone()).unwrap().remove(0);
     fs_err::remove_file(&script).unwrap(); // nothing but the tree's own is to be found there
     result
