@@ -62,6 +62,8 @@ pub const BUILD: &[Flag] = &[
 
 const SANDBOX: Treatment = Ignored("a container has the rights that the sandbox gives it, no more and no fewer");
 const HEALTH: Treatment = Ignored("nobody looks after a container's health: there is no daemon");
+const WINDOWS: Treatment = Ignored("it is for containers of Windows");
+const KEYS: Treatment = Ignored("a container in the foreground stays there");
 const ONE_NETWORK: Treatment = Ignored("the container shares the network of the machine");
 const PORTS: Treatment = Ignored(
     "the container shares the network of the machine: a port that it opens is open there, under its own number",
@@ -77,6 +79,8 @@ pub const RUN: &[Flag] = &[
     flag("cap-drop", true, SANDBOX),
     flag("cgroup-parent", true, RESOURCES),
     flag("cgroupns", true, SANDBOX),
+    flag("cpu-count", true, WINDOWS),
+    flag("cpu-percent", true, WINDOWS),
     flag("cpu-period", true, RESOURCES),
     flag("cpu-quota", true, RESOURCES),
     flag("cpu-rt-period", true, RESOURCES),
@@ -85,7 +89,7 @@ pub const RUN: &[Flag] = &[
     flag("cpus", true, RESOURCES),
     flag("cpuset-cpus", true, RESOURCES),
     flag("cpuset-mems", true, RESOURCES),
-    flag("detach-keys", true, Ignored("a container in the foreground stays there")),
+    flag("detach-keys", true, KEYS),
     flag("device", true, Refused("devices are those of the sandbox")),
     flag("device-cgroup-rule", true, SANDBOX),
     flag("device-read-bps", true, RESOURCES),
@@ -94,6 +98,7 @@ pub const RUN: &[Flag] = &[
     flag("device-write-iops", true, RESOURCES),
     flag("disable-content-trust", false, Ignored("content trust is not checked")),
     flag("dns", true, Refused("names are looked up as the machine does")),
+    flag("dns-opt", true, Refused("names are looked up as the machine does")),
     flag("dns-option", true, Refused("names are looked up as the machine does")),
     flag("dns-search", true, Refused("names are looked up as the machine does")),
     flag("domainname", true, Ignored("it has no meaning here")),
@@ -106,6 +111,8 @@ pub const RUN: &[Flag] = &[
     flag("health-start-period", true, HEALTH),
     flag("health-timeout", true, HEALTH),
     flag("init", false, Ignored("a first process that reaps is always there")),
+    flag("io-maxbandwidth", true, WINDOWS),
+    flag("io-maxiops", true, WINDOWS),
     flag("ip", true, ONE_NETWORK),
     flag("ip6", true, ONE_NETWORK),
     flag("ipc", true, SANDBOX),
@@ -155,6 +162,65 @@ pub const INSPECT: &[Flag] = &[short("size", 's', false, Ignored("an image's siz
 pub trait Table {
     /// The flags.
     const FLAGS: &'static [Flag];
+}
+
+/// Flags of `docker start`.
+pub const START: &[Flag] = &[
+    flag("checkpoint", true, Refused("the memory of a container is not kept")),
+    flag("checkpoint-dir", true, Refused("the memory of a container is not kept")),
+    flag("detach-keys", true, KEYS),
+];
+
+/// Flags of `docker attach`.
+pub const ATTACH: &[Flag] =
+    &[flag("detach-keys", true, KEYS), flag("sig-proxy", true, Ignored("signals are not passed on"))];
+
+/// Flags of `docker exec`.
+pub const EXEC: &[Flag] = &[flag("detach-keys", true, KEYS), flag("privileged", false, SANDBOX)];
+
+/// Flags of `docker commit`.
+pub const COMMIT: &[Flag] = &[
+    flag("no-pause", false, Ignored("a container that runs goes on")),
+    short("pause", 'p', false, Ignored("a container that runs goes on")),
+];
+
+/// Flags of `docker rm`.
+pub const REMOVE: &[Flag] =
+    &[short("link", 'l', false, Refused("containers share the network of the machine: there are no links"))];
+
+/// `docker start`'s.
+#[derive(Debug)]
+pub struct OfStart;
+impl Table for OfStart {
+    const FLAGS: &'static [Flag] = START;
+}
+
+/// `docker attach`'s.
+#[derive(Debug)]
+pub struct OfAttach;
+impl Table for OfAttach {
+    const FLAGS: &'static [Flag] = ATTACH;
+}
+
+/// `docker exec`'s.
+#[derive(Debug)]
+pub struct OfExec;
+impl Table for OfExec {
+    const FLAGS: &'static [Flag] = EXEC;
+}
+
+/// `docker commit`'s.
+#[derive(Debug)]
+pub struct OfCommit;
+impl Table for OfCommit {
+    const FLAGS: &'static [Flag] = COMMIT;
+}
+
+/// `docker rm`'s.
+#[derive(Debug)]
+pub struct OfRemove;
+impl Table for OfRemove {
+    const FLAGS: &'static [Flag] = REMOVE;
 }
 
 /// `docker build`'s.
@@ -278,6 +344,11 @@ pub fn of(verb: &str) -> Option<&'static [Flag]> {
         "run" | "create" => Some(RUN),
         "images" => Some(IMAGES),
         "inspect" => Some(INSPECT),
+        "start" => Some(START),
+        "attach" => Some(ATTACH),
+        "exec" => Some(EXEC),
+        "commit" => Some(COMMIT),
+        "rm" => Some(REMOVE),
         _ => None,
     }
 }

@@ -231,6 +231,10 @@ impl ContainerFlags {
     fn options(self, environment: &Environment, isolation: Isolation) -> Outcome<CreateOptions> {
         let mut words = self.image.into_iter().map(OsString::into_vec);
         let image = String::from_utf8_lossy(&words.next().unwrap_or_default()).into_owned();
+        // What follows the image may look like anything, so the parser lets a flag that it does not know begin it.
+        if image.starts_with('-') {
+            return Err(usage(format!("unknown flag: {image}")));
+        }
         let entrypoint = self.entrypoint.map(|program| {
             let program = program.into_vec();
             if program.is_empty() { vec![] } else { vec![program] }

@@ -1,6 +1,7 @@
 //! The verbs about the files of a container.
 
 use super::{ContainerTask, Surroundings};
+use crate::cli::foreign::{Foreign, OfCommit};
 use crate::cli::{Outcome, reference, usage};
 use crate::run::{CommitOptions, CopyOptions, Local};
 use crate::ui;
@@ -102,9 +103,8 @@ pub struct CommitArgs {
     /// Apply an instruction of a Dockerfile to its config
     #[arg(short, long, value_name = "INSTRUCTION")]
     change: Vec<String>,
-    /// Accepted: a container that runs goes on
-    #[arg(short, long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    pause: Option<String>,
+    #[command(flatten)]
+    pub(super) foreign: Foreign<OfCommit>,
     #[arg(value_name = "CONTAINER")]
     container: String,
     /// Its name

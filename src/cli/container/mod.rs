@@ -10,6 +10,7 @@ pub use background::{background, keep, tell_failed};
 pub use work::{ContainerTask, CreateJob, Pull, perform};
 
 use super::environment::Environment;
+use super::foreign::{Foreign, OfRemove, OfStart};
 use super::isolation::isolation;
 use super::job::{self, Job, Task};
 use super::network::Network;
@@ -79,6 +80,8 @@ pub struct StartArgs {
     /// Join the caller's standard input to it, too
     #[arg(short, long)]
     interactive: bool,
+    #[command(flatten)]
+    foreign: Foreign<OfStart>,
     #[arg(value_name = "CONTAINER", required = true)]
     containers: Vec<String>,
 }
@@ -122,6 +125,8 @@ pub struct RmArgs {
     /// Remove their volumes without a name, too
     #[arg(short, long)]
     volumes: bool,
+    #[command(flatten)]
+    foreign: Foreign<OfRemove>,
     #[arg(value_name = "CONTAINER", required = true)]
     containers: Vec<String>,
 }
@@ -188,8 +193,22 @@ impl ContainerArgs {
 }
 
 impl ContainerVerb {
+    /// What is said of flags that are not carried out.
+    fn judge(&self) -> Outcome<Vec<String>> {
+        let judged = match self {
+            ContainerVerb::Start(args) => args.foreign.judge(),
+            ContainerVerb::Attach(args) => args.foreign.judge(),
+            ContainerVerb::Exec(args) => args.foreign.judge(),
+            ContainerVerb::Commit(args) => args.foreign.judge(),
+            ContainerVerb::Rm(args) => args.foreign.judge(),
+            _ => Ok(Vec::new()),
+        };
+        judged.map_err(usage)
+    }
+
     /// Carries it out.
     pub fn run(self, environment: &Environment, state: &Path, look: &mut Look) -> Outcome<ExitCode> {
+        self.judge()?.iter().for_each(|text| ui::notice(*look, text));
         let here = Surroundings { environment, state, look: *look };
         let all = Containers::of(state);
         match self {
@@ -212,7 +231,7 @@ impl ContainerVerb {
             ContainerVerb::Logs(args) => args.run(state),
             ContainerVerb::Exec(args) => args.run(&here),
             ContainerVerb::Attach(args) => args.run(&here),
-            ContainerVerb::Rm(RmArgs { force, volumes, containers }) => {
+            ContainerVerb::Rm(RmArgs { force, volumes, containers, .. }) => {
                 here.inside(ContainerTask::Remove { containers, force, volumes })
             }
             ContainerVerb::Rename(args) => {

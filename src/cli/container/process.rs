@@ -2,6 +2,7 @@
 
 use super::Surroundings;
 use super::work::failed;
+use crate::cli::foreign::{Foreign, OfAttach, OfExec};
 use crate::cli::run::{lines, variable};
 use crate::cli::{Outcome, usage};
 use crate::progress::Stream;
@@ -103,12 +104,8 @@ pub struct ExecArgs {
     /// The user to start as
     #[arg(short, long, value_name = "USER[:GROUP]")]
     user: Option<String>,
-    /// Accepted: it has the container's rights
-    #[arg(long, hide = true)]
-    privileged: bool,
-    /// Accepted: it cannot be left
-    #[arg(long, hide = true, value_name = "KEYS")]
-    detach_keys: Option<String>,
+    #[command(flatten)]
+    pub(super) foreign: Foreign<OfExec>,
     /// The container and the command
     #[arg(value_name = "CONTAINER COMMAND", required = true, num_args = 2.., trailing_var_arg = true)]
     #[arg(allow_hyphen_values = true)]
@@ -155,9 +152,8 @@ pub struct AttachArgs {
     /// Not its standard input
     #[arg(long)]
     no_stdin: bool,
-    /// Accepted: signals are not passed on
-    #[arg(long, hide = true, value_name = "BOOL")]
-    sig_proxy: Option<String>,
+    #[command(flatten)]
+    pub(super) foreign: Foreign<OfAttach>,
     #[arg(value_name = "CONTAINER")]
     container: String,
 }
