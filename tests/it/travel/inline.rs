@@ -10,7 +10,7 @@ fn project(base: &str) -> Project {
         "FROM {base} AS builder\n\
          ARG FLAVOUR=plain\n\
          COPY src /src\n\
-         RUN cat /src/main > /out && date +%s%N > /noise\n\
+         RUN cat /src/main > /out && cat /proc/sys/kernel/random/uuid > /noise\n\
          FROM {base}\n\
          ENV A=b\n\
          RUN echo dependency > /dependency\n\
@@ -159,7 +159,7 @@ fn an_image_has_parts_of_one_run_only() {
     let app = format!("{}/app:1", registry.host());
     let dockerfile = |to: &str| {
         format!(
-            "FROM {base} AS builder\nRUN date +%s%N > /a && cp /a /b\n\
+            "FROM {base} AS builder\nRUN cat /proc/sys/kernel/random/uuid > /a && cp /a /b\n\
              FROM {base}\nCOPY --from=builder /a /a\nCOPY --from=builder /b {to}\n"
         )
     };
