@@ -1,6 +1,7 @@
 //! `dockless save`, `load` and `rmi`: images out of the store and back, and their names away.
 
 use super::environment::Environment;
+use super::foreign::{Foreign, OfLoad, OfRmi};
 use super::network::Network;
 use super::transfer::screen;
 use super::{Outcome, go, platform, print, usage};
@@ -35,9 +36,8 @@ pub struct LoadArgs {
     /// The file [default: standard input]
     #[arg(short, long, value_name = "FILE")]
     input: Option<PathBuf>,
-    /// Accepted: everything in the archive is read
-    #[arg(long, value_name = "OS/ARCH", hide = true)]
-    platform: Option<String>,
+    #[command(flatten)]
+    foreign: Foreign<OfLoad>,
     /// Print only what was loaded, which is always so
     #[arg(short, long)]
     quiet: bool,
@@ -53,9 +53,8 @@ pub struct RmiArgs {
     /// Accepted: nothing else is removed
     #[arg(long, hide = true)]
     no_prune: bool,
-    /// Accepted: the names stand for all platforms
-    #[arg(long, value_name = "OS/ARCH", hide = true)]
-    platform: Option<String>,
+    #[command(flatten)]
+    foreign: Foreign<OfRmi>,
     /// The images: names, or IDs or their beginnings
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<String>,
@@ -101,7 +100,8 @@ impl SaveArgs {
 
 impl LoadArgs {
     /// Reads the archive.
-    pub fn run(self, environment: &Environment, state: &Path) -> Outcome<ExitCode> {
+    pub fn run(self, environment: &Environment, state: &Path, look: Look) -> Outcome<ExitCode> {
+        self.foreign.judge().map_err(usage)?.iter().for_each(|text| ui::notice(look, text));
         let store = Store::open(state)?;
         let loaded = match &self.input {
             Some(path) => {
@@ -128,6 +128,7 @@ impl LoadArgs {
 impl RmiArgs {
     /// Takes the names away; the first that cannot be is told after the others, as with Docker.
     pub fn run(self, state: &Path, look: Look) -> Outcome<ExitCode> {
+        self.foreign.judge().map_err(usage)?.iter().for_each(|text| ui::notice(look, text));
         let store = state.exists().then(|| Store::open(state)).transpose()?;
         let mut failed: Option<ImagesError> = None;
         for text in &self.images {

@@ -184,6 +184,15 @@ pub const COMMIT: &[Flag] = &[
     short("pause", 'p', false, Ignored("a container that runs goes on")),
 ];
 
+/// Flags of `docker logs`.
+pub const LOGS: &[Flag] = &[flag("details", false, Ignored("logs have no details"))];
+
+/// Flags of `docker load`.
+pub const LOAD: &[Flag] = &[flag("platform", true, Ignored("everything in the archive is read"))];
+
+/// Flags of `docker rmi`.
+pub const RMI: &[Flag] = &[flag("platform", true, Refused("a name stands for all platforms of its image"))];
+
 /// Flags of `docker rm`.
 pub const REMOVE: &[Flag] =
     &[short("link", 'l', false, Refused("containers share the network of the machine: there are no links"))];
@@ -214,6 +223,27 @@ impl Table for OfExec {
 pub struct OfCommit;
 impl Table for OfCommit {
     const FLAGS: &'static [Flag] = COMMIT;
+}
+
+/// `docker logs`'.
+#[derive(Debug)]
+pub struct OfLogs;
+impl Table for OfLogs {
+    const FLAGS: &'static [Flag] = LOGS;
+}
+
+/// `docker load`'s.
+#[derive(Debug)]
+pub struct OfLoad;
+impl Table for OfLoad {
+    const FLAGS: &'static [Flag] = LOAD;
+}
+
+/// `docker rmi`'s.
+#[derive(Debug)]
+pub struct OfRmi;
+impl Table for OfRmi {
+    const FLAGS: &'static [Flag] = RMI;
 }
 
 /// `docker rm`'s.
@@ -349,6 +379,9 @@ pub fn of(verb: &str) -> Option<&'static [Flag]> {
         "exec" => Some(EXEC),
         "commit" => Some(COMMIT),
         "rm" => Some(REMOVE),
+        "logs" => Some(LOGS),
+        "load" => Some(LOAD),
+        "rmi" => Some(RMI),
         _ => None,
     }
 }

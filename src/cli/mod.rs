@@ -154,7 +154,7 @@ fn perform(arguments: Vec<OsString>, tool: Tool, environment: &Environment, look
         Verb::History(args) => args.run(environment, &state),
         Verb::Rmi(args) => args.run(&state, *look),
         Verb::Save(args) => args.run(environment, &state, *look),
-        Verb::Load(args) => args.run(environment, &state),
+        Verb::Load(args) => args.run(environment, &state, *look),
         Verb::Manifest(args) => args.run(environment, &state, *look),
         Verb::Registry(args) => args.run(environment, &state, *look),
         Verb::Cache(args) => {

@@ -108,6 +108,11 @@ fn what_docker_says_and_dockless_does_not_do() {
         ("docker build", 1, "error: the following required arguments were not provided:"),
         ("docker build --frobnicate .", 125, "error: unexpected argument '--frobnicate' found"),
         ("docker run --frobnicate x", 125, "error: unknown flag: --frobnicate"),
+        (
+            "docker rmi --platform linux/arm64 x",
+            125,
+            "error: flag --platform is not supported yet: a name stands for all",
+        ),
         ("docker rm --link x", 125, "error: flag --link is not supported yet: containers share the network"),
         ("docker network create --frobnicate", 125, "error: unknown flag: --frobnicate"),
         ("docker build -t UPPER .", 125, "error: -t UPPER:"),

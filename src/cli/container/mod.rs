@@ -199,6 +199,7 @@ impl ContainerVerb {
             ContainerVerb::Start(args) => args.foreign.judge(),
             ContainerVerb::Attach(args) => args.foreign.judge(),
             ContainerVerb::Exec(args) => args.foreign.judge(),
+            ContainerVerb::Logs(args) => args.foreign.judge(),
             ContainerVerb::Commit(args) => args.foreign.judge(),
             ContainerVerb::Rm(args) => args.foreign.judge(),
             _ => Ok(Vec::new()),

@@ -2,7 +2,7 @@
 
 use super::Surroundings;
 use super::work::failed;
-use crate::cli::foreign::{Foreign, OfAttach, OfExec};
+use crate::cli::foreign::{Foreign, OfAttach, OfExec, OfLogs};
 use crate::cli::run::{lines, variable};
 use crate::cli::{Outcome, usage};
 use crate::progress::Stream;
@@ -34,9 +34,8 @@ pub struct LogsArgs {
     /// Only what was written before
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
-    /// Accepted: containers have no details
-    #[arg(long, hide = true)]
-    details: bool,
+    #[command(flatten)]
+    pub(super) foreign: Foreign<OfLogs>,
     #[arg(value_name = "CONTAINER")]
     container: String,
 }
