@@ -41,6 +41,7 @@ pub(crate) mod places;
 pub(crate) mod process;
 pub(super) mod procfs;
 mod programs;
+mod protected;
 pub(crate) mod recorded;
 mod restart;
 mod roots;
