@@ -20,7 +20,7 @@ use rustix::process::{Pid, Signal, kill_process, set_child_subreaper};
 use super::child::{block_forwarded, forwarded};
 use super::chroot_tree::PreparedTree;
 use super::error::{During, Failure, Step};
-use super::exec::{CAPABILITIES, Ids, Prepared, SUPERVISED_CAPABILITIES};
+use super::exec::{CAPABILITIES, Ids, Prepared};
 use super::init::{FromInit, Job, exit_of};
 use super::reaper::Reaper;
 use super::spawner::Spawner;
@@ -107,9 +107,7 @@ impl Served {
     /// With the path of a tree that is not this process's root: see `Places::open`.
     fn open(outside: &Arc<Outside>, tree: &mut PreparedTree, emulated: Option<&Path>) -> Result<Served, Failure> {
         let root = rustix::process::getpid().as_raw_nonzero().get();
-        // Another root is emulated, in the chroot tier alone.
-        let capabilities = if emulated.is_some() { SUPERVISED_CAPABILITIES } else { CAPABILITIES };
-        let credentials = Credentials::new(0, 0, &[], capabilities.into());
+        let credentials = Credentials::new(0, 0, &[], CAPABILITIES.into());
         let table = Arc::new(Table::new(root, State { credentials, ..State::default() }, outside.clone()));
         let places = std::mem::take(&mut tree.places);
         let places = Places::open(outside.clone(), table.clone(), tree.root(), places, &tree.shown, emulated.is_some());

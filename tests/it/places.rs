@@ -83,6 +83,7 @@ in_each_tier!(
     runs_programs_of_a_bind,
     serves_other_users_by_their_own_rights,
     gives_terminals,
+    has_another_root_after_chroot,
 );
 
 fn shows_a_process_itself(tier: Tier) {
@@ -387,9 +388,7 @@ fn serves_other_users_by_their_own_rights(tier: Tier) {
 }
 
 /// The kernel's root stays the tree, so nothing leads out of it.
-#[test]
-fn has_another_root_after_chroot() {
-    let tier = Tier::Chroot;
+fn has_another_root_after_chroot(tier: Tier) {
     let tree = Tree::new();
     fs_err::write(tree.path("tree/etc/outer"), "outer").unwrap();
     let prepare = "rm -rf /r; mkdir -p /r/bin /r/etc /r/tmp /r/sub; cp /bin/busybox /r/bin; for a in sh cat ls pwd id stat readlink mkdir chroot su env true sleep; \

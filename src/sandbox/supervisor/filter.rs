@@ -209,7 +209,7 @@ impl Features {
         }
         if self.emulated {
             // Its threads are traced whenever they run a program or change their directory.
-            add(&[nr::PTRACE, nr::CHROOT], When::Always, Verdict::Refuse(libc::EPERM));
+            add(&[nr::PTRACE], When::Always, Verdict::Refuse(libc::EPERM));
         }
         // io_uring makes calls that no filter sees.
         let ring = [nr::IO_URING_SETUP, nr::IO_URING_ENTER, nr::IO_URING_REGISTER];
