@@ -110,7 +110,8 @@ impl Served {
         let credentials = Credentials::new(0, 0, &[], CAPABILITIES.into());
         let table = Arc::new(Table::new(root, State { credentials, ..State::default() }, outside.clone()));
         let places = std::mem::take(&mut tree.places);
-        let places = Places::open(outside.clone(), table.clone(), tree.root(), places, &tree.shown, emulated.is_some());
+        let places =
+            Places::open(outside.clone(), table.clone(), tree.root(), places, &tree.stands, emulated.is_some());
         let places = places.during(Step::Supervise)?;
         let recorded = emulated.map(|path| {
             let read = Recorded::read(&[path.to_path_buf()]).during_at(Step::Owners, path);
