@@ -24,7 +24,7 @@ use super::exec::{CAPABILITIES, Ids, Prepared};
 use super::init::{FromInit, Job, exit_of};
 use super::reaper::Reaper;
 use super::spawner::Spawner;
-use super::spec::{Network, Root, RunSpec, Stdio};
+use super::spec::{Network, Root, RunSpec};
 use super::supervisor::credentials::Credentials;
 use super::supervisor::emulated::Emulated;
 use super::supervisor::filter::{Features, Ownership};
@@ -149,13 +149,9 @@ impl ChrootStep<'_> {
 
     /// Runs the command; `None` where the builder went away meanwhile.
     fn run(&self, served: Served, fds: Vec<OwnedFd>) -> Result<Option<Exit>, Failure> {
-        let mut fds = fds.into_iter();
-        let stdin = match (self.spec.stdio, fds.next()) {
-            (Stdio::Inherit, Some(stdin)) => stdin,
-            _ => rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-                .during_at(Step::OpenDirectory, Path::new("/dev/null"))?,
-        };
-        let container = fds.next().map(|requests| Spawner::new(Control::of(requests), self.spec, &self.ids));
+        let stdin = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+            .during_at(Step::OpenDirectory, Path::new("/dev/null"))?;
+        let container = fds.into_iter().next().map(|requests| Spawner::new(Control::of(requests), self.spec, &self.ids));
         let (ours, theirs) = Control::pair().during(Step::Fork)?;
         match sys::fork().during(Step::Fork)? {
             Fork::Parent(pid) => {
@@ -231,17 +227,14 @@ impl ChrootStep<'_> {
     }
 
     fn change_root(&self, stdin: &OwnedFd) -> Result<(), Failure> {
-        let captured = self.spec.stdio != Stdio::Inherit;
-        if captured {
-            // A session, and a process group, that nobody outside is in. A terminal's program stays in the terminal's.
-            rustix::process::setsid().during(Step::Fork)?;
-        }
+        // A session, and a process group, that nobody outside is in.
+        rustix::process::setsid().during(Step::Fork)?;
         self.enter_tree()?;
         // The tree's own device, where it has one: through a descriptor root could change the mode and owner of the machine's.
         let own = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
         match own {
-            Ok(own) if captured => rustix::stdio::dup2_stdin(&own).during(Step::Start),
-            _ => rustix::stdio::dup2_stdin(stdin).during(Step::Start),
+            Ok(own) => rustix::stdio::dup2_stdin(&own).during(Step::Start),
+            Err(_) => rustix::stdio::dup2_stdin(stdin).during(Step::Start),
         }
     }
 
