@@ -47,6 +47,7 @@ mod restart;
 mod roots;
 pub(crate) mod serve;
 mod sockets;
+pub(crate) mod stands;
 pub(crate) mod stat;
 pub(crate) mod status;
 mod view;

@@ -37,7 +37,7 @@ impl Places {
         identity: Option<&Identity>,
     ) -> Answer {
         let mut eyes = Eyes { places: self, caller, worker, identity, records: None };
-        eyes.perform(call).into()
+        eyes.check_mounts(call).and_then(|()| eyes.perform(call)).into()
     }
 }
 
@@ -186,12 +186,6 @@ impl Eyes<'_> {
             records.correct_statx(&held(&object.fd)?, &mut bytes);
         }
         self.caller.write(buffer, &bytes)?;
-        Ok(Answer::Value(0))
-    }
-
-    fn statfs(&mut self, path: &PathArgument, buffer: Address) -> Result<Answer, Errno> {
-        let Some(object) = self.seen(path)? else { return Ok(Answer::Continue) };
-        self.caller.write(buffer, &raw(sys::statfs_bytes(object.fd.as_fd()))?)?;
         Ok(Answer::Value(0))
     }
 
