@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use super::call::{Address, Call, PathArgument, Times, XattrCall};
 use super::owners::Target;
 use super::path::{Last, ViewPath};
-use super::places::{Kind, Places, kind_of, raw};
+use super::places::{Kind, Places, is_at, is_directory, kind_of, raw};
 use super::procfs::{self, ProcPath};
 use super::view::{Eyes, Object};
 use super::{Answer, Caller, Identity, Restart, Worker};
@@ -110,7 +110,9 @@ impl Eyes<'_> {
         let path = self.path(argument)?;
         let object = if path.is_empty() && argument.empty_path {
             let object = self.object_of_descriptor(argument.dirfd)?;
-            let looked_at = self.identity.is_some() || object.place.is_some() || self.places.is_emulated();
+            self.check_device(&object)?;
+            let handed = self.identity.is_some() || self.may_exchange();
+            let looked_at = handed || object.place.is_some() || self.places.is_emulated();
             looked_at.then_some(object)
         } else {
             let last = if argument.follow { Last::Follow } else { Last::Keep };
@@ -149,7 +151,7 @@ impl Eyes<'_> {
     }
 
     /// Fails where an object is the machine's: what is in /proc and the directory of terminals are those of every process
-    /// here, and their modes, owners and times would stay changed after the step.
+    /// here, and their modes, owners and times would stay changed after the step. So would those of a device.
     fn check_own(&self, object: &Object) -> Result<(), Errno> {
         // There nobody could have made another device.
         if self.places.is_emulated() && is_device(object)? {
@@ -158,10 +160,20 @@ impl Eyes<'_> {
         let Some(number) = object.place else { return Ok(()) };
         let shared = match self.places.get(number).kind {
             Kind::Proc | Kind::Sys => true,
-            Kind::Pts => kind_of(object.fd.as_fd())? == FileType::Directory,
-            Kind::Bind => false,
+            Kind::Pts => is_directory(object.fd.as_fd())? || is_multiplexer(object),
+            Kind::Bind => is_device(object)?,
         };
         if shared { Err(Errno::PERM) } else { Ok(()) }
+    }
+
+    /// Fails for a device that the caller has a descriptor of and that is none of the tree's: its input, or the other side
+    /// of a terminal.
+    fn check_device(&self, object: &Object) -> Result<(), Errno> {
+        if self.places.is_empty() || object.place.is_some() || !is_device(object)? {
+            return Ok(());
+        }
+        let path = self.places.path_of(&own(&object.fd))?;
+        if path.is_some_and(|path| is_at(object.fd.as_fd(), &path)) { Ok(()) } else { Err(Errno::PERM) }
     }
 
     /// Becomes who the kernel is to check for a change of an object: the caller, but where the object is a file of a
@@ -517,6 +529,11 @@ pub(super) fn own(file: &OwnedFd) -> String {
 /// A file of this process, for the records.
 fn held(file: &OwnedFd) -> Result<Target, Errno> {
     Target::new(format!("/proc/{}", own(file)), true)
+}
+
+/// Whether an object of /dev/pts is `ptmx`, which makes terminals and is none.
+pub(super) fn is_multiplexer(object: &Object) -> bool {
+    matches!(object.path.as_ref().and_then(ViewPath::split), Some((_, b"ptmx")))
 }
 
 fn is_device(object: &Object) -> Result<bool, Errno> {

@@ -382,12 +382,11 @@ impl Places {
         rustix::io::fcntl_dupfd_cloexec(stands, 0)
     }
 
-    /// Whether `path` leads from the directory that `dirfd` of `thread` is, or from its working directory, over the border
-    /// of a place. To be asked as who the worker began as.
-    pub(super) fn crosses(&self, thread: i32, dirfd: i32, path: &[u8], follow: bool) -> bool {
-        let relative = path.first() != Some(&b'/');
-        let from = if relative { descriptor_path(thread, dirfd) + "/" } else { String::new() };
-        let Ok(path) = CString::new([from.as_bytes(), path].concat()) else { return false };
+    /// Whether `path` leads over the border of a place: from the directory behind `from`, a link below /proc, or, where that is
+    /// empty, from the root. To be asked as who the worker began as.
+    pub(super) fn crosses(&self, from: &str, path: &[u8], follow: bool) -> bool {
+        let between = if from.is_empty() { "" } else { "/" };
+        let Ok(path) = CString::new([from.as_bytes(), between.as_bytes(), path].concat()) else { return false };
         sys::find(self.outside.proc(), &path, follow).is_err_and(|error| error.raw_os_error() == Some(libc::ELOOP))
     }
 
@@ -416,7 +415,7 @@ pub(super) fn kind_of(object: BorrowedFd<'_>) -> Result<FileType, Errno> {
 }
 
 /// Whether `object` is what is at `path` of the tree.
-fn is_at(object: BorrowedFd<'_>, path: &ViewPath) -> bool {
+pub(super) fn is_at(object: BorrowedFd<'_>, path: &ViewPath) -> bool {
     let there = statat(CWD, path.as_bytes(), AtFlags::SYMLINK_NOFOLLOW);
     matches!((there, rustix::fs::fstat(object)), (Ok(a), Ok(b)) if (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
 }
