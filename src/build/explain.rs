@@ -4,6 +4,7 @@
 //! and under its own words, so that it is found again when instructions were put before it or its words were changed.
 
 use super::Build;
+use super::copy::Selection;
 use super::error::StepError;
 use super::key::Parts;
 use super::stage::StageState;
@@ -22,12 +23,14 @@ const KEPT: usize = 6;
 /// Longest value that is shown.
 const SHOWN: usize = 60;
 
-/// Files of a selection, each with the beginning of a digest.
-pub(super) type Files = BTreeMap<String, String>;
-
 impl Build<'_> {
     /// What differs from the closest step that was made before, the first difference only.
-    pub(super) fn why(&self, state: &StageState, parts: &Parts, files: Option<&Files>) -> Result<String, StepError> {
+    pub(super) fn why(
+        &self,
+        state: &StageState,
+        parts: &Parts,
+        files: Option<&Selection>,
+    ) -> Result<String, StepError> {
         if state.no_cache {
             return Ok("the cache was not asked (--no-cache)".to_string());
         }
@@ -50,11 +53,16 @@ impl Build<'_> {
     }
 
     /// Keeps what went into a key, and the files of its selection, for [`Build::why`] of later builds.
-    pub(super) fn keep_parts(&self, state: &StageState, parts: &Parts, files: Option<&Files>) -> Result<(), StepError> {
+    pub(super) fn keep_parts(
+        &self,
+        state: &StageState,
+        parts: &Parts,
+        files: Option<&Selection>,
+    ) -> Result<(), StepError> {
         let store = &self.services.store;
         // Lists of texts: always JSON.
         if let (Some(files), Some(selection)) = (files, parts.value("selection")) {
-            let bytes = serde_json::to_vec(files).unwrap_or_default();
+            let bytes = serde_json::to_vec(&by_path(files)).unwrap_or_default();
             store.put_record(FILES, &Digest::sha256(selection), &bytes)?;
         }
         for slot in slots(state, parts) {
@@ -85,7 +93,7 @@ fn known(store: &Store, slot: &Digest) -> Result<Vec<Parts>, StepError> {
 }
 
 /// The first part that differs, in words.
-fn difference(store: &Store, old: &Parts, new: &Parts, files: Option<&Files>) -> Result<Option<String>, StepError> {
+fn difference(store: &Store, old: &Parts, new: &Parts, files: Option<&Selection>) -> Result<Option<String>, StepError> {
     // A base that moved shows in the tree below, but says more.
     if let Some((was, is)) = new.change(old, "base").filter(|_| new.change(old, "parent").is_some()) {
         return Ok(Some(format!("the base moved from {} to {}", was.join(" "), is.join(" "))));
@@ -141,11 +149,17 @@ fn variable(new: &Parts, was: &[String], is: &[String]) -> String {
     }
 }
 
+fn by_path(files: &Selection) -> BTreeMap<&str, &str> {
+    files.iter().map(|(path, digest)| (&path[..], &digest[..])).collect()
+}
+
 /// The first file that differs.
-fn files_changed(store: &Store, was: &[String], new: Option<&Files>) -> Result<String, StepError> {
+fn files_changed(store: &Store, was: &[String], new: Option<&Selection>) -> Result<String, StepError> {
     let bytes = store.record(FILES, &Digest::sha256(was.join("\0")))?;
-    let old: Option<Files> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let old: Option<BTreeMap<String, String>> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let (Some(old), Some(new)) = (old, new) else { return Ok("the files changed".to_string()) };
+    let old: BTreeMap<&str, &str> = old.iter().map(|(path, digest)| (&path[..], &digest[..])).collect();
+    let new = by_path(new);
     let mut changes = Vec::new();
     for path in new.keys().chain(old.keys().filter(|path| !new.contains_key(*path))) {
         match (old.get(path), new.get(path)) {

@@ -2,8 +2,8 @@
 
 use super::Build;
 use super::cache::selections::Naming;
+use super::copy::Selection;
 use super::error::StepError;
-use super::explain::Files;
 use super::key::Encoder;
 use super::options::Entitlement;
 use super::schedule::Results;
@@ -47,7 +47,7 @@ impl Build<'_> {
         &self,
         state: &StageState,
         key: Encoder,
-        files: Option<&Files>,
+        files: Option<&Selection>,
         results: &Results<StageResult>,
         id: StepId,
         make: impl FnOnce() -> Result<Layer, StepError>,

@@ -11,9 +11,8 @@
 
 use super::document::KnownSelection;
 use crate::build::Build;
-use crate::build::copy::{self, CopyRequest, Heredoc};
+use crate::build::copy::{self, CopyRequest, Heredoc, Selection};
 use crate::build::error::StepError;
-use crate::build::explain::Files;
 use crate::build::key::{Encoder, ParentId};
 use crate::build::schedule::Results;
 use crate::build::stage::StageResult;
@@ -41,7 +40,7 @@ pub(in crate::build) struct CopyInputs {
     pub sources: Vec<String>,
     pub remotes: Vec<Arc<dyn SourceTree>>,
     /// What it selects, where that is in a context, which does not change meanwhile.
-    selected: OnceLock<(String, Files)>,
+    selected: OnceLock<(String, Selection)>,
 }
 
 impl CopyInputs {
@@ -156,7 +155,7 @@ impl Build<'_> {
         &self,
         inputs: &Arc<CopyInputs>,
         naming: Naming<'_>,
-    ) -> Result<(String, Option<Files>), StepError> {
+    ) -> Result<(String, Option<Selection>), StepError> {
         let from = &inputs.step.from;
         let layers = matches!(from, TreeSource::Stage(_) | TreeSource::Image(_)) && inputs.remotes.is_empty();
         match naming {
@@ -181,7 +180,7 @@ impl Build<'_> {
         from: &TreeSource,
         what: &Selected,
         results: &Results<StageResult>,
-    ) -> Result<(String, Option<Files>), StepError> {
+    ) -> Result<(String, Option<Selection>), StepError> {
         let key = self.selection_key(from, what);
         if let Some(key) = &key
             && let Some(known) = self.remembered(key)?
@@ -254,7 +253,7 @@ impl Build<'_> {
     }
 
     /// Looks at a tree.
-    fn look_up(&self, layers: &TreeOf, what: &Selected) -> Result<(String, Option<Files>), StepError> {
+    fn look_up(&self, layers: &TreeOf, what: &Selected) -> Result<(String, Option<Selection>), StepError> {
         match what {
             // A whole tree is not read for its digest: its layers' digests say the same.
             Selected::Mount(source) if source == "/" => Ok((layers.id.to_string(), None)),
