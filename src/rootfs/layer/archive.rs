@@ -418,6 +418,9 @@ fn check(path: &[u8]) -> Result<(), LayerError> {
 /// The canonical order: component by component, each by its bytes.
 pub fn order(a: &[u8], b: &[u8]) -> std::cmp::Ordering {
     // A slash sorts before every byte that a name can hold.
-    let key = |byte: &u8| if *byte == b'/' { 0 } else { *byte };
-    a.iter().map(key).cmp(b.iter().map(key))
+    let key = |byte: u8| if byte == b'/' { 0 } else { byte };
+    match a.iter().zip(b).position(|(a, b)| a != b) {
+        Some(at) => key(a[at]).cmp(&key(b[at])),
+        None => a.len().cmp(&b.len()),
+    }
 }
