@@ -51,7 +51,7 @@ fn image(store: &Store, compression: Compression) -> Descriptor {
     top.whiteout(b"etc/gone").unwrap();
     top.append(b"etc/link", &meta(Kind::Symlink { target: vec![b't'; 300] }, 0o777), None).unwrap();
     top.append(b"etc/new", &file(3), Some(&mut &b"new"[..])).unwrap();
-    top.hardlink(b"etc/other", b"etc/new").unwrap();
+    top.hardlink(b"etc/other", b"etc/new", &file(3)).unwrap();
     let layers = [base.finish().unwrap(), top.finish().unwrap()];
     let host = Platform::host();
     let mut config = ImageConfig { os: host.os, architecture: host.architecture, ..ImageConfig::default() };
