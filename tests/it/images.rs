@@ -270,7 +270,7 @@ fn a_tree_as_tar() {
             "-rw-r----- 3/4 1 1970-01-01 00:00 closed/f",
             "crw-rw-rw- 3/4 1,3 1970-01-01 00:00 dev",
             "lrwxrwxrwx 3/4 0 1970-01-01 00:00 link -> closed",
-            "hrw-r--r-- 0/0 0 1970-01-01 00:00 other link to closed/f",
+            "hrw-r----- 3/4 0 1970-01-01 00:00 other link to closed/f",
             "prw------- 3/4 0 1970-01-01 00:00 pipe",
             "-rws--x--x 3/4 0 1970-01-01 00:00 setuid",
         ]
