@@ -200,6 +200,16 @@ pub enum Change {
     Opaque,
 }
 
+impl Change {
+    /// The metadata of what the path is now; `None` for another name of a file, and for what is gone.
+    pub fn entry(&self) -> Option<&Metadata> {
+        match self {
+            Change::Entry { meta, .. } => Some(meta),
+            Change::Hardlink { .. } | Change::Whiteout | Change::Opaque => None,
+        }
+    }
+}
+
 /// What a COPY or ADD changes, by path: relative to the root, in the order of a layer (component by component, each by its
 /// bytes, so parents come before what they hold).
 ///
