@@ -40,6 +40,7 @@ pub fn perform(job: Job, tier: Tier, screen: &Screen) -> Outcome<u8> {
         Task::Cache(task) => {
             print(&task.perform(&Store::open(&job.state)?, &job.network.client()?, screen)?).map(|()| 0)
         }
+        Task::RemoveImages(task) => task.perform(Some(&Store::open(&job.state)?), job.look),
     }
 }
 
@@ -97,6 +98,7 @@ pub fn perform_outside(job: Job, why: SandboxError, screen: &Screen) -> Outcome<
             build(task, &store()?, &job.network.client()?, Err(why), &trees, screen).map(|()| 0)
         }
         Task::Cache(task) => print(&task.perform(&store()?, &job.network.client()?, screen)?).map(|()| 0),
+        Task::RemoveImages(task) => task.perform(Some(&store()?), job.look),
         Task::Container(_) => Err(why.into()),
     }
 }
