@@ -210,6 +210,15 @@ static void machine(void) {
     denied("own the machine's /proc", chown("/proc/meminfo", 0, 0), 0);
     if (!is("own-devices"))
         denied("change the machine's devices", chmod("/dev/null", 0666), 0);
+    if (is("machine-terminals")) {
+        int terminal = open("/dev/ptmx", O_RDWR | O_NOCTTY);
+        denied("change the machine's terminals", fchmod(terminal, 0666), EPERM);
+        denied("own the machine's terminals", fchown(terminal, 0, 0), EPERM);
+        denied("change /dev/ptmx", chmod("/dev/ptmx", 0666), EPERM);
+        struct stat input, own;
+        if (fstat(0, &input) == 0 && S_ISCHR(input.st_mode) && stat("/dev/null", &own) == 0 && input.st_ino != own.st_ino)
+            denied("change its input", fchmod(0, 0666), EPERM);
+    }
 }
 
 static void network(void) {

@@ -78,6 +78,8 @@ in_each_tier!(
     emulates_ids,
     survives_thousands_of_processes,
     survives_garbage_and_sudden_death,
+    keeps_paths_inside_that_begin_elsewhere_meanwhile,
+    outlives_threads_that_take_over,
 );
 
 fn runs_a_command_and_leaves_the_tree_as_it_was(tier: Tier) {
@@ -165,6 +167,9 @@ fn compile(tree: &Tree, name: &str) {
 }
 
 fn survives_garbage_and_sudden_death(tier: Tier) {
+    let own = ["/", "/proc", "/sys", "/sys/kernel", "/dev", "/dev/null"];
+    let attributes = || own.map(|path| fs_err::metadata(path).map(|of| (of.mode(), of.uid(), of.gid())).unwrap());
+    let before = attributes();
     for user in ["", "app"] {
         // It spoils its tree.
         let tree = Tree::new();
@@ -174,6 +179,27 @@ fn survives_garbage_and_sudden_death(tier: Tier) {
         let result = run(tier, spec);
         assert_eq!((&result.exit, result.stdout.as_str()), (&Ok(Exit::Code(0)), "alive\n"), "{user} {result:?}");
     }
+    assert_eq!(attributes(), before, "the machine's own");
+}
+
+/// What a relative path begins at may be another directory by the time that the kernel looks.
+fn keeps_paths_inside_that_begin_elsewhere_meanwhile(tier: Tier) {
+    for user in ["", "app"] {
+        let tree = Tree::new();
+        compile(&tree, "borders");
+        let mut spec = RunSpec::new(tree.root(), ["/bin/borders", "2"]);
+        spec.user = user.into();
+        assert_eq!(stdout(tier, spec), "outside: 0 0 0 0 0 0 0\n", "{user}, by the order of the calls");
+    }
+}
+
+/// A thread that runs a program takes the first one's number, which may be traced for a call of its own then.
+fn outlives_threads_that_take_over(tier: Tier) {
+    let tree = Tree::new();
+    compile(&tree, "takeover");
+    let mut spec = RunSpec::new(tree.root(), ["/bin/takeover", "300"]);
+    spec.user = "app".into();
+    assert_eq!(stdout(tier, spec), "done\n");
 }
 
 /// Processor time of the children that have ended, in seconds: unlike the time of day it tells something on a busy machine.

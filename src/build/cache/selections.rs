@@ -49,6 +49,11 @@ impl CopyInputs {
         CopyInputs { step: step.clone(), sources, remotes, selected: OnceLock::new() }
     }
 
+    /// Whether it reads a tree of layers, which need not be there where what it selects is known.
+    pub fn of_layers(&self) -> bool {
+        matches!(self.step.from, TreeSource::Stage(_) | TreeSource::Image(_)) && self.remotes.is_empty()
+    }
+
     /// Its here-documents.
     pub fn heredocs(&self) -> Vec<Heredoc<'_>> {
         let files = self.step.heredocs.iter();
@@ -157,8 +162,7 @@ impl Build<'_> {
         inputs: &Arc<CopyInputs>,
         naming: Naming<'_>,
     ) -> Result<(String, Option<Files>), StepError> {
-        let from = &inputs.step.from;
-        let layers = matches!(from, TreeSource::Stage(_) | TreeSource::Image(_)) && inputs.remotes.is_empty();
+        let (from, layers) = (&inputs.step.from, inputs.of_layers());
         match naming {
             Naming::Content(results) if layers => self.selected(from, &Selected::Copy(Arc::clone(inputs)), results),
             Naming::Definition if layers => Ok((self.tree_definition(from)?, None)),

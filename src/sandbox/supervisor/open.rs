@@ -11,6 +11,7 @@ use super::call::{Address, PathArgument};
 use super::path::{End, Found, Last, Rules, ViewPath, Walked};
 use super::places::{Kind, is_directory, kind_of, raw};
 use super::procfs::{ProcPath, ProcessPath, Synthesised};
+use super::protected::is_multiplexer;
 use super::view::{Eyes, Object, Site};
 use super::{Answer, Restart, status};
 use crate::sys;
@@ -165,9 +166,15 @@ impl Eyes<'_> {
         self.as_caller()?;
         let from_fd = from.map_or(CWD, AsFd::as_fd);
         let named = OFlags::PATH | OFlags::CLOEXEC | wanted.flags.intersection(OFlags::NOFOLLOW);
+        let held = from.filter(|_| self.may_exchange());
         if wanted.has(OFlags::PATH) {
             // Whether the caller may pass through the directories is the question; the descriptor is its own to make.
-            return openat(from_fd, path, named, Mode::empty()).map(|_| Answer::Continue);
+            openat(from_fd, path, named, Mode::empty())?;
+            let Some(from) = held else { return Ok(Answer::Continue) };
+            self.as_self()?;
+            let directory = self.reopen(from, OFlags::RDONLY | OFlags::DIRECTORY)?;
+            let flags = wanted.flags.intersection(named | OFlags::DIRECTORY);
+            return Ok(Answer::Restart(Restart::Name { directory, name: path.to_vec(), flags }));
         }
         let making = wanted.has(OFlags::CREATE) || wanted.has(OFlags::TMPFILE);
         match openat(from_fd, path, named, Mode::empty()) {
@@ -176,7 +183,11 @@ impl Eyes<'_> {
                 if !matches!(kind, FileType::RegularFile | FileType::Directory | FileType::Symlink) {
                     // To wait for what only the caller may wait for, and to give it its terminal.
                     raw(sys::may_access(object.as_fd(), wanted.access() as i32))?;
-                    return Ok(Answer::Continue);
+                    if held.is_none() {
+                        return Ok(Answer::Continue);
+                    }
+                    let object = Object { fd: object, path: None, place: None, is_pipe: false };
+                    return self.open_found(&object, wanted);
                 }
             }
             Err(Errno::NOENT) if making => {}
@@ -265,15 +276,19 @@ impl Eyes<'_> {
             return self.name_object(walked, last, wanted);
         }
         let object = self.object(&Site::At(walked.clone()), last)?;
-        let fd = match self.open_object(&object, wanted)? {
+        self.open_found(&object, wanted)
+    }
+
+    fn open_found(&mut self, object: &Object, wanted: Wanted) -> Result<Answer, Errno> {
+        let close_on_exec = wanted.has(OFlags::CLOEXEC);
+        let fd = match self.open_object(object, wanted)? {
             Opened::File(fd) => fd,
-            Opened::Terminal(fd) => {
-                let close_on_exec = wanted.has(OFlags::CLOEXEC);
-                return Ok(Answer::Restart(Restart::ControllingTerminal { terminal: fd, close_on_exec }));
+            Opened::Terminal(terminal) => {
+                return Ok(Answer::Restart(Restart::ControllingTerminal { terminal, close_on_exec }));
             }
         };
         self.note_given(&fd, object.path.as_ref())?;
-        Ok(Answer::Descriptor { fd, close_on_exec: wanted.has(OFlags::CLOEXEC) })
+        Ok(Answer::Descriptor { fd, close_on_exec })
     }
 
     /// Makes a file that is not there.
@@ -333,7 +348,7 @@ impl Eyes<'_> {
     }
 
     fn open_terminal(&mut self, object: &Object, wanted: Wanted) -> Result<Opened, Errno> {
-        if matches!(object.path.as_ref().and_then(ViewPath::split), Some((_, b"ptmx"))) {
+        if is_multiplexer(object) {
             return self.places.terminals.open_new(&self.places.outside, wanted.found()).map(Opened::File);
         }
         let fd = self.reopen(&object.fd, wanted.found())?;

@@ -16,6 +16,7 @@ use super::owners::Target;
 use super::path::{Last, ViewPath};
 use super::places::{Kind, Places, kind_of, raw};
 use super::procfs::{self, ProcPath};
+use super::protected::is_device;
 use super::view::{Eyes, Object};
 use super::{Answer, Caller, Identity, Restart, Worker};
 use crate::sys::{self, Replaced};
@@ -36,7 +37,7 @@ impl Places {
         identity: Option<&Identity>,
     ) -> Answer {
         let mut eyes = Eyes { places: self, caller, worker, identity, records: None };
-        eyes.perform(call).into()
+        eyes.check_mounts(call).and_then(|()| eyes.perform(call)).into()
     }
 }
 
@@ -110,7 +111,9 @@ impl Eyes<'_> {
         let path = self.path(argument)?;
         let object = if path.is_empty() && argument.empty_path {
             let object = self.object_of_descriptor(argument.dirfd)?;
-            let looked_at = self.identity.is_some() || object.place.is_some() || self.places.is_emulated();
+            self.check_device(&object)?;
+            let handed = self.identity.is_some() || self.may_exchange();
+            let looked_at = handed || object.place.is_some() || self.places.is_emulated();
             looked_at.then_some(object)
         } else {
             let last = if argument.follow { Last::Follow } else { Last::Keep };
@@ -133,35 +136,6 @@ impl Eyes<'_> {
             Some(_) => Ok(Vec::new()),
             None => self.caller.read_path(argument.address),
         }
-    }
-
-    /// Fails where nothing can be changed at an object.
-    pub(super) fn check_writable(&self, object: &Object) -> Result<(), Errno> {
-        let Some(number) = object.place else { return Ok(()) };
-        let rest = object.path.as_ref().and_then(|path| Some(self.places.find(path)?.1)).unwrap_or_default();
-        self.check_place_writable(number, rest)
-    }
-
-    pub(super) fn check_place_writable(&self, number: usize, rest: &[u8]) -> Result<(), Errno> {
-        let place = self.places.get(number);
-        let closed = place.kind == Kind::Proc && procfs::among(&procfs::PROC_READONLY, rest);
-        if place.readonly || closed { Err(Errno::ROFS) } else { Ok(()) }
-    }
-
-    /// Fails where an object is the machine's: what is in /proc and the directory of terminals are those of every process
-    /// here, and their modes, owners and times would stay changed after the step.
-    fn check_own(&self, object: &Object) -> Result<(), Errno> {
-        // There nobody could have made another device.
-        if self.places.is_emulated() && is_device(object)? {
-            return Err(Errno::PERM);
-        }
-        let Some(number) = object.place else { return Ok(()) };
-        let shared = match self.places.get(number).kind {
-            Kind::Proc | Kind::Sys => true,
-            Kind::Pts => kind_of(object.fd.as_fd())? == FileType::Directory,
-            Kind::Bind => false,
-        };
-        if shared { Err(Errno::PERM) } else { Ok(()) }
     }
 
     /// Becomes who the kernel is to check for a change of an object: the caller, but where the object is a file of a
@@ -212,12 +186,6 @@ impl Eyes<'_> {
             records.correct_statx(&held(&object.fd)?, &mut bytes);
         }
         self.caller.write(buffer, &bytes)?;
-        Ok(Answer::Value(0))
-    }
-
-    fn statfs(&mut self, path: &PathArgument, buffer: Address) -> Result<Answer, Errno> {
-        let Some(object) = self.seen(path)? else { return Ok(Answer::Continue) };
-        self.caller.write(buffer, &raw(sys::statfs_bytes(object.fd.as_fd()))?)?;
         Ok(Answer::Value(0))
     }
 
@@ -517,8 +485,4 @@ pub(super) fn own(file: &OwnedFd) -> String {
 /// A file of this process, for the records.
 fn held(file: &OwnedFd) -> Result<Target, Errno> {
     Target::new(format!("/proc/{}", own(file)), true)
-}
-
-fn is_device(object: &Object) -> Result<bool, Errno> {
-    Ok(matches!(kind_of(object.fd.as_fd())?, FileType::CharacterDevice | FileType::BlockDevice))
 }

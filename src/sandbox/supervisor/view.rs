@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use super::call::{self, PathArgument};
 use super::owners::Records;
 use super::path::{self, End, Found, Last, Node, Rules, View, ViewPath, Walked};
+use super::perform::own;
 use super::places::{Kind, NAMED, Places, descriptor_path, is_directory, kind_of};
 use super::process::Process;
 use super::procfs::{self, Person, ProcPath, ProcessPath};
@@ -179,6 +180,9 @@ impl Eyes<'_> {
         if self.places.is_emulated() {
             return self.locate_from_outside(dirfd, path, last).map(Some);
         }
+        if relative && self.may_exchange() {
+            return self.locate_from_held(dirfd, path, last).map(Some);
+        }
         if !self.places.is_empty() {
             self.as_self()?;
             if relative
@@ -187,11 +191,9 @@ impl Eyes<'_> {
             {
                 return Ok(Some(Site::At(path::walk(self, &start, path, last)?)));
             }
-            let follow = last == Last::Follow || (last == Last::Keep && path.last() == Some(&b'/'));
-            let stays = relative && !follow && self.places.is_plain_name(path);
-            let border = !follow && self.places.may_end_at_place(path);
-            if !stays && (border || self.places.crosses(thread, dirfd, path, follow)) {
-                let start = if relative { self.places.path_of(&descriptor_path(thread, dirfd))? } else { None };
+            let from = if relative { descriptor_path(thread, dirfd) } else { String::new() };
+            if self.leaves_tree(&from, path, last) {
+                let start = if relative { self.places.path_of(&from)? } else { None };
                 return Ok(Some(Site::At(path::walk(self, &start.unwrap_or_else(ViewPath::root), path, last)?)));
             }
         }
@@ -200,6 +202,36 @@ impl Eyes<'_> {
         }
         let from = if relative { Some(self.descriptor(dirfd)?) } else { None };
         Ok(Some(Site::Tree { from, path: path.to_vec() }))
+    }
+
+    /// Whether `path` leads from a directory of the tree, a link below /proc (nothing: from the root), to a place or through one.
+    fn leaves_tree(&self, from: &str, path: &[u8], last: Last) -> bool {
+        let follow = last == Last::Follow || (last == Last::Keep && path.last() == Some(&b'/'));
+        let stays = !from.is_empty() && !follow && self.places.is_plain_name(path);
+        let border = !follow && self.places.may_end_at_place(path);
+        !stays && (border || self.places.crosses(from, path, follow))
+    }
+
+    /// Whether another thread of the caller may put a directory of a place under a descriptor, or make one the working
+    /// directory, after that has been looked at. To the kernel those lie outside the step's root, and so does what is
+    /// above them: a relative path must not be left to it then. (Processes that share descriptors without being threads
+    /// of one are not thought of.)
+    pub(super) fn may_exchange(&self) -> bool {
+        self.places.has_given_directory() && self.caller.process.has_threads()
+    }
+
+    /// [`Eyes::locate`] of a relative path from a directory that is looked at once and held.
+    fn locate_from_held(&mut self, dirfd: i32, path: &[u8], last: Last) -> Result<Site, Errno> {
+        let from = self.descriptor(dirfd)?;
+        if !is_directory(from.as_fd())? {
+            return Err(Errno::NOTDIR);
+        }
+        let link = own(&from);
+        let start = self.places.path_of(&link)?.ok_or(Errno::NOTDIR)?;
+        if self.places.find(&start).is_some() || self.leaves_tree(&link, path, last) {
+            return Ok(Site::At(path::walk(self, &start, path, last)?));
+        }
+        Ok(Site::Tree { from: Some(from), path: path.to_vec() })
     }
 
     /// [`Eyes::locate`] where the step has another root to the kernel than to itself. Whether the path leads over a border is
@@ -234,8 +266,9 @@ impl Eyes<'_> {
 
     /// Where the path of a call leads, in every case by hand.
     pub(super) fn walk(&mut self, dirfd: i32, path: &[u8], last: Last) -> Result<Walked, Errno> {
-        let start = if path.first() == Some(&b'/') { ViewPath::root() } else { self.start(dirfd)? };
-        path::walk(self, &start, path, last)
+        let root = self.own_root();
+        let start = if path.first() == Some(&b'/') { root.clone() } else { self.start(dirfd)? };
+        path::walk_within(self, &root, &start, path, last, Rules::default())
     }
 
     /// [`Eyes::locate`] for a path whose way has bounds.
@@ -259,7 +292,8 @@ impl Eyes<'_> {
         let native = self.identity.is_none()
             && self.places.find(&walked.path).is_none()
             && !self.places.is_emulated()
-            && root == ViewPath::root();
+            && root == ViewPath::root()
+            && !self.may_exchange();
         Ok((!native).then_some(Site::At(walked)))
     }
 
@@ -286,8 +320,7 @@ impl Eyes<'_> {
     /// The object behind a descriptor of the caller's, with the place that it is in.
     pub(super) fn object_of_descriptor(&mut self, fd: i32) -> Result<Object, Errno> {
         let object = self.descriptor(fd)?;
-        let link = descriptor_path(self.caller.thread, fd);
-        let path = if self.places.is_empty() { None } else { self.places.path_of(&link)? };
+        let path = if self.places.is_empty() { None } else { self.places.path_of(&own(&object))? };
         let place = path.as_ref().and_then(|path| Some(self.places.find(path)?.0));
         let is_pipe = is_pipe(object.as_fd())?;
         Ok(Object { fd: object, path: path.filter(|_| place.is_some()), place, is_pipe })
