@@ -44,7 +44,7 @@ use crate::progress::{Event, Outcome, Progress, StepId};
 use crate::registry::RegistryClient;
 use crate::rootfs::{Snapshotter, SnapshotterKind};
 use crate::sandbox::{Sandbox, SandboxError};
-use crate::store::{Follower, Image, Store};
+use crate::store::{Follower, Image, Store, StoreError};
 use cache::import::Imports;
 use cache::selections::Memory;
 use cache::uploads::Uploads;
@@ -220,10 +220,7 @@ pub fn build(options: &BuildOptions, inputs: &Inputs, services: &Services) -> Re
     }
     let results = results?;
     let targets: Vec<&StageResult> = build.plan.targets.iter().filter_map(|at| results[at.0].as_deref()).collect();
-    let image = image::write_all(&services.store, &targets, options)?;
-    for tag in &options.tags {
-        services.store.tag(tag, &image.descriptor)?;
-    }
+    let image = build.write_image(&targets)?;
     let gifts =
         cache::export::gifts(&options.caching.to, &results, &targets, &build.uploads.packed_mounts(), &build.imports);
     Ok(Built { image, warnings, clamp: build.clamp, unchanged: !build.made.into_inner(), gifts })
@@ -324,6 +321,28 @@ impl Build<'_> {
                 let _ = self.report(&text, Some(line), |_| Ok(((), outcome)));
             }
         }
+    }
+
+    /// Writes the image and its names; reported in BuildKit's words, which scripts look for.
+    fn write_image(&self, targets: &[&StageResult]) -> Result<BuiltImage, StoreError> {
+        let Services { store, progress, .. } = self.services;
+        let (id, started) = (StepId(self.next_id.fetch_add(1, Ordering::SeqCst)), Instant::now());
+        progress.emit(Event::Started { id, name: "exporting to image".into(), line: None });
+        let part = |text: String| progress.emit(Event::Part { id, text });
+        let written = image::write_all(store, targets, self.options).and_then(|image| {
+            image.platforms.iter().for_each(|one| part(format!("writing image {}", one.config)));
+            if image.is_index() {
+                part(format!("exporting manifest list {}", image.id));
+            }
+            for tag in &self.options.tags {
+                store.tag(tag, &image.descriptor)?;
+                part(format!("naming to {tag}"));
+            }
+            Ok(image)
+        });
+        let outcome = if written.is_ok() { Outcome::Done } else { Outcome::Failed };
+        progress.emit(Event::Finished { id, outcome, elapsed: started.elapsed() });
+        written
     }
 
     /// Reports a step from its start to its end.

@@ -1,15 +1,19 @@
-//! `dockless save`, `load` and `rmi`: images out of the store and back, and their names away.
+//! `dockless save`, `load` and `rmi`: images out of the store and back, and away.
 
 use super::environment::Environment;
 use super::foreign::{Foreign, OfLoad, OfRmi};
+use super::isolation::isolation;
+use super::job::{self, Job, Task};
 use super::network::Network;
+use super::state::Places;
 use super::transfer::screen;
 use super::{Outcome, go, platform, print, usage};
 use crate::images::{self, ImagesError, Removed, Saved, Target};
 use crate::oci::Platform;
 use crate::store::{Image, Store};
-use crate::ui::{self, Diagnostic, Kind, Look};
+use crate::ui::{self, Diagnostic, Kind, Look, Mode};
 use clap::Args;
+use serde::{Deserialize, Serialize};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -43,14 +47,14 @@ pub struct LoadArgs {
     quiet: bool,
 }
 
-/// Take images' names away; what no name needs goes with the next pruning
+/// Take images' names away, and with the last one what neither others nor the cache need of the image
 #[derive(Args, Debug)]
 #[command(args_override_self = true)]
 pub struct RmiArgs {
     /// Take all names of an ID away, and pass over images that are not there
     #[arg(short, long)]
     force: bool,
-    /// Accepted: nothing else is removed
+    /// Accepted: what other images are made of stays anyway
     #[arg(long, hide = true)]
     no_prune: bool,
     #[command(flatten)]
@@ -126,26 +130,48 @@ impl LoadArgs {
 }
 
 impl RmiArgs {
-    /// Takes the names away; the first that cannot be is told after the others, as with Docker.
-    pub fn run(self, state: &Path, look: Look) -> Outcome<ExitCode> {
+    /// Takes the names away.
+    pub fn run(self, environment: &Environment, places: Places, look: Look) -> Outcome<ExitCode> {
         self.foreign.judge().map_err(usage)?.iter().for_each(|text| ui::notice(look, text));
-        let store = state.exists().then(|| Store::open(state)).transpose()?;
+        let task = RemoveImages { images: self.images, force: self.force };
+        if !places.state.exists() {
+            return task.perform(None, look).map(|_| ExitCode::SUCCESS);
+        }
+        let network = Network::plain(environment, &places.state);
+        let isolation = isolation(None, environment)?;
+        let look = Look { mode: Mode::Quiet, ..look };
+        job::enter(Job::new(look, places, network, isolation, Task::RemoveImages(task)))
+    }
+}
+
+/// Images whose names are to be taken away.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RemoveImages {
+    /// As they were named.
+    images: Vec<String>,
+    force: bool,
+}
+
+impl RemoveImages {
+    /// Does it; the first that cannot be is told after the others, as with Docker.
+    pub fn perform(&self, store: Option<&Store>, look: Look) -> Outcome<u8> {
         let mut failed: Option<ImagesError> = None;
         for text in &self.images {
-            let removed = match &store {
+            let removed = match store {
                 Some(store) => images::remove(store, text, self.force),
                 None => Err(ImagesError::NotFound(text.clone())),
             };
             match removed {
-                Ok(Removed { names, image }) => {
+                Ok(Removed { names, image, layers }) => {
                     let lines = names.iter().map(|name| format!("Untagged: {}\n", name.familiar()));
                     let gone = image.map(|id| format!("Deleted: {id}\n"));
-                    print(&lines.chain(gone).collect::<String>())?;
+                    let layers = layers.iter().map(|chain| format!("Deleted: {chain}\n"));
+                    print(&lines.chain(gone).chain(layers).collect::<String>())?;
                 }
                 Err(error @ ImagesError::NotFound(_)) if self.force => ui::notice(look, &error.to_string()),
                 Err(error) => _ = failed.get_or_insert(error),
             }
         }
-        failed.map_or(Ok(ExitCode::SUCCESS), |error| Err(error.into()))
+        failed.map_or(Ok(0), |error| Err(error.into()))
     }
 }

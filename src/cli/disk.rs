@@ -150,7 +150,7 @@ fn images(store: &Store, containers: &[Row]) -> Outcome<Section> {
         let own = &blobs[&digest];
         let unique: u64 = own.iter().filter(|(blob, _)| owners(*blob) == 1).map(|(_, size)| size).sum();
         let whole: u64 = own.values().sum();
-        let image = Image::load(store, target, &Platform::host()).ok();
+        let image = Image::peek(store, target, &Platform::host()).ok();
         let created = image.as_ref().and_then(|image| image.config.created.clone()).unwrap_or_default();
         let id =
             image.map_or_else(|| digest.trim_start_matches("sha256:").to_string(), |image| image.id.hex().to_string());

@@ -4,6 +4,7 @@
 //! environment and makes its own screen. So nothing of the job's environment can be read from inside a RUN step.
 
 use super::Outcome;
+use super::archive::RemoveImages;
 use super::build::BuildJob;
 use super::cache::CacheTask;
 use super::container::{self, ContainerTask};
@@ -45,6 +46,8 @@ pub enum Task {
     Container(Box<ContainerTask>),
     /// `dockless cache`
     Cache(CacheTask),
+    /// `dockless rmi`
+    RemoveImages(RemoveImages),
 }
 
 impl Job {

@@ -153,7 +153,7 @@ fn perform(arguments: Vec<OsString>, tool: Tool, environment: &Environment, look
         Verb::Logout(args) => args.run(environment, &state, *look),
         Verb::Inspect(args) => args.run(environment, &state, *look),
         Verb::History(args) => args.run(environment, &state),
-        Verb::Rmi(args) => args.run(&state, *look),
+        Verb::Rmi(args) => args.run(environment, places, *look),
         Verb::Save(args) => args.run(environment, &state, *look),
         Verb::Load(args) => args.run(environment, &state, *look),
         Verb::Manifest(args) => args.run(environment, &state, *look),

@@ -137,6 +137,9 @@ pub struct RunArgs {
 #[derive(Args, Debug)]
 #[command(args_override_self = true)]
 pub struct CreateArgs {
+    /// The container need have no command: it is given one when it is started
+    #[arg(long, hide = true)]
+    commandless: bool,
     #[command(flatten)]
     flags: ContainerFlags,
 }
@@ -169,7 +172,8 @@ impl RunArgs {
 impl CreateArgs {
     /// Carries it out.
     pub fn run(self, environment: &Environment, state: &Path, look: &mut Look) -> Outcome<ExitCode> {
-        let Prepared { job, isolation, network, .. } = self.flags.prepare(environment, state, look, false)?;
+        let Prepared { mut job, isolation, network, .. } = self.flags.prepare(environment, state, look, false)?;
+        job.options.commandless = self.commandless;
         let task = Task::Container(Box::new(ContainerTask::Create { create: job, print: true }));
         job::enter(Job::new(*look, Places::only(state), network, isolation, task))
     }
@@ -285,6 +289,7 @@ impl ContainerFlags {
             stop_signal: self.stop_signal,
             stop_timeout: self.stop_timeout,
             auto_remove: self.rm,
+            commandless: false,
             isolation,
         })
     }

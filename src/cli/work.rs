@@ -38,6 +38,7 @@ pub fn perform(job: Job, tier: Tier, screen: &Screen) -> Outcome<u8> {
             container::perform(task, &services, trees.in_state(), &interrupts)
         }
         Task::Cache(task) => clean(task, &job, screen),
+        Task::RemoveImages(task) => task.perform(Some(&Store::open(&job.state)?), job.look),
     }
 }
 
@@ -102,6 +103,7 @@ pub fn perform_outside(job: Job, why: SandboxError, screen: &Screen) -> Outcome<
             build(task, &store()?, &job.network.client()?, Err(why), &trees, screen).map(|()| 0)
         }
         Task::Cache(task) => clean(task, &job, screen),
+        Task::RemoveImages(task) => task.perform(Some(&store()?), job.look),
         Task::Container(_) => Err(why.into()),
     }
 }

@@ -21,7 +21,7 @@ pub struct Step {
 
 /// The instructions of the image that `text` names, for `platform`, newest first.
 pub fn history(store: &Store, text: &str, platform: &Platform) -> Result<Vec<Step>, ImagesError> {
-    let image = Image::load(store, &find(store, text)?.target, platform)?;
+    let image = Image::peek(store, &find(store, text)?.target, platform)?;
     let mut layers = image.layers.iter();
     let mut steps: Vec<Step> = Vec::new();
     for entry in &image.config.history {

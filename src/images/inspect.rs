@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 /// Describes the image of the store that `text` names, for `platform`.
 pub fn inspect(store: &Store, text: &str, platform: &Platform) -> Result<Value, ImagesError> {
     let target = find(store, text)?.target;
-    let image = Image::load(store, &target, platform)?;
+    let image = Image::peek(store, &target, platform)?;
     let (mut tags, mut digests) = (Vec::new(), Vec::new());
     for (name, other) in store.names()? {
         if other.digest() != target.digest() {

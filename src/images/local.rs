@@ -62,7 +62,7 @@ fn by_id(store: &Store, text: &str, names: &[(Reference, Descriptor)]) -> Result
     let mut found: Option<Descriptor> = None;
     for (_, target) in names {
         let own = digest_of(target).is_ok_and(|digest| digest.hex().starts_with(hex));
-        let image = Image::load(store, target, &Platform::host());
+        let image = Image::peek(store, target, &Platform::host());
         if !own && !image.is_ok_and(|image| image.id.hex().starts_with(hex)) {
             continue;
         }
@@ -80,5 +80,7 @@ fn by_id(store: &Store, text: &str, names: &[(Reference, Descriptor)]) -> Result
 /// Makes `name` a name of what `source` means.
 pub fn tag(store: &Store, source: &str, name: &Reference) -> Result<(), ImagesError> {
     let found = find(store, source)?;
+    // Its other name may be taken away just now.
+    store.hold(store.blobs_of(vec![found.target.clone()])?.keys())?;
     Ok(store.tag(name, &found.target)?)
 }

@@ -8,6 +8,7 @@ mod load;
 mod local;
 mod remove;
 mod rootfs;
+mod scratch;
 mod sink;
 mod transfer;
 
@@ -18,6 +19,7 @@ pub use load::{Loaded, load};
 pub use local::{Found, find, remember, tag};
 pub use remove::{Removed, remove};
 pub use rootfs::{LeftOut, save_local, save_tar};
+pub use scratch::scratch;
 pub use sink::Target;
 pub use transfer::{Pulled, pull, push, tags_of};
 
@@ -169,7 +171,7 @@ pub fn list(store: &Store) -> Result<Vec<Listed>, StoreError> {
     let names = store.names()?.into_iter();
     Ok(names
         .map(|(reference, target)| {
-            let image = Image::load(store, &target, &host);
+            let image = Image::peek(store, &target, &host);
             Listed { reference, target, image }
         })
         .collect())

@@ -1,8 +1,8 @@
-//! Taking names away. What no name needs any more is removed when the store is pruned, so that a build that reads it goes on.
+//! Taking names away, and with the last one what nobody else needs of the image.
 
 use super::{ImagesError, find};
 use crate::oci::manifest::digest_of;
-use crate::oci::{Digest, Platform, Reference};
+use crate::oci::{ChainId, Digest, Platform, Reference};
 use crate::store::{Image, Store};
 
 /// What was taken away.
@@ -12,9 +12,12 @@ pub struct Removed {
     pub names: Vec<Reference>,
     /// The image's ID, where it has no name any more.
     pub image: Option<Digest>,
+    /// Layers that are gone, each by the stack up to it, the highest first.
+    pub layers: Vec<ChainId>,
 }
 
-/// Takes the name `text` away; where it is an ID, the names that the image has: of several repositories only with `force`.
+/// Takes the name `text` away; where it is an ID, the names that the image has: of several repositories only with `force`. To
+/// be called where unpacked layers' files can be removed, whoever owns them.
 pub fn remove(store: &Store, text: &str, force: bool) -> Result<Removed, ImagesError> {
     let found = find(store, text)?;
     let own = |(_, target): &&(Reference, _)| {
@@ -36,7 +39,7 @@ pub fn remove(store: &Store, text: &str, force: bool) -> Result<Removed, ImagesE
     if several && !force {
         return Err(ImagesError::SeveralNames(text.to_string()));
     }
-    let id = match Image::load(store, &found.target, &Platform::host()) {
+    let id = match Image::peek(store, &found.target, &Platform::host()) {
         Ok(image) => image.id,
         // An index without an image for this machine.
         Err(_) => digest_of(&found.target)?,
@@ -45,5 +48,6 @@ pub fn remove(store: &Store, text: &str, force: bool) -> Result<Removed, ImagesE
         store.untag(name)?;
     }
     let image = (known.len() == names.len()).then_some(id);
-    Ok(Removed { names, image })
+    let layers = if image.is_some() { store.forget(&found.target)? } else { Vec::new() };
+    Ok(Removed { names, image, layers })
 }

@@ -54,6 +54,8 @@ pub fn push(
     if let Some(platform) = platform {
         target = crate::store::Image::load(store, &target, platform)?.descriptor;
     }
+    // Its name may be taken away meanwhile.
+    store.hold(store.blobs_of(vec![target.clone()])?.keys())?;
     Ok(registry.push_image(store, &target, reference, progress)?)
 }
 

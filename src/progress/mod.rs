@@ -76,6 +76,13 @@ pub enum Event {
         /// The line.
         text: String,
     },
+    /// A part of a step is done.
+    Part {
+        /// The step.
+        id: StepId,
+        /// Which, such as `naming to docker.io/library/app:1`.
+        text: String,
+    },
     /// A step was not in the cache.
     Missed {
         /// The step.

@@ -24,6 +24,8 @@ pub enum Ownership {
     Kept,
     /// Whoever unpacks.
     Own,
+    /// This user and this group.
+    Of(u32, u32),
 }
 
 type Result<T> = std::result::Result<T, UnpackError>;
@@ -153,13 +155,20 @@ impl Extraction<'_> {
     fn finish_node(&self, dir: &OwnedFd, name: &[u8], entry: &Entry) -> std::result::Result<(), Errno> {
         let link = entry.kind == EntryKind::Symlink;
         let mut refused = false;
-        if self.ownership == Ownership::Kept {
-            let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
+        let owner = match self.ownership {
+            Ownership::Kept => Some((entry.uid, entry.gid)),
+            Ownership::Of(uid, gid) => Some((uid, gid)),
+            Ownership::Own => None,
+        };
+        if let Some((uid, gid)) = owner {
+            let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
             match rustix::fs::chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW) {
                 // Not ours to give, or not in the id map: what can hold it says so itself.
                 Err(Errno::PERM | Errno::INVAL) => refused = true,
                 other => other?,
             }
+        }
+        if self.ownership == Ownership::Kept {
             for (key, value) in &entry.xattrs {
                 match xattrs::set(dir, name, key, value) {
                     Err(Errno::PERM | Errno::NOTSUP | Errno::ACCESS) => {}
@@ -171,10 +180,10 @@ impl Extraction<'_> {
             return Ok(());
         }
         rustix::fs::chmodat(dir, name, Mode::from_raw_mode(entry.mode & 0o7777), AtFlags::empty())?;
-        if refused && matches!(entry.kind, EntryKind::File | EntryKind::Dir) {
+        if let Some((uid, gid)) = owner.filter(|_| refused && matches!(entry.kind, EntryKind::File | EntryKind::Dir)) {
             let path = Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string());
             let path = path.join(std::ffi::OsStr::new(std::str::from_utf8(name).map_err(|_| Errno::NOTSUP)?));
-            record_owner(&path, entry.uid, entry.gid)?;
+            record_owner(&path, uid, gid)?;
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use super::{RunError, Services, client, keep};
 use crate::context::{ContextDir, SourceTree};
 use crate::rootfs::layer::TarWriter;
 use crate::rootfs::{Ownership, append_tree, extract, open_inside};
-use crate::sandbox;
+use crate::sandbox::{self, users};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,9 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+
+/// No more of a container's passwd and group is read.
+const NAMES_MAX: u64 = 1 << 20;
 
 /// The machine's side of a copy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,16 +28,20 @@ pub enum Local {
 }
 
 /// How files are copied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct CopyOptions {
     /// `--archive`: they keep their owners; else they belong to whoever they are copied to.
     pub keep_owners: bool,
     /// `--follow-link`: what a link at the end of the source leads to is copied.
     pub follow: bool,
+    /// What is copied into a container belongs to this user: `USER[:GROUP]`, names or numbers of the container's.
+    pub owner: Option<String>,
+    /// Directories that are missing on the way to the place are made.
+    pub parents: bool,
 }
 
 impl CopyOptions {
-    fn ownership(self) -> Ownership {
+    fn ownership(&self) -> Ownership {
         if self.keep_owners { Ownership::Kept } else { Ownership::Own }
     }
 }
@@ -69,6 +76,7 @@ fn place(
     source_is_dir: bool,
     target: &Written<'_>,
     found: Option<FileType>,
+    parents: bool,
 ) -> Result<(Vec<u8>, Vec<u8>), RunError> {
     let above = || {
         let cut = target.path.iter().rposition(|b| *b == b'/').unwrap_or(0);
@@ -82,6 +90,7 @@ fn place(
         Some(FileType::Directory) => Ok((target.path.to_vec(), source.name().to_vec())),
         Some(_) if source_is_dir => Err(bad("cannot copy a directory to a file")),
         Some(_) if target.directory || target.contents => Err(bad("not a directory")),
+        None if !source_is_dir && target.directory && parents => Ok((target.path.to_vec(), source.name().to_vec())),
         None if !source_is_dir && target.directory => Err(bad("no such directory")),
         Some(_) | None => Ok(above()),
     }
@@ -93,8 +102,12 @@ pub fn copy_in(
     services: &Services<'_>,
     from: &Local,
     to: &[u8],
-    options: CopyOptions,
+    options: &CopyOptions,
 ) -> Result<(), RunError> {
+    let ownership = match &options.owner {
+        Some(owner) => user_of(container, services, owner)?,
+        None => options.ownership(),
+    };
     inside(container, services, to, &mut |root, to| {
         let target = Written::of(to);
         let found = kind_at(root, target.path)?;
@@ -107,9 +120,11 @@ pub fn copy_in(
                 let source = Written::of(path.as_os_str().as_bytes());
                 let (tree, name) = local(path, options.follow || source.contents)?;
                 let is_dir = tree.metadata(&name)?.is_some_and(|metadata| metadata.is_dir());
-                let (at, place) = place(&source, is_dir, &target, found)?;
-                no_directory(root, &at)?;
-                tar_to(&tree, &name, &place, |tar| Ok(extract(root, &at, tar, options.ownership())?))
+                let (at, place) = place(&source, is_dir, &target, found, options.parents)?;
+                if !options.parents {
+                    no_directory(root, &at)?;
+                }
+                tar_to(&tree, &name, &place, |tar| Ok(extract(root, &at, tar, ownership)?))
             }
         }
     })
@@ -121,7 +136,7 @@ pub fn copy_out(
     services: &Services<'_>,
     from: &[u8],
     to: &Local,
-    options: CopyOptions,
+    options: &CopyOptions,
     out: &mut (dyn Write + Send),
 ) -> Result<(), RunError> {
     let view;
@@ -155,11 +170,24 @@ pub fn copy_out(
             let root = root.map_err(io::Error::from)?;
             let target = Written::of(to.as_os_str().as_bytes());
             let found = kind_at(root.as_fd(), target.path)?;
-            let (at, place) = place(&source, metadata.is_dir(), &target, found)?;
+            let (at, place) = place(&source, metadata.is_dir(), &target, found, false)?;
             no_directory(root.as_fd(), &at)?;
             tar_to(tree, &path, &place, |tar| Ok(extract(root.as_fd(), &at, tar, options.ownership())?))
         }
     }
+}
+
+/// The user that `owner` names in the container.
+fn user_of(container: &Container, services: &Services<'_>, owner: &str) -> Result<Ownership, RunError> {
+    let view = keep::tree(container, services)?.view()?;
+    let text = |path: &[u8]| -> Result<Vec<u8>, RunError> {
+        let Some(path) = view.resolve(path)? else { return Ok(Vec::new()) };
+        let mut bytes = Vec::new();
+        view.open(&path)?.take(NAMES_MAX).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let user = users::lookup(&text(b"etc/passwd")?, &text(b"etc/group")?, owner)?;
+    Ok(Ownership::Of(user.uid, user.gid))
 }
 
 /// Writes the container's tree as a tar, without what is mounted in it.

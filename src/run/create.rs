@@ -62,6 +62,8 @@ pub struct CreateOptions {
     pub stop_timeout: Option<u64>,
     /// `--rm`
     pub auto_remove: bool,
+    /// It need have no command: it is given one when it is started.
+    pub commandless: bool,
     /// Which tiers may be taken when it is started.
     pub isolation: Isolation,
 }
@@ -182,7 +184,7 @@ fn command_line(options: &CreateOptions, config: &ContainerConfig) -> Result<(Wo
         None => (own(&config.entrypoint), own(&config.cmd)),
     };
     let cmd = if options.command.is_empty() { cmd } else { options.command.clone() };
-    if entrypoint.is_empty() && cmd.is_empty() {
+    if entrypoint.is_empty() && cmd.is_empty() && !options.commandless {
         return Err(RunError::NoCommand { image: options.image.clone() });
     }
     Ok((entrypoint, cmd))

@@ -8,6 +8,7 @@ use crate::registry::RegistryError;
 use crate::rootfs::layer::LayerError;
 use crate::rootfs::{SnapshotError, TreeError, UnpackError};
 use crate::sandbox::SandboxError;
+use crate::sandbox::users::UserError;
 use crate::store::{ImageError, StoreError};
 use std::io;
 use std::path::PathBuf;
@@ -137,6 +138,9 @@ pub enum RunError {
     /// The sandbox could not be set up, or the command not be started.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
+    /// A user that cannot be found.
+    #[error(transparent)]
+    User(#[from] UserError),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -132,6 +132,9 @@ fn keep(
     signals: &SignalSet,
     started: &mut dyn FnMut(String) -> Result<(), RunError>,
 ) -> Result<Exit, RunError> {
+    if container.settings.args().is_empty() {
+        return Err(RunError::NoCommand { image: container.image.clone() });
+    }
     let tree = tree(container, services)?;
     let dir = Containers::of(services.store.root()).dir(&container.id);
     let mounts = &container.settings.mounts;

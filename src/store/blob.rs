@@ -52,6 +52,35 @@ impl Store {
         }
     }
 
+    /// [`Store::read_blob`] without marking the blob as used.
+    pub fn peek_blob(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>, StoreError> {
+        let path = self.inner.blob_path(digest);
+        let file = match fs::File::open(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(StoreError::Missing(digest.clone())),
+            other => other?,
+        };
+        let size = file.metadata()?.len();
+        if size > limit {
+            return Err(StoreError::TooLong { digest: digest.clone(), size, limit });
+        }
+        let mut bytes = Vec::new();
+        file.take(limit).read_to_end(&mut bytes)?;
+        let mut hasher = Hasher::new(digest.algorithm());
+        hasher.update(&bytes);
+        match hasher.finish() {
+            found if found == *digest => Ok(bytes),
+            found => Err(StoreError::Mismatch { expected: digest.clone(), found }),
+        }
+    }
+
+    /// Marks those of the blobs as used that are here: they stay for as long as this process has the store open.
+    pub fn hold<'a>(&self, digests: impl Iterator<Item = &'a Digest>) -> Result<(), StoreError> {
+        for digest in digests {
+            self.has_blob(digest)?;
+        }
+        Ok(())
+    }
+
     /// Stores `bytes`; their SHA-256 comes back.
     pub fn put_blob(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
         let digest = Digest::sha256(bytes);

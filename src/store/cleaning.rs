@@ -232,14 +232,22 @@ impl Inner {
 
     /// When the oldest of the processes that have the store open began to.
     fn oldest_user(&self) -> Result<SystemTime, StoreError> {
+        Ok(self.oldest_other()?.map_or(self.temp.since(), |other| other.min(self.temp.since())))
+    }
+
+    /// The same of the others alone.
+    pub(super) fn oldest_other(&self) -> Result<Option<SystemTime>, StoreError> {
         let tmp = self.root.join("tmp");
         // Without this lock one that begins right now could find its own taken.
         let _all = lock_file(&tmp.join("lock"), FlockOperation::LockExclusive)?;
-        let mut oldest = self.temp.since();
-        for (path, _) in entries(&tmp)? {
+        let mut oldest: Option<SystemTime> = None;
+        for (path, _) in entries(&tmp)?.into_iter().filter(|(path, _)| path != self.temp.path()) {
             let Ok(lock) = fs::OpenOptions::new().read(true).open(path.join("lock")) else { continue };
             match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-                Err(Errno::WOULDBLOCK) => oldest = oldest.min(lock.metadata()?.modified()?),
+                Err(Errno::WOULDBLOCK) => {
+                    let since = lock.metadata()?.modified()?;
+                    oldest = Some(oldest.map_or(since, |oldest| oldest.min(since)));
+                }
                 // Its process is gone.
                 _ => continue,
             }

@@ -76,10 +76,29 @@ pub struct Image {
 }
 
 impl Image {
-    /// Reads the image at `target`; where that is an index, its image for `platform`.
+    /// Reads the image at `target`; where that is an index, its image for `platform`. All that is here of it counts as used:
+    /// it stays while this process has the store open, whatever becomes of its name.
     pub fn load(store: &Store, target: &Descriptor, platform: &Platform) -> Result<Image, ImageError> {
+        let image = Image::read_with(target, platform, &|digest| store.read_blob(digest, DOCUMENT_MAX))?;
+        store.hold(image.layers.iter().map(|layer| &layer.digest))?;
+        Ok(image)
+    }
+
+    /// [`Image::load`] for who only tells of it: nothing of it counts as used.
+    pub fn peek(store: &Store, target: &Descriptor, platform: &Platform) -> Result<Image, ImageError> {
+        Image::read_with(target, platform, &|digest| store.peek_blob(digest, DOCUMENT_MAX))
+    }
+
+    fn read_with(
+        target: &Descriptor,
+        platform: &Platform,
+        read: &dyn Fn(&Digest) -> Result<Vec<u8>, StoreError>,
+    ) -> Result<Image, ImageError> {
         let descriptor = match is_index(target.media_type().as_ref()) {
-            true => choose(&store.index(target)?, target, platform)?,
+            true => {
+                let digest = digest_of(target)?;
+                choose(&parse(&read(&digest)?, &digest, "image index")?, target, platform)?
+            }
             false => target.clone(),
         };
         let digest = digest_of(&descriptor)?;
@@ -87,9 +106,9 @@ impl Image {
         if !is_manifest(media_type) {
             return Err(ImageError::MediaType { digest, media_type: media_type.to_string() });
         }
-        let manifest = store.read_blob(&digest, DOCUMENT_MAX)?;
+        let manifest = read(&digest)?;
         let parsed: Manifest = parse(&manifest, &digest, "image manifest")?;
-        let config = store.read_blob(&digest_of(parsed.config())?, DOCUMENT_MAX)?;
+        let config = read(&digest_of(parsed.config())?)?;
         Image::read(descriptor, &manifest, &config)
     }
 
@@ -134,12 +153,6 @@ impl Store {
             Err(ImageError::Platform { .. } | ImageError::Store(StoreError::Missing(_))) => Ok(None),
             Err(error) => Err(error),
         }
-    }
-
-    /// The index at `target`.
-    fn index(&self, target: &Descriptor) -> Result<Index, ImageError> {
-        let digest = digest_of(target)?;
-        parse(&self.read_blob(&digest, DOCUMENT_MAX)?, &digest, "image index")
     }
 }
 

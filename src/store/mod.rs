@@ -54,6 +54,7 @@
 mod blob;
 mod caches;
 mod cleaning;
+mod forget;
 mod idle_cache;
 pub mod image;
 mod layers;

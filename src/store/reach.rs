@@ -24,9 +24,7 @@ impl Store {
 
     /// The blobs that names lead to, containers' images do, and those that entries without a name do.
     pub(super) fn named_blobs(&self) -> Result<HashSet<Digest>, StoreError> {
-        let mut targets = self.targets()?;
-        targets.extend(self.container_images()?);
-        self.reachable(targets)
+        self.reachable(self.needed_images()?)
     }
 
     /// The images that containers were made from: they are needed to start one again, named or not.
@@ -45,8 +43,15 @@ impl Store {
         Ok(found)
     }
 
+    /// Names, containers' images, and entries without a name.
+    pub(super) fn needed_images(&self) -> Result<Vec<Descriptor>, StoreError> {
+        let mut targets = self.targets()?;
+        targets.extend(self.container_images()?);
+        Ok(targets)
+    }
+
     /// All that `targets` lead to, here or not.
-    fn reachable(&self, targets: Vec<Descriptor>) -> Result<HashSet<Digest>, StoreError> {
+    pub(super) fn reachable(&self, targets: Vec<Descriptor>) -> Result<HashSet<Digest>, StoreError> {
         let (mut found, mut pending) = (HashSet::new(), targets);
         while let Some(target) = pending.pop() {
             let Ok(digest) = digest_of(&target) else { continue };
@@ -65,7 +70,7 @@ impl Store {
     }
 
     /// A document of an image; `None` where it is not here, or none.
-    fn document<T: DeserializeOwned>(&self, digest: &Digest) -> Result<Option<T>, StoreError> {
+    pub(super) fn document<T: DeserializeOwned>(&self, digest: &Digest) -> Result<Option<T>, StoreError> {
         let path = self.inner.blob_path(digest);
         match there(fs::symlink_metadata(&path))? {
             Some(meta) if meta.len() <= DOCUMENT_MAX => Ok(serde_json::from_slice(&fs::read(&path)?).ok()),

@@ -21,6 +21,7 @@ pub(super) fn text(change: &Change, at: Duration) -> String {
             vec![json!({"event": "transferred", "step": number, "done": done, "total": total})]
         }
         Change::Note { number, text } => vec![json!({"event": "note", "step": number, "text": text})],
+        Change::Part { number, text } => vec![json!({"event": "part", "step": number, "text": text})],
         Change::Missed { number, why } => vec![json!({"event": "missed", "step": number, "why": why})],
         Change::Warning(text) => vec![json!({"event": "warning", "text": text})],
         Change::Ended { number, rest, outcome, elapsed, .. } => {

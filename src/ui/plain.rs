@@ -9,7 +9,8 @@
 //! #7 DONE 1.3s
 //! ```
 //!
-//! A step that was not in the cache says why: `#7 MISS file src/main.c changed`.
+//! A step that was not in the cache says why: `#7 MISS file src/main.c changed`. What BuildKit's logs say of an image stands in
+//! the same words here, because scripts look for it: `#8 naming to docker.io/library/app:1 done`.
 //!
 //! The number before an output line is the time since the step's start, in seconds. The last line of a step is
 //! `DONE`, `CACHED` or `ERROR`. A line is always written whole.
@@ -32,6 +33,7 @@ pub(super) fn text(change: &Change) -> String {
         }
         Change::Moved { due: false, .. } => {}
         Change::Note { number: Some(number), text } => line(&mut out, &format!("#{number} note: {text}")),
+        Change::Part { number, text } => line(&mut out, &format!("#{number} {text} done")),
         Change::Missed { number, why } => line(&mut out, &format!("#{number} MISS {why}")),
         Change::Note { number: None, text } => line(&mut out, &format!("note: {text}")),
         Change::Warning(text) => line(&mut out, &format!("warning: {text}")),

@@ -29,6 +29,8 @@ pub enum Change {
     Moved { number: usize, done: u64, total: Option<u64>, due: bool },
     /// An explanation.
     Note { number: Option<usize>, text: String },
+    /// A part of a step is done.
+    Part { number: usize, text: String },
     /// A step was not in the cache.
     Missed { number: usize, why: String },
     /// A warning.
@@ -102,6 +104,10 @@ impl Steps {
             }
             Event::Missed { id, why } => match self.running.get(&id) {
                 Some(step) => Change::Missed { number: step.number, why: clean(why.as_bytes()) },
+                None => Change::Nothing,
+            },
+            Event::Part { id, text } => match self.running.get(&id) {
+                Some(step) => Change::Part { number: step.number, text: clean(text.as_bytes()) },
                 None => Change::Nothing,
             },
             Event::Note { id, text } => {

@@ -50,7 +50,9 @@ impl Board {
                 let total = total.map(|total| format!(" / {}", bytes(total))).unwrap_or_default();
                 self.moved(*number, format!(" {}{total}", bytes(*done)));
             }
-            Change::Note { number: Some(number), text } => self.show(*number, std::slice::from_ref(text)),
+            Change::Note { number: Some(number), text } | Change::Part { number, text } => {
+                self.show(*number, std::slice::from_ref(text));
+            }
             Change::Missed { number, why } if self.explain => {
                 let name = self.rows.get(number).map(|row| row.bar.prefix()).unwrap_or_default();
                 self.print(&self.dim(&format!("    miss {}: {why}", name.trim())));

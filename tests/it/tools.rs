@@ -121,7 +121,8 @@ fn what_docker_says_and_dockless_does_not_do() {
         ("executor --frobnicate", 1, "error: unknown flag: --frobnicate"),
         ("executor", 1, "error: you must provide --destination, or use --no-push"),
         ("buildctl-daemonless.sh build", 1, "error: --frontend=dockerfile.v0 is missing"),
-        ("buildah mount", 125, "error: buildah: 'mount' is not something dockless does"),
+        ("buildah unshare", 125, "error: buildah: 'unshare' is not something dockless does"),
+        ("buildah mount", 125, "error: name the working containers whose trees are wanted"),
     ] {
         let ran = machine.run(line);
         assert_eq!(ran.code, Some(code), "{line}: {}", ran.stderr);
@@ -191,6 +192,13 @@ fn docker_from_build_to_load() {
     assert_eq!(machine.ok("docker images -q"), "");
     let from = format!("docker-archive:{}:app:2", machine.path("context/app.tar").display());
     assert_eq!(machine.skopeo(&from, "{{.Labels.l}}"), "2");
+    let log = machine.run("docker build --progress=plain --label x=y -t x -t r.io/x:2 .").stderr;
+    let lines: Vec<&str> = log.lines().filter_map(|line| line.split_once(' ')).map(|(_, line)| line).collect();
+    let from = lines.iter().position(|line| *line == "exporting to image").expect(&log);
+    let id = machine.ok("docker inspect -f {{.Id}} x");
+    let written = format!("writing image {} done", id.trim());
+    let named = ["naming to docker.io/library/x:latest done", "naming to r.io/x:2 done"];
+    assert_eq!(lines[from + 1..][..3], [&written[..], named[0], named[1]], "{log}");
 }
 
 #[test]

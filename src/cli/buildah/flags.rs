@@ -320,12 +320,19 @@ pub const CONFIG: &[Flag] = &[
 pub const COPY: &[Flag] = &[
     switch("add-history", NO_MEANING),
     value("chmod", Does::Refused("use `run` with chmod")),
-    value("chown", Does::Refused("use `run` with chown")),
+    value("chown", Does::Own("the user, by name or number, that what is copied belongs to")),
     value("contextdir", Does::Own("what relative sources start from")),
     value("from", Does::Refused("a Dockerfile's COPY --from does it")),
     value("ignorefile", Does::Refused("name what is to be copied")),
     switch("quiet", NO_MEANING).short('q'),
 ];
+
+/// Flags of `mount`.
+pub const MOUNT: &[Flag] =
+    &[switch("json", Does::Refused("a path is printed")), switch("notruncate", Does::Ignored("nothing is cut"))];
+
+/// Flags of `umount`.
+pub const UNMOUNT: &[Flag] = &[switch("all", Does::Ignored("nothing needs to be unmounted")).short('a')];
 
 /// Flags of `commit`.
 pub const COMMIT: &[Flag] = &[

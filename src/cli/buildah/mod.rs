@@ -11,7 +11,9 @@ use super::tool::Tool;
 use super::words::{self, Flag, Given};
 use super::{Outcome, docker, print, usage};
 use crate::ui::{self, Diagnostic, Kind, Look};
-use flags::{BUILD, COMMIT, CONFIG, CONTAINERS, COPY, FROM, IMAGES, INSPECT, LOGIN, PULL, PUSH, RM, RMI, RUN};
+use flags::{
+    BUILD, COMMIT, CONFIG, CONTAINERS, COPY, FROM, IMAGES, INSPECT, LOGIN, MOUNT, PULL, PUSH, RM, RMI, RUN, UNMOUNT,
+};
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -29,6 +31,9 @@ pub const VERBS: &[(&str, &[Flag], &str)] = &[
     ("images", IMAGES, "images"),
     ("inspect", INSPECT, "inspect"),
     ("login", LOGIN, "login"),
+    ("mount", MOUNT, "mount"),
+    ("umount", UNMOUNT, "unmount"),
+    ("unmount", UNMOUNT, "unmount"),
     ("logout", LOGIN, "logout"),
     ("pull", PULL, "pull"),
     ("push", PUSH, "push"),
@@ -101,6 +106,8 @@ pub fn perform(arguments: Vec<OsString>, environment: Environment, look: &mut Lo
         "create" => working::from(&mut call, trust),
         "start" => working::run(&mut call),
         "configure" => working::config(&mut call),
+        "mount" => working::mount(&mut call),
+        "unmount" => working::unmount(&mut call),
         "copy into" => working::copy(&mut call),
         "commit" => working::commit(&mut call, trust),
         "rm" => working::remove(&mut call),

@@ -1,13 +1,16 @@
-//! buildah's working containers: `from`, `run`, `copy`, `config`, `commit`, `rm` and `containers`. A working container is a
+//! buildah's working containers: `from`, `run`, `copy`, `mount`, `config`, `commit`, `rm` and `containers`. A working container is a
 //! container of ours that is not running; `run` starts it with another command, `config` changes what it is started with and
 //! what the image that `commit` makes of it says.
 
 use super::Call;
 use crate::cli::{Outcome, print, state, usage};
-use crate::oci::Digest;
+use crate::images;
+use crate::oci::{Digest, Platform};
+use crate::overrides::Owners;
+use crate::rootfs::SnapshotterKind;
 use crate::run::{Container, Containers, RunError, Settings};
 use crate::store::Store;
-use crate::ui::Diagnostic;
+use crate::ui::{Diagnostic, Kind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -52,18 +55,17 @@ impl Working {
 /// Makes a container of an image; prints its ID.
 pub fn from(call: &mut Call<'_>, trust: Option<String>) -> Outcome<ExitCode> {
     let [image] = &call.given.arguments[..] else { return Err(usage("name one image")) };
+    let mut image = image.strip_prefix("docker://").unwrap_or(image).to_string();
     if image == "scratch" {
-        return Err(usage(
-            "from scratch: there is no image to make a container of; write FROM scratch into a Dockerfile",
-        ));
-    }
-    let image = image.strip_prefix("docker://").unwrap_or(image).to_string();
-    if trust.is_some() {
+        let platform = super::super::platform(call.given.last("platform"), &call.environment)?;
+        let store = Store::open(&state::Places::find(&call.environment).state)?;
+        image = images::scratch(&store, &platform.unwrap_or_else(Platform::host))?.to_string();
+    } else if trust.is_some() {
         call.native(
             &[vec!["pull".into(), "--quiet".into()], trust.into_iter().collect(), vec![image.clone()]].concat(),
         )?;
     }
-    let line = [vec!["create".to_string()], call.given.ours.clone(), vec![image]].concat();
+    let line = [vec!["create".to_string(), "--commandless".into()], call.given.ours.clone(), vec![image]].concat();
     call.native(&line)
 }
 
@@ -166,12 +168,56 @@ pub fn copy(call: &mut Call<'_>) -> Outcome<ExitCode> {
         }
         let path = call.environment.absolute(base.join(&source));
         let from = if path.is_dir() { format!("{}/.", path.display()) } else { path.display().to_string() };
-        let done = call.native(&["cp".to_string(), from, format!("{}:{dest}", working.container.id)])?;
+        let mut line = vec!["cp".to_string(), "--parents".into()];
+        line.extend(call.given.last("chown").map(|owner| format!("--chown={owner}")));
+        line.extend([from, format!("{}:{dest}", working.container.id)]);
+        let done = call.native(&line)?;
         if done != ExitCode::SUCCESS {
             return Ok(done);
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints where the trees of containers are, to be looked at and changed there.
+pub fn mount(call: &mut Call<'_>) -> Outcome<ExitCode> {
+    let state = state::Places::find(&call.environment).state;
+    let all = Containers::of(&state);
+    let names = &call.given.arguments;
+    if names.is_empty() {
+        return Err(usage("name the working containers whose trees are wanted"));
+    }
+    let mut text = String::new();
+    for name in names {
+        let container = all.find(name).map_err(failed)?;
+        let tree = all.dir(&container.id).join("tree");
+        let refused = |why: &str| {
+            let message = format!("the tree of '{name}' cannot be mounted: {why}");
+            let hint = "`buildah copy` and `buildah run` change it everywhere; so does a Dockerfile";
+            Box::new(Diagnostic::new(Kind::Environment, message).hint(hint))
+        };
+        if container.snapshots == SnapshotterKind::Overlay {
+            let why = "it is layers on one another, which are mounted only while a command runs";
+            let hint = "as root, a container made with DOCKLESS_ISOLATION=chroot has a tree that can be";
+            return Err(Box::new(refused(why).hint(hint)));
+        }
+        let owners = Owners::read(&tree).map_err(|error| failed(error.into()))?;
+        if !rustix::process::geteuid().is_root() || !owners.is_empty() {
+            return Err(refused("the owners of its files are emulated"));
+        }
+        match &names[..] {
+            [_] => text += &format!("{}\n", tree.display()),
+            _ => text += &format!("{name} {}\n", tree.display()),
+        }
+    }
+    print(&text)
+}
+
+/// Does nothing: what [`mount`] tells of is where it always is. Prints the containers' IDs.
+pub fn unmount(call: &mut Call<'_>) -> Outcome<ExitCode> {
+    let all = Containers::of(&state::Places::find(&call.environment).state);
+    let id = |name: &String| Ok(all.find(name).map_err(failed)?.id + "\n");
+    print(&call.given.arguments.iter().map(id).collect::<Outcome<String>>()?)
 }
 
 /// `--contextdir`: what relative sources start from.

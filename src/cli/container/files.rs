@@ -22,6 +22,12 @@ pub struct CpArgs {
     /// Accepted: nothing is told of the copying
     #[arg(short, long, hide = true)]
     quiet: bool,
+    /// What is copied into a container belongs to this user of it
+    #[arg(long, value_name = "USER[:GROUP]", hide = true)]
+    chown: Option<String>,
+    /// Make directories that are missing in the container
+    #[arg(long, hide = true)]
+    parents: bool,
     #[arg(value_name = "CONTAINER:PATH|PATH|-", allow_hyphen_values = true)]
     source: OsString,
     #[arg(value_name = "CONTAINER:PATH|PATH|-", allow_hyphen_values = true)]
@@ -31,7 +37,8 @@ pub struct CpArgs {
 impl CpArgs {
     /// Copies them.
     pub fn run(self, here: &Surroundings<'_>) -> Outcome<ExitCode> {
-        let options = CopyOptions { keep_owners: self.archive, follow: self.follow_link };
+        let (owner, parents) = (self.chown.clone(), self.parents);
+        let options = CopyOptions { keep_owners: self.archive, follow: self.follow_link, owner, parents };
         let local = |text: &OsString| match text.as_encoded_bytes() {
             b"-" => Local::Tar,
             bytes => {

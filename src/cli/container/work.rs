@@ -182,12 +182,12 @@ pub fn perform(
         }
         ContainerTask::Prune { labels } => prune(labels, services),
         ContainerTask::CopyIn { from, container, to, options } => {
-            containers::copy_in(&find(container)?, services, from, to, *options).map_err(failed)?;
+            containers::copy_in(&find(container)?, services, from, to, options).map_err(failed)?;
             Ok(0)
         }
         ContainerTask::CopyOut { container, from, to, options } => {
             let mut out = standard_output()?;
-            containers::copy_out(&find(container)?, services, from, to, *options, &mut out).map_err(failed)?;
+            containers::copy_out(&find(container)?, services, from, to, options, &mut out).map_err(failed)?;
             Ok(0)
         }
         ContainerTask::Export { container, to } => {

@@ -270,3 +270,49 @@ fn the_cache_is_listed_counted_and_pruned() {
     (&short.unwrap().stderr[..]).read_to_string(&mut text).unwrap();
     assert!(text.contains("DOCKLESS_CACHE_SIZE=x: expected a size"), "{text}");
 }
+
+#[test]
+fn with_its_last_name_an_image_goes_at_once() {
+    let (registry, place) = (Registry::start(), Place::new(Caller::Own));
+    let base = registry.put_base("busybox");
+    let left = || marks(&place.state()).into_iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
+    place.dockless(&format!("pull {base}")).succeeded();
+    place.dockless(&format!("run --rm {base} true")).succeeded();
+    assert!(left().iter().any(|path| path.contains("/layers/")), "{:?}", left());
+    let said = place.dockless(&format!("rmi {base}")).succeeded();
+    let lines: Vec<&str> = said.text().lines().collect();
+    assert!(lines[0].starts_with("Untagged: ") && lines[1].starts_with("Deleted: sha256:"), "{lines:?}");
+    assert_eq!(lines.len(), 3, "one layer: {lines:?}");
+    assert_eq!(left(), [""; 0]);
+    // What another name, another image, a container or the cache needs stays.
+    place.file("a", "a").file("Dockerfile", format!("FROM {base}\nRUN echo b > /b\n"));
+    place.dockless(&format!("pull {base}")).succeeded();
+    place.dockless("build -t named context").succeeded();
+    place.dockless("tag named other").succeeded();
+    let before = left();
+    for (image, lines) in [(base.to_string(), 2), ("other".to_string(), 1)] {
+        let said = place.dockless(&format!("rmi {image}")).succeeded();
+        assert_eq!(said.text().lines().count(), lines, "{}", said.text());
+        assert_eq!(left(), before, "{image}");
+    }
+    place.dockless("create --name cc named").succeeded();
+    place.dockless("rmi named").succeeded();
+    place.dockless("rm cc").succeeded();
+    assert_eq!(left(), before);
+    place.dockless("build -t named context").succeeded();
+    place.dockless("rmi named").succeeded();
+    let gone = before.len() - left().len();
+    assert_eq!(gone, 3, "manifest, config, and the record of the ID: {before:?} {:?}", left());
+    let log = place.dockless("build --progress=plain -t named context").succeeded().stderr;
+    assert!(log.contains("CACHED"), "{log}");
+    // A process that has loaded it may read all of it.
+    place.dockless("cache prune -a").succeeded();
+    let store = Store::open(&place.state()).unwrap();
+    let (_, target) = store.names().unwrap().remove(0);
+    let image = Image::load(&store, &target, &Platform::host()).unwrap();
+    assert!(place.command("rmi named", [""; 0]).output().unwrap().status.success());
+    assert!(image.layers.iter().all(|layer| store.has_blob(&layer.digest).unwrap().is_some()));
+    drop(store);
+    place.dockless("cache prune -a").succeeded();
+    assert_eq!(left(), [""; 0]);
+}

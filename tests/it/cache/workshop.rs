@@ -37,12 +37,13 @@ impl Log {
     /// The steps that were carried out, and those that were found, by what they are called.
     pub fn steps(&self) -> (Vec<String>, Vec<String>) {
         let (mut names, mut done, mut cached) = (BTreeMap::<StepId, String>::new(), Vec::new(), Vec::new());
+        let is_step = |name: &str| !name.contains("FROM") && name != "exporting to image";
         for event in &*self.0.lock().unwrap() {
             match event {
                 Event::Started { id, name, .. } => drop(names.insert(*id, name.clone())),
                 Event::Finished { id, outcome, .. } => match (outcome, names.get(id)) {
-                    (Outcome::Cached(_), Some(name)) if !name.contains("FROM") => cached.push(name.clone()),
-                    (Outcome::Done, Some(name)) if !name.contains("FROM") => done.push(name.clone()),
+                    (Outcome::Cached(_), Some(name)) if is_step(name) => cached.push(name.clone()),
+                    (Outcome::Done, Some(name)) if is_step(name) => done.push(name.clone()),
                     _ => {}
                 },
                 _ => {}

@@ -43,6 +43,50 @@ fn copies_both_ways() {
     });
 }
 
+#[test]
+fn buildah_makes_images_step_by_step() {
+    in_every_tier("working containers", |host| {
+        fs::create_dir_all(host.place.path("context/dir")).unwrap();
+        host.place.file("dir/a", "a\n");
+        host.prints(&["buildah", "from", "--name", "w1", "scratch"]);
+        host.gives(&["buildah", "run", "w1", "--", "true"], 127, "");
+        host.gives(&["start", "-a", "w1"], 125, "");
+        host.gives(&["buildah", "copy", "--chown", "5:6", "w1", "context/dir", "/opt/app/"], 0, "");
+        host.gives(&["buildah", "config", "--cmd", "[\"/opt/app/a\"]", "w1"], 0, "");
+        host.prints(&["buildah", "commit", "w1", "made"]);
+        let format = "{{len .RootFS.Layers}} {{json .Config.Cmd}}";
+        host.gives(&["docker", "inspect", "-f", format, "made"], 0, "1 [\"/opt/app/a\"]\n");
+        let exported = host.output(&["export", "w1"]).stdout;
+        let mut tar = tar::Archive::new(&exported[..]);
+        let entry = |entry: std::io::Result<tar::Entry<'_, _>>| {
+            let entry: tar::Entry<'_, &[u8]> = entry.unwrap();
+            let (uid, gid) = (entry.header().uid().unwrap(), entry.header().gid().unwrap());
+            (entry.path().unwrap().display().to_string().trim_end_matches('/').to_string(), uid, gid)
+        };
+        let entries: Vec<_> = tar.entries().unwrap().map(entry).collect();
+        assert!(entries.contains(&("opt/app/a".into(), 5, 6)), "{} {entries:?}", host.what(&[]));
+        // Names are the container's.
+        host.prints(&["buildah", "from", "--name", "n1", "app"]);
+        host.gives(&["buildah", "copy", "--chown", "app", "n1", "context/dir/a", "/new/dir/"], 0, "");
+        host.gives(&["buildah", "run", "n1", "--", "stat", "-c", "%u:%g", "/new/dir/a"], 0, "1000:1000\n");
+        host.gives(&["buildah", "copy", "--chown", "nobody-here", "n1", "context/dir/a", "/"], 1, "");
+        let mounted = host.output(&["buildah", "mount", "n1"]);
+        let (path, said) = (String::from_utf8(mounted.stdout).unwrap(), String::from_utf8(mounted.stderr).unwrap());
+        if host.tier == "chroot" {
+            fs::write(format!("{}/by-hand", path.trim()), "").unwrap();
+            assert!(host.prints(&["diff", "n1"]).contains("A /by-hand\n"));
+            host.prints(&["buildah", "umount", "n1"]);
+        } else {
+            assert!(
+                path.is_empty() && said.contains("the tree of 'n1' cannot be mounted: "),
+                "{} {said}",
+                host.what(&[])
+            );
+        }
+        host.prints(&["buildah", "rm", "-a"]);
+    });
+}
+
 const SCRIPT: &str = "echo x > /added; echo more >> /seed/file; rm /etc/passwd; mkdir /d; chown 7:8 /d; ln -s a /d/l";
 
 #[test]
