@@ -127,10 +127,16 @@ impl Override {
     /// Whether `mode` is what a file with this record was given when it was made: set-id bits may be missing, and outside
     /// of a user namespace the owner's own bits may be added.
     fn was_given(&self, mode: u32) -> bool {
-        let own = if self.kind == Type::Dir { 0o700 } else { 0o600 };
+        let own = own_bits(self.mode, self.kind == Type::Dir);
         let given = [self.mode, self.mode & 0o777];
         self.kind == Type::Symlink || given.iter().any(|given| mode == *given || mode == given | own)
     }
+}
+
+/// The bits that a file of this mode has besides in the file system, where nobody has more rights than its owner: who built
+/// it must be able to read and write it, and to run what anybody may run.
+pub fn own_bits(mode: u32, is_dir: bool) -> u32 {
+    if is_dir || mode & 0o111 != 0 { 0o700 } else { 0o600 }
 }
 
 impl fmt::Display for Override {

@@ -6,7 +6,7 @@ use super::unpack_tree::{Result, Tree};
 use super::view::last;
 use super::xattrs;
 use crate::oci::layer::{Kind, Metadata};
-use crate::overrides::{OVERRIDE, Override, SHELVED, Type, image_ids};
+use crate::overrides::{OVERRIDE, Override, SHELVED, Type, image_ids, own_bits};
 use rustix::fd::AsFd;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
@@ -63,7 +63,7 @@ impl Tree<'_> {
         }
         if self.ids.0 != 0 {
             // Without root's rights even we could not read it otherwise.
-            mode |= if file_type == FileType::Directory { 0o700 } else { 0o600 };
+            mode |= own_bits(mode, file_type == FileType::Directory);
         }
         let wanted = Override::of(metadata).ok_or_else(|| self.failed(path, "make", Errno::INVAL))?;
         let held = owned && (mode == metadata.mode || file_type == FileType::Symlink) && same_type(&found, wanted.kind);

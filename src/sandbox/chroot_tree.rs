@@ -20,7 +20,7 @@ use super::spec::{Mount, MountSource, RunSpec};
 use super::supervisor::places::{Place, PlaceKind};
 use super::supervisor::stands::{Stand, Tmpfs};
 use super::target::{Kind, Stubs, open_place};
-use crate::overrides::{OVERRIDE, Override, Type, image_ids};
+use crate::overrides::{OVERRIDE, Override, Type, image_ids, own_bits};
 use crate::sys;
 
 /// Device nodes: name, major, minor.
@@ -306,7 +306,7 @@ fn give(path: &Path, uid: u32, gid: u32, mode: u32) -> std::io::Result<()> {
             let record = Override { uid, gid, mode, kind: Type::File };
             // Before the mode, which may forbid it.
             rustix::fs::lsetxattr(path, OVERRIDE, record.to_string().as_bytes(), XattrFlags::empty())?;
-            fs_err::set_permissions(path, PermissionsExt::from_mode(mode & 0o777 | 0o600))
+            fs_err::set_permissions(path, PermissionsExt::from_mode(mode & 0o777 | own_bits(mode, false)))
         }
         Err(error) => Err(error.into()),
     }

@@ -407,6 +407,11 @@ fn runs_programs_of_a_bind(tier: Tier) {
             ),
             ("env -i A=b /src/busybox env", "A=b"),
             ("/proc/meminfo 2>/dev/null; echo $?", "126"),
+            (
+                "cd /tmp; cp /bin/busybox .; chmod 11 busybox; stat -c %a busybox; ./busybox echo ran; chmod 666 busybox; \
+                 stat -c %a busybox; ./busybox echo ran 2> /dev/null; echo $?",
+                "11\nran\n666\n126",
+            ),
         ],
     );
 }

@@ -23,7 +23,7 @@ use super::access::Owned;
 use super::path::ViewPath;
 use super::places::Mapping;
 use super::stat::Shown;
-use crate::overrides::{OVERRIDE, Override, Owners, SHELVED, Type, image_ids};
+use crate::overrides::{OVERRIDE, Override, Owners, SHELVED, Type, image_ids, own_bits};
 
 const TYPE: u32 = 0o170000;
 
@@ -226,11 +226,7 @@ impl Records {
     /// root's rights even this process could not use it without its owner's own bits.
     pub(crate) fn native_mode(&self, owned: &Owned) -> Mode {
         let bits = if (owned.uid, owned.gid) == (0, 0) { 0o7777 } else { 0o777 };
-        let own = match self.mapping.is_some() {
-            true if owned.is_dir() => 0o700,
-            true => 0o600,
-            false => 0,
-        };
+        let own = if self.mapping.is_some() { own_bits(owned.mode, owned.is_dir()) } else { 0 };
         Mode::from_raw_mode(owned.mode & bits | own)
     }
 
