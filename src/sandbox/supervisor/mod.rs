@@ -13,6 +13,7 @@
 //! step, links and `..` included. What lies outside is reached by the descriptors of `outside`.
 
 pub(crate) mod access;
+mod at_once;
 pub(crate) mod call;
 pub(crate) mod capability;
 pub(crate) mod credentials;
@@ -48,6 +49,7 @@ pub(crate) mod serve;
 mod sockets;
 pub(crate) mod stat;
 pub(crate) mod status;
+mod trodden;
 mod view;
 mod workers;
 

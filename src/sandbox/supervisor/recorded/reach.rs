@@ -90,15 +90,15 @@ pub(super) fn absolute(caller: &Caller<'_>, said: &[u8]) -> Option<Vec<u8>> {
     if said.first() != Some(&b'/') {
         return None;
     }
-    let own = [
-        ("/proc/self", format!("/proc/{}", caller.process.pid)),
-        ("/proc/thread-self", format!("/proc/{}/task/{}", caller.process.pid, caller.thread)),
-        ("/dev/fd", format!("/proc/{}/fd", caller.process.pid)),
-        ("/dev/stdin", format!("/proc/{}/fd/0", caller.process.pid)),
-        ("/dev/stdout", format!("/proc/{}/fd/1", caller.process.pid)),
-        ("/dev/stderr", format!("/proc/{}/fd/2", caller.process.pid)),
-    ];
     if said.starts_with(b"/proc/") || said.starts_with(b"/dev/") {
+        let own = [
+            ("/proc/self", format!("/proc/{}", caller.process.pid)),
+            ("/proc/thread-self", format!("/proc/{}/task/{}", caller.process.pid, caller.thread)),
+            ("/dev/fd", format!("/proc/{}/fd", caller.process.pid)),
+            ("/dev/stdin", format!("/proc/{}/fd/0", caller.process.pid)),
+            ("/dev/stdout", format!("/proc/{}/fd/1", caller.process.pid)),
+            ("/dev/stderr", format!("/proc/{}/fd/2", caller.process.pid)),
+        ];
         for (name, real) in own {
             if let Some(rest @ ([] | [b'/', ..])) = said.strip_prefix(name.as_bytes()) {
                 return Some([real.as_bytes(), rest].concat());
