@@ -58,6 +58,7 @@ mod idle_cache;
 pub mod image;
 mod layers;
 mod names;
+mod reach;
 mod records;
 mod tail;
 mod temp;
@@ -66,7 +67,7 @@ pub use blob::{BlobReader, BlobWriter};
 pub use caches::{CacheDir, CacheUse};
 pub use cleaning::{Dropped, Item, ItemKind, Keep, Usage};
 pub use image::{Image, ImageError};
-pub use layers::StagedLayer;
+pub use layers::{Committed, StagedLayer};
 pub use tail::Follower;
 pub use temp::TempDir;
 

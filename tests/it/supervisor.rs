@@ -80,6 +80,7 @@ in_each_tier!(
     survives_garbage_and_sudden_death,
     keeps_paths_inside_that_begin_elsewhere_meanwhile,
     finds_places_behind_links_that_come_later,
+    outlives_threads_that_take_over,
 );
 
 fn runs_a_command_and_leaves_the_tree_as_it_was(tier: Tier) {
@@ -206,6 +207,15 @@ fn finds_places_behind_links_that_come_later(tier: Tier) {
     let before = paths.map(|path| format!("{path} not\n{path} not\n")).concat();
     let after = paths.map(|path| format!("{path} there\n")).concat();
     assert_eq!(stdout(tier, tree.sh(script)), before + &after);
+}
+
+/// A thread that runs a program takes the first one's number, which may be traced for a call of its own then.
+fn outlives_threads_that_take_over(tier: Tier) {
+    let tree = Tree::new();
+    compile(&tree, "takeover");
+    let mut spec = RunSpec::new(tree.root(), ["/bin/takeover", "300"]);
+    spec.user = "app".into();
+    assert_eq!(stdout(tier, spec), "done\n");
 }
 
 /// Processor time of the children that have ended, in seconds: unlike the time of day it tells something on a busy machine.

@@ -11,9 +11,8 @@
 
 use super::document::KnownSelection;
 use crate::build::Build;
-use crate::build::copy::{self, CopyRequest, Heredoc};
+use crate::build::copy::{self, CopyRequest, Files, Heredoc};
 use crate::build::error::StepError;
-use crate::build::explain::Files;
 use crate::build::key::{Encoder, ParentId};
 use crate::build::schedule::Results;
 use crate::build::stage::StageResult;
@@ -47,6 +46,11 @@ pub(in crate::build) struct CopyInputs {
 impl CopyInputs {
     pub fn new(step: &CopyStep, sources: Vec<String>, remotes: Vec<Arc<dyn SourceTree>>) -> Self {
         CopyInputs { step: step.clone(), sources, remotes, selected: OnceLock::new() }
+    }
+
+    /// Whether it reads a tree of layers, which need not be there where what it selects is known.
+    pub fn of_layers(&self) -> bool {
+        matches!(self.step.from, TreeSource::Stage(_) | TreeSource::Image(_)) && self.remotes.is_empty()
     }
 
     /// Its here-documents.
@@ -157,8 +161,7 @@ impl Build<'_> {
         inputs: &Arc<CopyInputs>,
         naming: Naming<'_>,
     ) -> Result<(String, Option<Files>), StepError> {
-        let from = &inputs.step.from;
-        let layers = matches!(from, TreeSource::Stage(_) | TreeSource::Image(_)) && inputs.remotes.is_empty();
+        let (from, layers) = (&inputs.step.from, inputs.of_layers());
         match naming {
             Naming::Content(results) if layers => self.selected(from, &Selected::Copy(Arc::clone(inputs)), results),
             Naming::Definition if layers => Ok((self.tree_definition(from)?, None)),

@@ -39,9 +39,12 @@ impl Eyes<'_> {
     /// The path of a call, where it is absolute as written and in no place.
     fn own_path(&mut self, argument: &PathArgument) -> Result<Option<Vec<u8>>, Errno> {
         let path = self.path(argument)?;
-        let is_own = path.first() == Some(&b'/') && !self.places.begins_in_place(&path);
+        if path.first() != Some(&b'/') || self.places.begins_in_place(&path) {
+            self.said.set(Some((argument.address, path)));
+            return Ok(None);
+        }
         self.as_self()?;
-        Ok(is_own.then_some(path))
+        Ok(Some(path))
     }
 
     /// Whether something is at a path, with `mode` whether it may be used so.
