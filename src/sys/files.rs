@@ -84,12 +84,12 @@ pub fn may_access(file: BorrowedFd<'_>, mode: i32) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_faccessat2, file.as_raw_fd(), c"".as_ptr(), mode, flags) })
 }
 
-/// Whether something is at `path`, seen from the directory `from`, or the error of getting there. A link at its end is
-/// followed only if `follow` says so.
-pub fn find(from: BorrowedFd<'_>, path: &CStr, follow: bool) -> io::Result<()> {
+/// Whether something is at `path`, seen from the directory `from`, and allows `mode` (as in [`may_access`]), or the error of
+/// getting there. A link at its end is followed only if `follow` says so.
+pub fn find(from: BorrowedFd<'_>, path: &CStr, mode: i32, follow: bool) -> io::Result<()> {
     let flags = libc::AT_EACCESS | if follow { 0 } else { libc::AT_SYMLINK_NOFOLLOW };
     // SAFETY: the path is a string; nothing is written.
-    check(unsafe { libc::syscall(libc::SYS_faccessat2, from.as_raw_fd(), path.as_ptr(), libc::F_OK, flags) })
+    check(unsafe { libc::syscall(libc::SYS_faccessat2, from.as_raw_fd(), path.as_ptr(), mode, flags) })
 }
 
 /// `truncate(2)`.
@@ -151,8 +151,8 @@ mod tests {
         std::os::unix::fs::symlink("loop", dir.path().join("loop")).unwrap();
         let fd = fs_err::File::open(dir.path()).unwrap();
         let fd = fd.file().as_fd();
-        assert!(find(fd, c"loop", false).is_ok());
-        assert_eq!(find(fd, c"loop", true).unwrap_err().raw_os_error(), Some(libc::ELOOP));
-        assert_eq!(find(fd, c"none", false).unwrap_err().raw_os_error(), Some(libc::ENOENT));
+        assert!(find(fd, c"loop", libc::F_OK, false).is_ok());
+        assert_eq!(find(fd, c"loop", libc::F_OK, true).unwrap_err().raw_os_error(), Some(libc::ELOOP));
+        assert_eq!(find(fd, c"none", libc::F_OK, false).unwrap_err().raw_os_error(), Some(libc::ENOENT));
     }
 }

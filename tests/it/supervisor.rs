@@ -79,6 +79,7 @@ in_each_tier!(
     survives_thousands_of_processes,
     survives_garbage_and_sudden_death,
     keeps_paths_inside_that_begin_elsewhere_meanwhile,
+    finds_places_behind_links_that_come_later,
     outlives_threads_that_take_over,
 );
 
@@ -191,6 +192,21 @@ fn keeps_paths_inside_that_begin_elsewhere_meanwhile(tier: Tier) {
         spec.user = user.into();
         assert_eq!(stdout(tier, spec), "outside: 0 0 0 0 0 0 0\n", "{user}, by the order of the calls");
     }
+}
+
+/// A path that led nowhere, or through the tree alone, leads to /proc once a link is there.
+fn finds_places_behind_links_that_come_later(tier: Tier) {
+    let tree = Tree::new();
+    let script =
+        "at() { [ -e $1/self/stat ] && echo $1 there || echo $1 not; }; mkdir /a /b /tmp/c; ln -s /proc /b/link
+        for path in /a/link /moved/link /link /hard /c/link; do at $path; at $path; done
+        ln -s /proc /a/link; mv /b /moved; ln -s /proc /tmp/link; mv /tmp/link /link; ln /link /hard
+        cd /tmp; ln -s ../proc c/link; mv c ..
+        for path in /a/link /moved/link /link /hard /c/link; do at $path; done";
+    let paths = ["/a/link", "/moved/link", "/link", "/hard", "/c/link"];
+    let before = paths.map(|path| format!("{path} not\n{path} not\n")).concat();
+    let after = paths.map(|path| format!("{path} there\n")).concat();
+    assert_eq!(stdout(tier, tree.sh(script)), before + &after);
 }
 
 /// A thread that runs a program takes the first one's number, which may be traced for a call of its own then.

@@ -4,6 +4,7 @@
 //! What it would let the kernel do [`Eyes`] does, as for callers whose ids are not their real ones. Root is checked by
 //! nobody, so for it calls that only look, or take away, are made at once.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use rustix::io::Errno;
@@ -38,7 +39,8 @@ impl Emulated {
         let who = caller.process.credentials();
         let identity = Identity::of(&who);
         let records = Some(self.recorded.records());
-        let mut eyes = Eyes { places: &self.places, caller, worker, identity: identity.as_ref(), records };
+        let mut eyes =
+            Eyes { places: &self.places, caller, worker, identity: identity.as_ref(), records, said: Cell::default() };
         eyes.check_mounts(call)?;
         if let Some(path) = owned(call, is_root(&who))
             && !is_elsewhere(&mut eyes, &path)?

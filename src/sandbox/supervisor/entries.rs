@@ -25,6 +25,17 @@ impl Eyes<'_> {
         }
     }
 
+    /// The name that a call is about which is made here wherever there are places, since `trodden` has to know of it.
+    fn noted(&mut self, argument: &PathArgument) -> Result<Option<Entry>, Errno> {
+        let path = self.path(argument)?;
+        let site = match self.locate(argument, &path, Last::Entry)? {
+            Some(site) => site,
+            None if self.places.is_empty() => return Ok(None),
+            None => self.in_tree(argument, path)?,
+        };
+        self.entry(&site).map(Some)
+    }
+
     /// Fails where nothing can be made at a name: as the kernel has it `EEXIST` comes before `EROFS`.
     pub(super) fn check_makable(&mut self, entry: &Entry) -> Result<(), Errno> {
         if entry.is_place {
@@ -106,19 +117,24 @@ impl Eyes<'_> {
     }
 
     pub(super) fn unlink(&mut self, path: &PathArgument, directory: bool) -> Result<Answer, Errno> {
-        let Some(entry) = self.named(path)? else { return Ok(Answer::Continue) };
+        let named = if directory { self.noted(path)? } else { self.named(path)? };
+        let Some(entry) = named else { return Ok(Answer::Continue) };
         self.check_removable(&entry)?;
         let flags = if directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
         rustix::fs::unlinkat(&entry.directory, entry.name.as_slice(), flags)?;
+        if directory {
+            self.places.trodden.forget();
+        }
         Ok(Answer::Value(0))
     }
 
     pub(super) fn symlink(&mut self, target: Address, path: &PathArgument) -> Result<Answer, Errno> {
-        let Some(entry) = self.named(path)? else { return Ok(Answer::Continue) };
+        let Some(entry) = self.noted(path)? else { return Ok(Answer::Continue) };
         let target = self.caller.read_string(target, PATH_MAX);
         let target = target.map_err(|error| if error == Errno::TOOBIG { Errno::NAMETOOLONG } else { error })?;
         self.check_makable(&entry)?;
         rustix::fs::symlinkat(target.as_slice(), &entry.directory, entry.name.as_slice())?;
+        self.places.trodden.forget();
         Ok(Answer::Value(0))
     }
 
@@ -133,6 +149,12 @@ impl Eyes<'_> {
         let flags = RenameFlags::from_bits_retain(flags);
         let (old, new) = (from.name.as_slice(), to.name.as_slice());
         rustix::fs::renameat_with(&from.directory, old, &to.directory, new, flags)?;
+        // Looked at now: before, it may have been something else. What has taken its place since has been noted itself.
+        let moved = rustix::fs::statat(&to.directory, new, AtFlags::SYMLINK_NOFOLLOW);
+        let is_file = moved.is_ok_and(|moved| FileType::from_raw_mode(moved.st_mode) == FileType::RegularFile);
+        if !is_file || flags.contains(RenameFlags::EXCHANGE) {
+            self.places.trodden.forget();
+        }
         Ok(Answer::Value(0))
     }
 
@@ -153,6 +175,9 @@ impl Eyes<'_> {
         let proc = self.places.outside.proc();
         let name = to.name.as_slice();
         rustix::fs::linkat(proc, own(&old.fd), &to.directory, name, AtFlags::SYMLINK_FOLLOW)?;
+        if super::places::kind_of(old.fd.as_fd())? == FileType::Symlink {
+            self.places.trodden.forget();
+        }
         Ok(Answer::Value(0))
     }
 
@@ -163,13 +188,13 @@ impl Eyes<'_> {
         if kind == FileType::Directory { Err(Errno::PERM) } else { Ok(()) }
     }
 
-    /// Where two paths lead; `None` where the kernel may make the call as it is.
+    /// Where two paths lead, as in [`Eyes::noted`].
     fn both(&mut self, from: &PathArgument, to: &PathArgument, last: Last) -> Result<Option<(Site, Site)>, Errno> {
         let (first, second) = (self.path(from)?, self.path(to)?);
         let by_descriptor = first.is_empty() && from.empty_path;
         let old = if by_descriptor { None } else { self.locate(from, &first, last)? };
         let new = self.locate(to, &second, Last::Entry)?;
-        if old.is_none() && new.is_none() {
+        if old.is_none() && new.is_none() && self.places.is_empty() {
             return Ok(None);
         }
         let old = match old {

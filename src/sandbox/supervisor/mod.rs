@@ -9,10 +9,20 @@
 //! [`Answer::Continue`] is never trusted to be what was looked at: it may only ever reach what the step's root, real ids
 //! and capabilities allow. Nothing that a worker does may wait for the caller or for another process of the step.
 //!
+//! What a trapped call costs is mostly the kernel's: two switches between processes. Measured on a virtual machine of two
+//! processors, where readlink(2) takes 0.8 µs: 4.5 µs where it is answered, 6.1 µs where the kernel then makes it, each
+//! system call of the worker besides (1.2 µs to read the path, 0.8 µs to look it up, 2 to 3 µs for what leads through
+//! /proc/PID). So a call that fails, or tells of nothing but that it does not, is answered (`at_once`), what was looked up
+//! is remembered (`trodden`), and who calls the most, tar of small files, still takes several times as long: no answer
+//! comes for less than five times the call. With the kernel's hint (`wake_synchronously`) caller and worker take turns on one
+//! processor; in one of four runs without it they did so on two, and a call took 76 µs. To bind both to a processor gains
+//! nothing beside the hint.
+//!
 //! In the chroot tier the supervisor's own process has the step's root, so a path means to a worker what it means to the
 //! step, links and `..` included. What lies outside is reached by the descriptors of `outside`.
 
 pub(crate) mod access;
+mod at_once;
 pub(crate) mod call;
 pub(crate) mod capability;
 pub(crate) mod credentials;
@@ -50,6 +60,7 @@ mod sockets;
 pub(crate) mod stands;
 pub(crate) mod stat;
 pub(crate) mod status;
+mod trodden;
 mod view;
 mod workers;
 

@@ -230,8 +230,8 @@ impl Eyes<'_> {
             if wanted.access() == 4 && kind_of(fd.as_fd())? == FileType::Fifo {
                 self.wait_for_writer(&fd)?;
             }
-            let now = rustix::fs::fcntl_getfl(&fd)?;
-            rustix::fs::fcntl_setfl(&fd, now.difference(OFlags::NONBLOCK))?;
+            // Of the others it takes those that can be changed, and they are as they were asked for.
+            rustix::fs::fcntl_setfl(&fd, wanted.flags)?;
         }
         Ok(Answer::Descriptor { fd, close_on_exec: wanted.has(OFlags::CLOEXEC) })
     }

@@ -170,6 +170,8 @@ pub(crate) struct Records {
     /// Files and directories are in it, too.
     is_elsewhere: AtomicBool,
     mapping: Mapping,
+    /// This process's ids, which files of root have.
+    own: (u32, u32),
 }
 
 impl Records {
@@ -192,12 +194,14 @@ impl Records {
             is_used,
             is_elsewhere: AtomicBool::new(false),
             mapping: Mapping::none(),
+            own: own(),
         })
     }
 
     /// Has the step's paths lead elsewhere.
     pub(super) fn map(&mut self, mapping: Mapping) {
         self.mapping = mapping;
+        self.own = own();
     }
 
     /// Where what the step has at `path` really is.
@@ -232,10 +236,10 @@ impl Records {
 
     /// Puts what is recorded of `target` into a `struct stat` of it.
     pub(super) fn correct_stat(&self, target: &Target, stat: &mut [u8]) {
-        match self.told_otherwise(target) {
+        match self.told_of(target, Some(super::stat::mode(stat))) {
             Ok(Some(shown)) => super::stat::correct_stat(stat, &shown),
             // Of what has no path the kernel says it best.
-            Ok(None) | Err(_) => super::stat::own_stat(stat, own()),
+            Ok(None) | Err(_) => super::stat::own_stat(stat, self.own),
         }
     }
 
@@ -243,7 +247,7 @@ impl Records {
     pub(super) fn correct_statx(&self, target: &Target, statx: &mut [u8]) {
         match self.told_otherwise(target) {
             Ok(Some(shown)) => super::stat::correct_statx(statx, &shown),
-            Ok(None) | Err(_) => super::stat::own_statx(statx, own()),
+            Ok(None) | Err(_) => super::stat::own_statx(statx, self.own),
         }
     }
 
@@ -287,7 +291,14 @@ impl Records {
 
     /// What a stat call is to tell otherwise than the kernel does; `None` where the kernel is right.
     pub(crate) fn told_otherwise(&self, target: &Target) -> Result<Option<Shown>, Errno> {
-        if self.recorded(target)?.is_none() && !(self.has_table() && self.may_be_in_table(target)?) {
+        self.told_of(target, None)
+    }
+
+    /// The same of what may be known to have this mode in the file system.
+    fn told_of(&self, target: &Target, mode: Option<u32>) -> Result<Option<Shown>, Errno> {
+        let is_recorded = mode.is_none_or(can_have_records) && self.recorded(target)?.is_some();
+        let may_be_told = is_recorded || self.has_table() && self.may_be_in_table(target, mode)?;
+        if !may_be_told {
             return Ok(None);
         }
         let look = self.look(target)?;
@@ -299,8 +310,7 @@ impl Records {
         let native = target.stat()?;
         let (uid, gid) = image_ids(native.st_uid, native.st_gid);
         let mut owned = Owned { uid, gid, mode: native.st_mode };
-        let can_have_xattrs =
-            matches!(FileType::from_raw_mode(native.st_mode), FileType::RegularFile | FileType::Directory);
+        let can_have_xattrs = can_have_records(native.st_mode);
         let record = if can_have_xattrs { self.recorded(target)? } else { None };
         if let Some(record) = record {
             owned = Owned {
@@ -319,9 +329,9 @@ impl Records {
     }
 
     /// Whether `target` is of a kind that the table tells of.
-    fn may_be_in_table(&self, target: &Target) -> Result<bool, Errno> {
-        let kind = FileType::from_raw_mode(target.stat()?.st_mode);
-        Ok(!matches!(kind, FileType::RegularFile | FileType::Directory) || !self.holds_xattrs(target))
+    fn may_be_in_table(&self, target: &Target, mode: Option<u32>) -> Result<bool, Errno> {
+        let mode = mode.map_or_else(|| target.stat().map(|native| native.st_mode), Ok)?;
+        Ok(!can_have_records(mode) || !self.holds_xattrs(target))
     }
 
     /// Whether the file system of `target`, a file or directory, can hold records: most can.
@@ -471,6 +481,11 @@ impl Records {
 /// This process's ids, which files of root have.
 fn own() -> (u32, u32) {
     (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
+}
+
+/// Whether what has this mode in the file system can have the xattrs of users: xattr(7).
+fn can_have_records(mode: u32) -> bool {
+    matches!(FileType::from_raw_mode(mode), FileType::RegularFile | FileType::Directory)
 }
 
 /// The type of what a record of this kind is at.

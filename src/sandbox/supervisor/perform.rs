@@ -5,6 +5,7 @@
 //! So nothing is looked up twice. This process's root is the step's, its working directory is the real /proc (calls that
 //! take nothing but a path reach an object by `self/fd/N` from there), and its umask is 0.
 
+use std::cell::Cell;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
@@ -36,13 +37,16 @@ impl Places {
         worker: &mut Worker,
         identity: Option<&Identity>,
     ) -> Answer {
-        let mut eyes = Eyes { places: self, caller, worker, identity, records: None };
+        let mut eyes = Eyes { places: self, caller, worker, identity, records: None, said: Cell::default() };
         eyes.check_mounts(call).and_then(|()| eyes.perform(call)).into()
     }
 }
 
 impl Eyes<'_> {
     pub(super) fn perform(&mut self, call: &Call) -> Result<Answer, Errno> {
+        if let Some(answer) = self.at_once(call)? {
+            return Ok(answer);
+        }
         match *call {
             Call::Open { path, flags, mode } => self.open(&path, flags, mode),
             Call::OpenHow { path, how, size } => self.open_how(&path, how, size),
@@ -91,11 +95,32 @@ impl Eyes<'_> {
         if path.is_empty() && argument.empty_path {
             return self.seen_by_descriptor(argument.dirfd);
         }
+        self.seen_at(argument, &path)
+    }
+
+    fn seen_at(&mut self, argument: &PathArgument, path: &[u8]) -> Result<Option<Object>, Errno> {
         let last = if argument.follow { Last::Follow } else { Last::Keep };
-        match self.locate(argument, &path, last)? {
+        match self.locate(argument, path, last)? {
             Some(site) => self.object(&site, last).map(Some),
             None => Ok(None),
         }
+    }
+
+    /// The object of a call that asks for nothing but its `struct stat`: of an open file the place does not matter then,
+    /// but for /proc.
+    fn stated(&mut self, argument: &PathArgument) -> Result<Option<Object>, Errno> {
+        let path = self.path(argument)?;
+        if !path.is_empty() || !argument.empty_path {
+            return self.seen_at(argument, &path);
+        }
+        if !self.places.is_emulated() {
+            return self.seen_by_descriptor(argument.dirfd);
+        }
+        let fd = self.descriptor(argument.dirfd)?;
+        if rustix::fs::fstat(&fd)?.st_dev == self.places.proc_device {
+            return self.object_of_descriptor(argument.dirfd).map(Some);
+        }
+        Ok(Some(Object { fd, path: None, place: None, is_pipe: false }))
     }
 
     /// What a caller holds a descriptor of it may look at, so the kernel's answer is the right one, but for owners in /proc.
@@ -134,7 +159,10 @@ impl Eyes<'_> {
     pub(super) fn path(&self, argument: &PathArgument) -> Result<Vec<u8>, Errno> {
         match argument.as_descriptor() {
             Some(_) => Ok(Vec::new()),
-            None => self.caller.read_path(argument.address),
+            None => match self.said.take() {
+                Some((address, path)) if address == argument.address => Ok(path),
+                _ => self.caller.read_path(argument.address),
+            },
         }
     }
 
@@ -162,7 +190,7 @@ impl Eyes<'_> {
 
     fn stat(&mut self, path: &PathArgument, flags: i32, buffer: Address) -> Result<Answer, Errno> {
         let allowed = libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH | libc::AT_NO_AUTOMOUNT;
-        let Some(object) = self.seen(path)? else { return Ok(Answer::Continue) };
+        let Some(object) = self.stated(path)? else { return Ok(Answer::Continue) };
         if flags & !allowed != 0 {
             return Err(Errno::INVAL);
         }
@@ -240,9 +268,6 @@ impl Eyes<'_> {
 
     /// What a link holds; of a magic one what the step calls the object that it leads to.
     fn link_text(&mut self, object: &Object) -> Result<Vec<u8>, Errno> {
-        if kind_of(object.fd.as_fd())? != FileType::Symlink {
-            return Err(Errno::INVAL);
-        }
         if let Some(path) = &object.path
             && let Some((number, rest)) = self.places.find(path)
             && self.places.get(number).kind == Kind::Proc
@@ -262,7 +287,9 @@ impl Eyes<'_> {
                 ProcPath::Process(_) | ProcPath::Global => {}
             }
         }
-        Ok(rustix::fs::readlinkat(&object.fd, "", Vec::new())?.into_bytes())
+        // With an empty path that is the error for what is no link: readlink(2).
+        let text = rustix::fs::readlinkat(&object.fd, "", Vec::new());
+        Ok(text.map_err(|error| if error == Errno::NOENT { Errno::INVAL } else { error })?.into_bytes())
     }
 
     fn xattr(&mut self, path: &PathArgument, what: XattrCall) -> Result<Answer, Errno> {

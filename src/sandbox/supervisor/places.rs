@@ -23,6 +23,7 @@ use super::path::ViewPath;
 use super::process::Table;
 use super::procfs::{self, ProcPath};
 use super::stands::{Mounts, Stand};
+use super::trodden::Trodden;
 use crate::sys;
 
 /// A path of the step that stands for something outside its tree.
@@ -131,6 +132,10 @@ pub(crate) struct Places {
     null: OwnedFd,
     /// The tree, where it is not this process's root.
     tree: Option<Tree>,
+    /// What is known of its paths.
+    pub(super) trodden: Trodden,
+    /// The device number of files in /proc.
+    pub(super) proc_device: u64,
     /// The step holds a directory of a place, as a descriptor or as a working directory: from then on relative paths may
     /// begin in one.
     given: AtomicBool,
@@ -184,7 +189,23 @@ impl Places {
             false => None,
         };
         let given = AtomicBool::new(emulated);
-        Ok(Places { outside, table, served, names, mounts, mounted, terminals, empty, null, tree, given })
+        let proc_device = rustix::fs::fstat(outside.proc())?.st_dev;
+        let trodden = Trodden::default();
+        Ok(Places {
+            outside,
+            table,
+            served,
+            names,
+            mounts,
+            mounted,
+            terminals,
+            empty,
+            null,
+            tree,
+            trodden,
+            proc_device,
+            given,
+        })
     }
 
     /// All that the step sees: the tree and what is shown in it.
@@ -393,7 +414,8 @@ impl Places {
     pub(super) fn crosses(&self, from: &str, path: &[u8], follow: bool) -> bool {
         let between = if from.is_empty() { "" } else { "/" };
         let Ok(path) = CString::new([from.as_bytes(), between.as_bytes(), path].concat()) else { return false };
-        sys::find(self.outside.proc(), &path, follow).is_err_and(|error| error.raw_os_error() == Some(libc::ELOOP))
+        let found = sys::find(self.outside.proc(), &path, libc::F_OK, follow);
+        found.is_err_and(|error| error.raw_os_error() == Some(libc::ELOOP))
     }
 
     /// The rest of `path` in /proc, taken apart, where it is one in there.

@@ -112,6 +112,16 @@ impl ProcessPath<'_> {
         }
     }
 
+    /// Whether the path goes on behind such a link: then it is of something else than the process.
+    pub(crate) fn leads_elsewhere(&self) -> bool {
+        let (first, rest) = split(self.rest);
+        match first {
+            b"exe" | b"cwd" | b"root" => !rest.is_empty(),
+            b"fd" | b"map_files" | b"ns" => rest.contains(&b'/'),
+            _ => false,
+        }
+    }
+
     /// Which file of ours stands there, if one does.
     pub(crate) fn synthesised(&self) -> Option<Synthesised> {
         Some(match self.rest {
@@ -238,6 +248,12 @@ mod tests {
             ("1/root/x", false),
         ] {
             assert_eq!(process(text).is_magic(), wanted, "{text}");
+        }
+        for text in ["1/cwd/x", "1/task/2/root/x", "1/fd/3/x", "1/fd/3/x/y"] {
+            assert!(process(text).leads_elsewhere(), "{text}");
+        }
+        for text in ["1", "1/cwd", "1/fd", "1/fd/3", "1/fdinfo/3", "1/attr/current"] {
+            assert!(!process(text).leads_elsewhere(), "{text}");
         }
     }
 

@@ -238,6 +238,8 @@ impl Recorded {
         match self.records.told_otherwise(target) {
             Ok(Some(shown)) => Ok(Some(shown)),
             Ok(None) => self.process_shown(asked, target),
+            // That costs less than to let the kernel say it.
+            Err(Errno::NOENT) if !target.path.to_bytes().starts_with(b"/proc/") => Err(Errno::NOENT),
             // The kernel says it best.
             Err(_) => Ok(None),
         }
@@ -247,7 +249,7 @@ impl Recorded {
     fn process_shown(&self, asked: &Asked<'_>, target: &Target) -> Result<Option<Shown>, Errno> {
         let Some(below) = target.path.to_bytes().strip_prefix(b"/proc/") else { return Ok(None) };
         let ProcPath::Process(process) = procfs::parse(below) else { return Ok(None) };
-        if process.is_magic() {
+        if process.is_magic() || process.leads_elsewhere() {
             return Ok(None);
         }
         let Ok(of) = asked.table.process_of(process.id as i32) else { return Ok(None) };

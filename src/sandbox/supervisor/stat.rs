@@ -29,6 +29,11 @@ mod at {
     pub(super) const RDEV: usize = 32;
 }
 
+/// The mode in a `struct stat`.
+pub(crate) fn mode(stat: &[u8]) -> u32 {
+    u32::from_ne_bytes(std::array::from_fn(|byte| stat[at::MODE + byte]))
+}
+
 /// Puts `shown` into a `struct stat`.
 pub(crate) fn correct_stat(stat: &mut [u8], shown: &Shown) {
     put(stat, at::MODE, shown.owned.mode);
@@ -96,6 +101,7 @@ mod tests {
         correct_stat(&mut stat, &SHOWN);
         assert_eq!(stat[at::RDEV..at::RDEV + 8], libc::makedev(259, 70_000).to_ne_bytes());
         assert_eq!(stat.iter().filter(|byte| **byte == 0xee).count(), stat.len() - 20);
+        assert_eq!(mode(&stat), SHOWN.owned.mode);
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! What a caller sees at a path: the tree by the kernel, places by their rules. And from a call's path to the object, or
 //! the name in a directory, that the call is about.
 
+use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, openat, readlinkat, statat};
 use rustix::io::Errno;
 
-use super::call::{self, PathArgument};
+use super::call::{self, Address, PathArgument};
 use super::owners::Records;
 use super::path::{self, End, Found, Last, Node, Rules, View, ViewPath, Walked};
 use super::perform::own;
@@ -24,6 +25,8 @@ pub(super) struct Eyes<'a> {
     pub(super) identity: Option<&'a Identity>,
     /// Whose files are whose, where that is recorded.
     pub(super) records: Option<&'a Records>,
+    /// A path of the call that has been read already, and its address.
+    pub(super) said: Cell<Option<(Address, Vec<u8>)>>,
 }
 
 /// Where the path of a call leads.

@@ -29,6 +29,9 @@ pub(super) struct Seen {
 /// How long a call takes before it counts as stuck.
 const STUCK: Duration = Duration::from_millis(2);
 
+/// How long nobody looks at most while no calls come.
+const QUIET_PAUSE: Duration = Duration::from_millis(80);
+
 /// The workers of one supervisor, as numbers.
 #[derive(Debug)]
 pub(super) struct Workers {
@@ -146,14 +149,20 @@ impl Workers {
 
     /// Watches for ever: calls `start` for one more worker where all are stuck while `waiting` says that a call waits.
     pub(super) fn watch(&self, waiting: impl Fn() -> bool, start: impl Fn()) {
-        let mut before = 0;
+        let (mut before, mut pause) = (0, STUCK);
         loop {
-            std::thread::sleep(if self.is_idle() { 5 * STUCK } else { STUCK });
+            std::thread::sleep(pause);
             let served = self.served.load(Ordering::Relaxed);
             let (busy, active) = (self.busy.load(Ordering::Acquire), self.active.load(Ordering::Acquire));
             if served == before && busy >= active && waiting() && self.add(MOST) == More::Start {
                 start();
             }
+            pause = match (busy > 0, served == before) {
+                (true, _) => STUCK,
+                (false, false) => 5 * STUCK,
+                // Each look takes a moment from a step that only computes.
+                (false, true) => (2 * pause).min(QUIET_PAUSE),
+            };
             before = served;
         }
     }

@@ -1,6 +1,7 @@
 //! From what a call says of a file to a file that a worker can open. The worker's process has the step's root, its mounts
 //! and its /proc, so an absolute path means the same to both; a relative one goes through the caller's /proc/PID/cwd or fd.
 
+use std::cell::Cell;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
@@ -64,7 +65,7 @@ pub(super) fn from_outside(
     }
     let last = if argument.follow { Last::Follow } else { Last::Keep };
     let mut worker = Worker::only();
-    let mut eyes = Eyes { places, caller, worker: &mut worker, identity: None, records: None };
+    let mut eyes = Eyes { places, caller, worker: &mut worker, identity: None, records: None, said: Cell::default() };
     let walked = eyes.walk(argument.dirfd, &said, last)?;
     let follow = walked.found == Found::Magic && argument.follow;
     let mut path = records.host(&walked.path).as_bytes().to_vec();
@@ -88,15 +89,15 @@ pub(super) fn absolute(caller: &Caller<'_>, said: &[u8]) -> Option<Vec<u8>> {
     if said.first() != Some(&b'/') {
         return None;
     }
-    let own = [
-        ("/proc/self", format!("/proc/{}", caller.process.pid)),
-        ("/proc/thread-self", format!("/proc/{}/task/{}", caller.process.pid, caller.thread)),
-        ("/dev/fd", format!("/proc/{}/fd", caller.process.pid)),
-        ("/dev/stdin", format!("/proc/{}/fd/0", caller.process.pid)),
-        ("/dev/stdout", format!("/proc/{}/fd/1", caller.process.pid)),
-        ("/dev/stderr", format!("/proc/{}/fd/2", caller.process.pid)),
-    ];
     if said.starts_with(b"/proc/") || said.starts_with(b"/dev/") {
+        let own = [
+            ("/proc/self", format!("/proc/{}", caller.process.pid)),
+            ("/proc/thread-self", format!("/proc/{}/task/{}", caller.process.pid, caller.thread)),
+            ("/dev/fd", format!("/proc/{}/fd", caller.process.pid)),
+            ("/dev/stdin", format!("/proc/{}/fd/0", caller.process.pid)),
+            ("/dev/stdout", format!("/proc/{}/fd/1", caller.process.pid)),
+            ("/dev/stderr", format!("/proc/{}/fd/2", caller.process.pid)),
+        ];
         for (name, real) in own {
             if let Some(rest @ ([] | [b'/', ..])) = said.strip_prefix(name.as_bytes()) {
                 return Some([real.as_bytes(), rest].concat());

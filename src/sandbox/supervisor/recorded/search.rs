@@ -1,5 +1,7 @@
 //! May a user go there? Walks a path as the kernel does and asks each directory on the way, by the recorded owners.
 
+use std::cell::Cell;
+
 use rustix::fs::{CWD, FileType};
 use rustix::io::Errno;
 
@@ -37,7 +39,7 @@ pub(super) fn search(
     let mut worker = Worker::only();
     let mut eyes = asked.places.map(|places| {
         let identity = identity.as_ref();
-        Eyes { places, caller, worker: &mut worker, identity, records: None }
+        Eyes { places, caller, worker: &mut worker, identity, records: None, said: Cell::default() }
     });
     let root = eyes.as_ref().map_or_else(ViewPath::root, Eyes::own_root);
     let start = if said.first() == Some(&b'/') {
