@@ -219,7 +219,7 @@ impl CacheTask {
                 if quiet { items.iter().map(|item| format!("{}\n", item.id)).collect() } else { listed(&items) }
             }
             What::Usage => sums(&all_of(store, trees)?),
-            What::Disk(args) => args.text(store)?,
+            What::Disk(args) => args.text(store, &all_of(store, trees)?)?,
             &What::Drop { all, limits, dry_run } => {
                 let mut dropped = Dropped::default();
                 for store in [store].into_iter().chain(trees) {

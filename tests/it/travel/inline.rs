@@ -149,10 +149,13 @@ fn a_changed_copy_costs_ten_round_trips() {
         assert_eq!(log.missed(), ["COPY late /app/kept/late"], "{}", log.0.stderr);
         begin.elapsed()
     };
-    let near = seconds("2", Duration::ZERO);
-    let trips = (seconds("3", delay).saturating_sub(near)).as_secs_f64() / delay.as_secs_f64();
-    // Ten, and what it takes here to hand them on.
-    assert!(trips < 11.0, "{trips} round trips");
+    // Ten, and what it takes here to hand them on. What else the machine does can only add to it.
+    let few = (0..5).any(|number| {
+        let near = seconds(&format!("near {number}"), Duration::ZERO);
+        let trips = seconds(&format!("far {number}"), delay).saturating_sub(near).as_secs_f64() / delay.as_secs_f64();
+        trips < 11.0
+    });
+    assert!(few);
 }
 
 #[test]
