@@ -4,7 +4,7 @@
 //! and under its own words, so that it is found again when instructions were put before it or its words were changed.
 
 use super::Build;
-use super::copy::Selection;
+use super::cache::makings::{Makings, files_changed as first_file};
 use super::error::StepError;
 use super::key::Parts;
 use super::stage::StageState;
@@ -23,13 +23,26 @@ const KEPT: usize = 6;
 /// Longest value that is shown.
 const SHOWN: usize = 60;
 
+/// Files of a selection, each with the beginning of a digest.
+pub(super) type Files = BTreeMap<String, String>;
+
+/// The files that a step selects.
+#[derive(Clone, Copy)]
+pub(super) struct Selection<'f> {
+    /// By path.
+    pub files: &'f Files,
+    /// Whether whoever looks the step up knows them: not of trees that need not be there.
+    pub steady: bool,
+}
+
 impl Build<'_> {
     /// What differs from the closest step that was made before, the first difference only.
     pub(super) fn why(
         &self,
         state: &StageState,
         parts: &Parts,
-        files: Option<&Selection>,
+        files: Option<Selection<'_>>,
+        makings: &Makings,
     ) -> Result<String, StepError> {
         if state.no_cache {
             return Ok("the cache was not asked (--no-cache)".to_string());
@@ -45,10 +58,19 @@ impl Build<'_> {
             }
         }
         match closest {
-            None => Ok("nothing like it was made before".to_string()),
+            None => Ok(self.why_elsewhere(parts, makings)),
             Some((_, old)) => {
                 Ok(difference(store, &old, parts, files)?.unwrap_or_else(|| "its layer is gone".to_string()))
             }
+        }
+    }
+
+    /// The same against what is known from elsewhere, where values are not.
+    fn why_elsewhere(&self, parts: &Parts, makings: &Makings) -> String {
+        let alike = self.imports.makings().filter_map(|old| Some((makings.alike(old)?, old)));
+        match alike.max_by_key(|(alike, _)| *alike) {
+            None => "nothing like it was made before".to_string(),
+            Some((_, old)) => makings.difference(old, parts.value("base").as_deref()),
         }
     }
 
@@ -57,12 +79,12 @@ impl Build<'_> {
         &self,
         state: &StageState,
         parts: &Parts,
-        files: Option<&Selection>,
+        files: Option<Selection<'_>>,
     ) -> Result<(), StepError> {
         let store = &self.services.store;
         // Lists of texts: always JSON.
-        if let (Some(files), Some(selection)) = (files, parts.value("selection")) {
-            let bytes = serde_json::to_vec(&by_path(files)).unwrap_or_default();
+        if let (Some(Selection { files, .. }), Some(selection)) = (files, parts.value("selection")) {
+            let bytes = serde_json::to_vec(files).unwrap_or_default();
             store.put_record(FILES, &Digest::sha256(selection), &bytes)?;
         }
         for slot in slots(state, parts) {
@@ -76,9 +98,19 @@ impl Build<'_> {
     }
 }
 
+/// What leaves the machine of all this: the same whether a step is found or made.
+pub(super) fn makings(state: &StageState, parts: &Parts, files: Option<Selection<'_>>) -> Makings {
+    let steady = files.filter(|selection| selection.steady).map(|selection| selection.files);
+    Makings::new(parts, (stage_name(state), state.done()), steady)
+}
+
+fn stage_name(state: &StageState) -> String {
+    state.stage.name.clone().unwrap_or_else(|| state.stage.file_index.to_string())
+}
+
 /// Where steps like this one are kept: by stage and number, and by kind and words.
 fn slots(state: &StageState, parts: &Parts) -> [Digest; 2] {
-    let stage = state.stage.name.clone().unwrap_or_else(|| state.stage.file_index.to_string());
+    let stage = stage_name(state);
     let words = ["args", "sources", "dest", "path"].map(|name| parts.value(name).unwrap_or_default());
     [
         format!("place\0{}\0{stage}\0{}", parts.kind(), state.done()),
@@ -93,7 +125,12 @@ fn known(store: &Store, slot: &Digest) -> Result<Vec<Parts>, StepError> {
 }
 
 /// The first part that differs, in words.
-fn difference(store: &Store, old: &Parts, new: &Parts, files: Option<&Selection>) -> Result<Option<String>, StepError> {
+fn difference(
+    store: &Store,
+    old: &Parts,
+    new: &Parts,
+    files: Option<Selection<'_>>,
+) -> Result<Option<String>, StepError> {
     // A base that moved shows in the tree below, but says more.
     if let Some((was, is)) = new.change(old, "base").filter(|_| new.change(old, "parent").is_some()) {
         return Ok(Some(format!("the base moved from {} to {}", was.join(" "), is.join(" "))));
@@ -149,27 +186,12 @@ fn variable(new: &Parts, was: &[String], is: &[String]) -> String {
     }
 }
 
-fn by_path(files: &Selection) -> BTreeMap<&str, &str> {
-    files.iter().map(|(path, digest)| (&path[..], &digest[..])).collect()
-}
-
 /// The first file that differs.
-fn files_changed(store: &Store, was: &[String], new: Option<&Selection>) -> Result<String, StepError> {
+fn files_changed(store: &Store, was: &[String], new: Option<Selection<'_>>) -> Result<String, StepError> {
     let bytes = store.record(FILES, &Digest::sha256(was.join("\0")))?;
-    let old: Option<BTreeMap<String, String>> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    let (Some(old), Some(new)) = (old, new) else { return Ok("the files changed".to_string()) };
-    let old: BTreeMap<&str, &str> = old.iter().map(|(path, digest)| (&path[..], &digest[..])).collect();
-    let new = by_path(new);
-    let mut changes = Vec::new();
-    for path in new.keys().chain(old.keys().filter(|path| !new.contains_key(*path))) {
-        match (old.get(path), new.get(path)) {
-            (None, _) => changes.push(format!("file {path} is new")),
-            (_, None) => changes.push(format!("file {path} is gone")),
-            (was, is) if was != is => changes.push(format!("file {path} changed")),
-            _ => {}
-        }
-    }
-    let more = changes.len().saturating_sub(1);
-    let first = changes.into_iter().next().unwrap_or_else(|| "the files changed".to_string());
-    Ok(if more > 0 { format!("{first}, and {more} more") } else { first })
+    let old: Option<Files> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    Ok(match (old, new) {
+        (Some(old), Some(new)) => first_file(&old, new.files),
+        _ => "the files changed".to_string(),
+    })
 }

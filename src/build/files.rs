@@ -4,8 +4,11 @@ use super::Build;
 use super::cache::selections::{CopyInputs, Naming};
 use super::copy::{self, Changes, CopyRequest, WithRemotes, remote_path};
 use super::error::{BuildError, StepError};
+use super::explain::Selection;
 use super::inputs::NamedTree;
+use super::key::ParentId;
 use super::known;
+use super::record::Sight;
 use super::remote;
 use super::schedule::{Results, Stopped};
 use super::stage::{Made, StageResult, StageState};
@@ -13,7 +16,7 @@ use crate::context::{EmptyTree, SourceTree};
 use crate::oci::Layer;
 use crate::plan::{CopySource, CopyStep, Mount, StageIndex, StepKind, TreeSource, WorkdirStep};
 use crate::progress::{Event, Outcome, StepId};
-use crate::rootfs::{Compression, LayerOptions, LayerWriter};
+use crate::rootfs::{Compression, GlimpsedTree, Ground, LayerOptions, LayerWriter, Watched, make_list, unlisted};
 use std::io;
 use std::sync::Arc;
 
@@ -54,13 +57,16 @@ impl Build<'_> {
         let mut key = self.encoder(if step.add.is_some() { "add" } else { "copy" }, state);
         let (selection, files) = self.copied(&inputs, Naming::Content(results))?;
         inputs.encode(&mut key, &selection);
-        self.cached_or(state, key, files.as_ref(), results, id, || {
+        let files = files.as_ref().map(|files| Selection { files, steady: !inputs.of_layers() });
+        self.cached_or(state, key, files, results, id, || {
             let heredocs = inputs.heredocs();
             let source = self.copy_source(&inputs, Some(results))?;
-            let dest = self.look(&state.layers)?;
+            let ground = self.ground(&state.layers)?;
+            let dest = Watched::new(&ground);
             let spool = self.services.store.temp_dir()?;
-            let changes = copy::copy(&inputs.request(&heredocs, self.now_seconds()), &*source, &*dest, spool.path())?;
-            self.write(state, &changes, &*source, &*dest)
+            let changes = copy::copy(&inputs.request(&heredocs, self.now_seconds()), &*source, &dest, spool.path())?;
+            let saw = self.seen(state, dest)?;
+            Ok((self.write(state, &changes, &*source, ground.tree())?, saw))
         })
     }
 
@@ -89,9 +95,11 @@ impl Build<'_> {
         key.field("path", &step.path);
         key.field("user", &step.user);
         self.cached_or(state, key, None, results, id, || {
-            let dest = self.look(&state.layers)?;
-            let changes = copy::make_directory(&step.path, &step.user, &*dest, self.now_seconds())?;
-            self.write(state, &changes, &EmptyTree, &*dest)
+            let ground = self.ground(&state.layers)?;
+            let dest = Watched::new(&ground);
+            let changes = copy::make_directory(&step.path, &step.user, &dest, self.now_seconds())?;
+            let saw = self.seen(state, dest)?;
+            Ok((self.write(state, &changes, &EmptyTree, ground.tree())?, saw))
         })
     }
 
@@ -132,6 +140,40 @@ impl Build<'_> {
         let stack = layers.to_vec();
         let unpack = move || self.snapshots.view(&stack, &|layer| self.fetch(layer));
         Ok(self.snapshots.look(layers, &|layer| self.fetch(layer), unpack)?)
+    }
+
+    /// The tree of these layers to make a step on. Where not all of it is here, and steps that were made on it elsewhere
+    /// told what they saw, that comes first: nothing is fetched that they know.
+    fn ground<'s>(&'s self, layers: &[Layer]) -> Result<Ground<'s>, StepError> {
+        let store = &self.services.store;
+        let missing = unlisted(store, layers)?;
+        let Some(last) = layers.iter().rposition(|layer| missing.contains(&layer)) else {
+            return Ok(Ground::Whole(self.look(layers)?));
+        };
+        // What is above was made here.
+        for made in last + 1..=layers.len() {
+            let glimpses = self.imports.glimpses(&ParentId::of(&layers[..made]));
+            if glimpses.is_empty() {
+                continue;
+            }
+            let lists = layers[made..].iter().map(|layer| make_list(store, layer));
+            let Some(lists) = lists.collect::<Result<Option<Vec<_>>, _>>()? else { continue };
+            let stack = layers.to_vec();
+            let whole = move || self.look(&stack).map_err(io::Error::other);
+            if let Ok(Some(tree)) = GlimpsedTree::new(&glimpses, &lists, whole) {
+                return Ok(Ground::Glimpsed(tree));
+            }
+        }
+        Ok(Ground::Whole(self.look(layers)?))
+    }
+
+    /// What a step saw of the tree below.
+    fn seen(&self, state: &StageState, dest: Watched<'_, '_>) -> io::Result<Option<Sight>> {
+        let glimpse = dest.glimpse()?.map(|glimpse| match self.clamp {
+            Some(clamp) => glimpse.clamped(clamp),
+            None => glimpse,
+        });
+        Ok(glimpse.map(|glimpse| Sight { of: state.tree.clone(), glimpse }))
     }
 
     /// The tree that a COPY or a mount reads; `results` may be left out where that is no stage's.
@@ -183,7 +225,7 @@ impl Build<'_> {
         self.cached_or(state, key, None, results, id, || {
             let spool = self.services.store.temp_dir()?;
             let changes = copy::copy(&whole(&["/".into()], self.now_seconds()), &*tree, &EmptyTree, spool.path())?;
-            self.write(state, &changes, &*tree, &EmptyTree)
+            Ok((self.write(state, &changes, &*tree, &EmptyTree)?, None))
         })
     }
 

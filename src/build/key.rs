@@ -19,7 +19,7 @@
 //! the tier that ran the step, progress settings, and what a RUN step reads from the network.
 
 use crate::oci::digest::{Algorithm, Hasher};
-use crate::oci::{ChainId, ContentDigest, Digest};
+use crate::oci::{ChainId, ContentDigest, Digest, Layer};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -49,7 +49,8 @@ impl fmt::Display for CacheKey {
 
 /// A tree by its content: the base's ChainId, then each own layer's content digest. A step that ran again with the same
 /// result leaves it as it was, although the layer's times, and so its DiffId, differ.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct ParentId(Digest);
 
 impl ParentId {
@@ -58,6 +59,13 @@ impl ParentId {
         let mut encoder = Encoder::new("base");
         encoder.field("chain", chain.map(ToString::to_string).unwrap_or_default());
         ParentId(encoder.finish().0)
+    }
+
+    /// The tree of a stack of layers: the base's, which have no content digest, and those that dockless made on top.
+    pub fn of(layers: &[Layer]) -> Self {
+        let own = layers.iter().position(|layer| layer.content.is_some()).unwrap_or(layers.len());
+        let base = ParentId::base(ChainId::of(layers[..own].iter().map(|layer| &layer.diff_id)).as_ref());
+        layers[own..].iter().filter_map(|layer| layer.content.as_ref()).fold(base, |tree, layer| tree.push(layer))
     }
 
     /// This tree with a layer of that content on top.

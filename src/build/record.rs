@@ -1,7 +1,8 @@
 //! What is remembered of a step: its layer and when it was made.
 
-use super::key::CacheKey;
+use super::key::{CacheKey, ParentId};
 use crate::oci::{Digest, Layer};
+use crate::rootfs::Glimpse;
 use crate::store::{Store, StoreError};
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,18 @@ pub struct StepRecord {
     pub created: String,
     /// The layer; `None` for instructions that make none.
     pub layer: Option<Layer>,
+    /// What was seen of the tree below; `None` for a RUN step, which may read anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub saw: Option<Sight>,
+}
+
+/// What a step saw of the tree that it was made on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sight {
+    /// That tree.
+    pub of: ParentId,
+    /// What was seen.
+    pub glimpse: Glimpse,
 }
 
 impl StepRecord {

@@ -2,10 +2,11 @@
 
 use super::Build;
 use super::cache::document::KnownSelection;
+use super::cache::makings::Makings;
 use super::cache::selections::source_of;
 use super::error::{BuildError, StepError};
 use super::key::{CacheKey, Encoder, ParentId};
-use super::record::{self, StepRecord};
+use super::record::{self, Sight, StepRecord};
 use super::schedule::{Results, Stopped};
 use crate::oci::{ChainId, Digest, History, ImageConfig, Layer};
 use crate::plan::{Base, Mount, PlannedStage, StageIndex, Step, StepKind, TreeSource};
@@ -46,6 +47,8 @@ pub struct MadeStep {
     /// Its key depends on what a command did in a stage that the image does not have: of two builds of one input the keys
     /// may differ although the images are the same.
     pub wanders: bool,
+    /// What it was made of; nothing is kept of an instruction that changes the config alone.
+    pub makings: Option<Makings>,
 }
 
 /// The result of a step, and its key.
@@ -55,6 +58,8 @@ pub struct Made {
     pub key: CacheKey,
     /// The result.
     pub record: StepRecord,
+    /// As in [`MadeStep`].
+    pub makings: Option<Makings>,
 }
 
 /// A stage in progress.
@@ -97,13 +102,13 @@ impl StageState<'_> {
 
     /// The step that `made` is of is done; `None` where it is none of the Dockerfile's.
     fn done_with(&mut self, made: Made, step: Option<&StepKind>, text: &str) {
-        let Made { key, record } = made;
+        let Made { key, record, makings } = made;
         self.push(record.layer.clone(), text);
         if step.is_some() {
             self.created.push(record.created.clone());
         }
         let wanders = step.is_some_and(mounts_whole_stage);
-        self.steps.push(MadeStep { key: key.digest().clone(), record, wanders });
+        self.steps.push(MadeStep { key: key.digest().clone(), record, wanders, makings });
     }
 }
 
@@ -235,9 +240,9 @@ impl Build<'_> {
         let key = key.finish();
         let (record, _) = self.flights.once(&key, || match self.cached(state, &key)? {
             Some((record, _)) => Ok::<_, StepError>(record),
-            None => self.remember(&key, None),
+            None => self.remember(&key, None, None),
         })?;
-        Ok(Made { key, record })
+        Ok(Made { key, record, makings: None })
     }
 
     /// An instruction that makes a layer.
@@ -280,9 +285,14 @@ impl Build<'_> {
     }
 
     /// Remembers a result under `key`.
-    pub(super) fn remember(&self, key: &CacheKey, layer: Option<Layer>) -> Result<StepRecord, StepError> {
+    pub(super) fn remember(
+        &self,
+        key: &CacheKey,
+        layer: Option<Layer>,
+        saw: Option<Sight>,
+    ) -> Result<StepRecord, StepError> {
         self.made.store(true, Ordering::SeqCst);
-        let record = StepRecord { created: self.now(), layer };
+        let record = StepRecord { created: self.now(), layer, saw };
         record::save(&self.services.store, key, &record)?;
         Ok(record)
     }

@@ -2,10 +2,11 @@
 
 use super::Build;
 use super::cache::selections::Naming;
-use super::copy::Selection;
 use super::error::StepError;
+use super::explain::{Selection, makings};
 use super::key::Encoder;
 use super::options::Entitlement;
+use super::record::Sight;
 use super::schedule::Results;
 use super::stage::{Made, StageResult, StageState};
 use crate::oci::{Layer, Platform};
@@ -47,23 +48,25 @@ impl Build<'_> {
         &self,
         state: &StageState,
         key: Encoder,
-        files: Option<&Selection>,
+        files: Option<Selection<'_>>,
         results: &Results<StageResult>,
         id: StepId,
-        make: impl FnOnce() -> Result<Layer, StepError>,
+        make: impl FnOnce() -> Result<(Layer, Option<Sight>), StepError>,
     ) -> Result<(Made, Outcome), StepError> {
         let (key, parts) = key.finish_with_parts();
+        let makings = makings(state, &parts, files);
         let mut outcome = Outcome::Done;
         let (record, now) = self.flights.once(&key, || {
             if let Some((record, place)) = self.cached(state, &key)? {
                 outcome = Outcome::Cached(place);
                 return Ok::<_, StepError>(record);
             }
-            let why = self.why(state, &parts, files)?;
+            let why = self.why(state, &parts, files, &makings)?;
             self.services.progress.emit(Event::Missed { id, why });
             self.prove_destinations()?;
             self.want_rest(state, results);
-            let record = self.remember(&key, Some(make()?))?;
+            let (layer, saw) = make()?;
+            let record = self.remember(&key, Some(layer), saw)?;
             self.keep_parts(state, &parts, files)?;
             Ok(record)
         })?;
@@ -75,7 +78,7 @@ impl Build<'_> {
         {
             self.uploads.layer(layer, state.shipped);
         }
-        Ok((Made { key, record }, outcome))
+        Ok((Made { key, record, makings: Some(makings) }, outcome))
     }
 
     /// How the build's layers are written.
@@ -124,7 +127,7 @@ impl Build<'_> {
             // Only the kernel knows what it can start: files about emulators are not to be seen in most containers.
             let layer = self.execute(state, step, results, id);
             self.uploads.mounts(&self.cache_keys(step, results)?);
-            layer.map_err(|error| match error {
+            layer.map(|layer| (layer, None)).map_err(|error| match error {
                 StepError::Sandbox(error) if foreign && error.is_foreign_program() => {
                     StepError::Emulator { host, wanted, source: error }
                 }

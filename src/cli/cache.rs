@@ -3,6 +3,7 @@
 //! What is in unpacked layers and cache mounts may belong to ids that only the namespaces have, so all but the arguments is
 //! done inside them.
 
+use super::disk::DiskArgs;
 use super::environment::Environment;
 use super::{Outcome, usage};
 use crate::build::Lookup;
@@ -37,6 +38,7 @@ enum CacheVerb {
     Ls(LsArgs),
     /// Show how much is kept
     Du,
+    Df(DiskArgs),
     /// Write the records of steps and their layers to a directory, for another machine; --cache-from type=local,src=DIR
     /// reads it, too
     Export(DirArgs),
@@ -130,6 +132,7 @@ pub struct CacheTask {
 enum What {
     List { quiet: bool },
     Usage,
+    Disk(DiskArgs),
     Export(PathBuf),
     Import(PathBuf),
     Drop { all: bool, limits: Limits, dry_run: bool },
@@ -168,6 +171,7 @@ impl CacheArgs {
         Ok(match self.verb {
             CacheVerb::Ls(LsArgs { quiet, kinds }) => CacheTask { what: What::List { quiet }, kinds },
             CacheVerb::Du => CacheTask { what: What::Usage, kinds: Vec::new() },
+            CacheVerb::Df(args) => CacheTask { what: What::Disk(args), kinds: Vec::new() },
             CacheVerb::Export(DirArgs { dir }) => {
                 CacheTask { what: What::Export(environment.absolute(dir)), kinds: Vec::new() }
             }
@@ -208,6 +212,7 @@ impl CacheTask {
                 if quiet { items.iter().map(|item| format!("{}\n", item.id)).collect() } else { listed(&items) }
             }
             What::Usage => sums(store)?,
+            What::Disk(args) => args.text(store)?,
             &What::Drop { all, limits, dry_run } => {
                 let keep = if all { Keep::NOTHING } else { limits.keep(store)? };
                 let dropped = if dry_run { store.would_drop(keep, &wanted)? } else { store.clean(keep, &wanted)? };

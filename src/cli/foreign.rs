@@ -155,9 +155,6 @@ pub const PUBLISH: &str =
 /// Flags of `docker images`.
 pub const IMAGES: &[Flag] = &[flag("tree", false, Refused("platforms are listed by `docker manifest inspect`"))];
 
-/// Flags of `docker inspect`.
-pub const INSPECT: &[Flag] = &[short("size", 's', false, Ignored("an image's size is always told"))];
-
 /// Which table a command has.
 pub trait Table {
     /// The flags.
@@ -274,13 +271,6 @@ impl Table for OfImages {
     const FLAGS: &'static [Flag] = IMAGES;
 }
 
-/// `docker inspect`'s.
-#[derive(Debug)]
-pub struct OfInspect;
-impl Table for OfInspect {
-    const FLAGS: &'static [Flag] = INSPECT;
-}
-
 /// The foreign flags that were given.
 #[derive(Debug)]
 pub struct Foreign<T> {
@@ -373,7 +363,6 @@ pub fn of(verb: &str) -> Option<&'static [Flag]> {
         "build" => Some(BUILD),
         "run" | "create" => Some(RUN),
         "images" => Some(IMAGES),
-        "inspect" => Some(INSPECT),
         "start" => Some(START),
         "attach" => Some(ATTACH),
         "exec" => Some(EXEC),

@@ -70,7 +70,7 @@ impl HistoryArgs {
         if !self.no_trunc && made.chars().count() > CUT {
             made = made.chars().take(CUT - 1).chain(['…']).collect();
         }
-        let size = if self.human { ui::bytes(step.size) } else { step.size.to_string() };
+        let size = if self.human { ui::bytes_in(step.size, 3) } else { step.size.to_string() };
         json!({
             "ID": id, "CreatedAt": step.created, "CreatedSince": ui::since(&step.created, SystemTime::now()),
             "CreatedBy": made, "Size": size, "Comment": step.comment,

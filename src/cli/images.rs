@@ -101,7 +101,7 @@ impl ImagesArgs {
 
 fn row(reference: &Reference, image: &Image, id: String, digest: String) -> Value {
     let created = image.config.created.clone().unwrap_or_default();
-    let size = ui::bytes(image.size());
+    let size = ui::bytes_in(image.size(), 3);
     json!({
         "Repository": reference.familiar_repository(), "Tag": reference.tag().unwrap_or("<none>"), "Digest": digest,
         "ID": id, "CreatedSince": ui::since(&created, SystemTime::now()), "CreatedAt": created, "Size": size,

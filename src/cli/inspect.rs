@@ -1,16 +1,17 @@
 //! `dockless inspect` and `dockless registry`: what an image is, what a registry has.
 
-use super::container;
+use super::container::{self, ContainerTask, Surroundings};
 use super::environment::Environment;
-use super::foreign::{Foreign, OfInspect};
 use super::format::formatted;
 use super::network::ReachArgs;
-use super::{Outcome, go, platform, print, reference, transfer::screen, usage};
+use super::{Outcome, go, platform, print, reference, transfer::screen};
 use crate::images::{self, ImagesError};
 use crate::oci::Platform;
+use crate::run::{Containers, Services};
 use crate::store::Store;
 use crate::ui::{self, Look};
 use clap::{Args, Subcommand};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::Path;
 use std::process::ExitCode;
@@ -30,50 +31,84 @@ pub struct InspectArgs {
     /// Only images, or only containers: image or container [default: a container, else an image]
     #[arg(long = "type", value_name = "TYPE", value_parser = ["image", "container"])]
     kind: Option<String>,
+    /// Tell the sizes of containers, too; an image's is always told
+    #[arg(short, long)]
+    size: bool,
     #[command(flatten)]
     reach: ReachArgs,
-    #[command(flatten)]
-    foreign: Foreign<OfInspect>,
     /// The images or containers: names, or IDs or their beginnings
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<String>,
 }
 
-impl InspectArgs {
+/// What of this machine is to be described.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct LocalInspect {
+    /// As they were named.
+    names: Vec<String>,
+    /// Only images, or only containers.
+    kind: Option<String>,
+    format: Option<String>,
+    platform: Platform,
+    /// With the sizes of containers.
+    size: bool,
+}
+
+impl LocalInspect {
+    /// Containers alone.
+    pub fn of_containers(names: Vec<String>, format: Option<String>, size: bool) -> LocalInspect {
+        LocalInspect { names, kind: Some("container".into()), format, platform: Platform::host(), size }
+    }
+
+    /// Describes them, inside the namespaces where that needs to look at files of any owner.
+    pub fn perform(self, environment: &Environment, state: &Path, look: Look) -> Outcome<ExitCode> {
+        let containers = Containers::of(state);
+        match self.size && self.names.iter().any(|name| containers.find(name).is_ok()) {
+            true => Surroundings::new(environment, state, look).inside(ContainerTask::Inspect(self)),
+            false => self.run(state, None),
+        }
+    }
+
     /// Prints an array of what was found; what was not is an error after it, as with Docker.
-    pub fn run(self, environment: &Environment, state: &Path, look: Look) -> Outcome<ExitCode> {
-        self.foreign.judge().map_err(usage)?.iter().for_each(|text| ui::notice(look, text));
-        let wanted = platform(self.platform.as_deref(), environment)?.unwrap_or_else(Platform::host);
+    pub fn run(&self, state: &Path, services: Option<&Services<'_>>) -> Outcome<ExitCode> {
+        let store = state.exists().then(|| Store::open(state)).transpose()?;
         let (mut found, mut failed) = (Vec::new(), None);
-        if self.remote {
-            let names = self.images.iter().map(|text| reference(text)).collect::<Outcome<Vec<_>>>()?;
-            let client = self.reach.network(environment, state, &names.iter().collect::<Vec<_>>())?.client()?;
-            let screen = screen(look, true);
-            for name in &names {
-                found.push(images::inspect_remote(&client, name, &wanted, &screen)?);
-            }
-        } else {
-            let store = state.exists().then(|| Store::open(state)).transpose()?;
-            for text in &self.images {
-                let kind = self.kind.as_deref();
-                if kind != Some("image")
-                    && let Some(container) = container::inspect_one(state, text, kind.is_some())?
-                {
-                    found.push(container);
-                    continue;
-                }
-                let one = match &store {
-                    Some(store) => images::inspect(store, text, &wanted),
-                    None => Err(ImagesError::NotFound(text.clone())),
-                };
-                match one {
-                    Ok(value) => found.push(value),
-                    Err(error) => _ = failed.get_or_insert(error),
-                }
+        for text in &self.names {
+            let kind = self.kind.as_deref();
+            let container = match kind {
+                Some("image") => Ok(None),
+                _ => container::inspect_one(state, text, kind.is_some(), services),
+            };
+            let one = match (container, &store) {
+                (Ok(Some(container)), _) => Ok(container),
+                (Err(error), _) => Err(error),
+                (Ok(None), Some(store)) => images::inspect(store, text, &self.platform).map_err(Into::into),
+                (Ok(None), None) => Err(ImagesError::NotFound(text.clone()).into()),
+            };
+            match one {
+                Ok(value) => found.push(value),
+                Err(error) => _ = failed.get_or_insert(error),
             }
         }
         let printed = print(&formatted(self.format.as_deref(), &found)?)?;
-        failed.map_or(Ok(printed), |error| Err(error.into()))
+        failed.map_or(Ok(printed), Err)
+    }
+}
+
+impl InspectArgs {
+    /// Describes them.
+    pub fn run(self, environment: &Environment, state: &Path, look: Look) -> Outcome<ExitCode> {
+        let platform = platform(self.platform.as_deref(), environment)?.unwrap_or_else(Platform::host);
+        if !self.remote {
+            let InspectArgs { images: names, kind, format, size, .. } = self;
+            return LocalInspect { names, kind, format, platform, size }.perform(environment, state, look);
+        }
+        let names = self.images.iter().map(|text| reference(text)).collect::<Outcome<Vec<_>>>()?;
+        let client = self.reach.network(environment, state, &names.iter().collect::<Vec<_>>())?.client()?;
+        let screen = screen(look, true);
+        let one = |name| images::inspect_remote(&client, name, &platform, &screen);
+        let found = names.iter().map(one).collect::<Result<Vec<_>, _>>()?;
+        print(&formatted(self.format.as_deref(), &found)?)
     }
 }
 

@@ -12,6 +12,7 @@ mod cache;
 mod check;
 mod compose;
 mod container;
+mod disk;
 mod docker;
 mod environment;
 mod foreign;

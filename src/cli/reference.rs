@@ -75,13 +75,13 @@ fn document() -> String {
     let mut out = std::fs::read_to_string(HEAD).expect("the text before the tables");
     let root = Cli::command();
     out.push_str("\n## Verbs of docker\n\n| docker | |\n|---|---|\n");
-    let mut natives: Vec<&str> = Vec::new();
+    let mut natives: Vec<(&str, &str)> = Vec::new();
     for verb in VERBS {
         let does = match verb.meaning {
             Meaning::Native(native) => {
                 let plain = native.split(" --").next().unwrap_or(native);
-                if !natives.contains(&plain) {
-                    natives.push(plain);
+                if natives.iter().all(|(_, known)| *known != plain) {
+                    natives.push((verb.words, plain));
                 }
                 format!("`dockless {native}`")
             }
@@ -93,8 +93,8 @@ fn document() -> String {
     }
     out.push_str("\n## Flags before the verb\n\n");
     table(&mut out, &of_table(docker::GLOBAL));
-    for native in natives {
-        let _ = write!(out, "\n## docker {native}\n\n");
+    for (words, native) in natives {
+        let _ = write!(out, "\n## docker {words}\n\n");
         table(&mut out, &of_command(command(&root, native), foreign::of(native)));
     }
     for verb in VERBS {

@@ -8,6 +8,7 @@ use super::diff::DiffError;
 use super::diff_walk::{Step, Walk, list, open_root};
 use rustix::fs::{FileType, Stat};
 use std::cmp::Ordering;
+use std::collections::HashSet;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -60,6 +61,15 @@ pub(super) enum Candidate {
     Gone(Vec<u8>),
 }
 
+impl Candidate {
+    fn there(self) -> Option<Vec<u8>> {
+        match self {
+            Candidate::There(path) => Some(path),
+            Candidate::Gone(_) => None,
+        }
+    }
+}
+
 impl Index {
     /// Looks at the tree at `root`, which must be at rest.
     pub(super) fn take(root: &Path) -> Result<Index, DiffError> {
@@ -87,6 +97,27 @@ impl Index {
             }
         }
         Ok(index)
+    }
+
+    /// Bytes of all files.
+    pub(super) fn size(&self) -> u64 {
+        self.entries.iter().filter(|entry| !entry.stamp.is_dir()).map(|entry| entry.stamp.size.max(0) as u64).sum()
+    }
+
+    /// Bytes of the files that changed between this and `after`. What was done in the tick of the walk and left the size as
+    /// it was makes no difference to them.
+    pub(super) fn changed_size(&self, after: &Index) -> u64 {
+        let changed = self.compare(after, (i64::MAX, 0)).into_iter().filter_map(Candidate::there);
+        let changed: HashSet<Vec<u8>> = changed.collect();
+        let mut cursor = Cursor::new(after);
+        let mut size = 0;
+        while let Some(entry) = cursor.entry() {
+            if !entry.stamp.is_dir() && changed.contains(cursor.path()) {
+                size += entry.stamp.size.max(0) as u64;
+            }
+            cursor.advance();
+        }
+        size
     }
 
     /// The index as bytes, for this machine alone: each entry's numbers and its name behind its length.
@@ -124,6 +155,11 @@ impl Index {
 
     /// What may have changed between this and `after`. Nothing is listed below what is gone.
     pub(super) fn candidates(&self, after: &Index) -> Vec<Candidate> {
+        self.compare(after, self.sure)
+    }
+
+    /// The same; what has a ctime of `sure` or later counts as changed.
+    fn compare(&self, after: &Index, sure: (i64, i64)) -> Vec<Candidate> {
         let (mut old, mut new) = (Cursor::new(self), Cursor::new(after));
         let mut found = Vec::new();
         loop {
@@ -138,7 +174,7 @@ impl Index {
                         Ordering::Less => gone(&mut old, &mut found),
                         Ordering::Greater => there(&mut new, &mut found),
                         Ordering::Equal => {
-                            let changed = was.stamp != is.stamp || was.stamp.ctime >= self.sure;
+                            let changed = was.stamp != is.stamp || was.stamp.ctime >= sure;
                             let descend = is.stamp.is_dir();
                             if changed {
                                 found.push(Candidate::There(new.path().to_vec()));

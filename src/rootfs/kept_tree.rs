@@ -113,6 +113,11 @@ impl KeptTree {
         LayerView::new(&self.lowers)
     }
 
+    /// Bytes of the files of its layers.
+    pub fn parent_size(&self) -> Result<u64, SnapshotError> {
+        self.lowers.iter().map(|layer| tree_size(layer)).sum()
+    }
+
     /// Writes what changed since the tree was made as a layer into `blob`, and gives the writer to be finished, with what no
     /// layer can hold. Nothing at or below a path in `exclude` is listed.
     pub fn changes<W: Write>(
@@ -127,10 +132,7 @@ impl KeptTree {
             SnapshotterKind::Overlay => diff(&self.changed(), &parent, exclude, &mut writer)?,
             SnapshotterKind::Copy => {
                 let staged = self.store.stage_layer()?;
-                let index = self.dir.join("index");
-                let known = Index::decode(&fs_err::read(&index)?);
-                let damaged = || io::Error::new(io::ErrorKind::InvalidData, format!("{} is damaged", index.display()));
-                let known = known.ok_or_else(damaged)?;
+                let known = read_index(&self.dir)?;
                 let mut tree = PrivateTree::known(self.changed(), known, Owners::read(&self.before())?);
                 tree.export(staged.path())?;
                 diff(staged.path(), &parent, exclude, &mut writer)?
@@ -138,4 +140,25 @@ impl KeptTree {
         };
         Ok((writer, left_out))
     }
+}
+
+/// What the whole tree in `dir` was when it was made.
+fn read_index(dir: &Path) -> io::Result<Index> {
+    let path = dir.join("index");
+    let damaged = || io::Error::new(io::ErrorKind::InvalidData, format!("{} is damaged", path.display()));
+    Index::decode(&fs_err::read(&path)?).ok_or_else(damaged)
+}
+
+/// Bytes of the files that were changed in the tree of this kind that [`KeptTree::create`] made in `dir`.
+pub fn changed_size(dir: &Path, kind: SnapshotterKind) -> Result<u64, SnapshotError> {
+    let now = Index::take(&dir.join("tree"))?;
+    Ok(match kind {
+        SnapshotterKind::Overlay => now.size(),
+        SnapshotterKind::Copy => read_index(dir)?.changed_size(&now),
+    })
+}
+
+/// Bytes of all files of a tree.
+pub fn tree_size(root: &Path) -> Result<u64, SnapshotError> {
+    Ok(Index::take(root)?.size())
 }

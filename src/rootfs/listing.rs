@@ -34,18 +34,19 @@ const LEVEL: i32 = 3;
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct LayerList(Vec<Listed>);
 
-#[derive(Debug, Serialize, Deserialize)]
-struct Listed {
+/// One entry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Listed {
     #[serde(flatten)]
-    entry: Entry,
+    pub(super) entry: Entry,
     #[serde(default, skip_serializing_if = "is_zero")]
-    size: u64,
+    pub(super) size: u64,
     /// Of a regular file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    digest: Option<Digest>,
+    pub(super) digest: Option<Digest>,
     /// Of one of [`WHOLE`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    content: Option<String>,
+    pub(super) content: Option<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
@@ -54,6 +55,11 @@ fn is_zero(number: &u64) -> bool {
 }
 
 impl LayerList {
+    /// A list of these entries.
+    pub(super) fn new(entries: Vec<Listed>) -> LayerList {
+        LayerList(entries)
+    }
+
     /// Lists `blob`; another DiffID than `expected` is an error.
     pub(super) fn read<R: Read + Send>(blob: R, expected: &DiffId) -> Result<LayerList, UnpackError> {
         let mut list = Vec::new();
@@ -291,6 +297,11 @@ impl<'a> ListedTree<'a> {
         Ok(at)
     }
 
+    /// The bytes of a file that is listed with them.
+    pub(super) fn text(&self, path: &[u8]) -> Option<Arc<str>> {
+        self.nodes.get(path).and_then(|node| node.content.clone())
+    }
+
     /// The tree with the bytes.
     fn unpacked(&self) -> io::Result<Arc<LayerView>> {
         let mut unpacked = self.unpacked.lock().unwrap_or_else(PoisonError::into_inner);
@@ -312,16 +323,24 @@ impl SourceTree for ListedTree<'_> {
             return Err(io::Error::new(io::ErrorKind::NotADirectory, format!("/{} is no directory", show(path))));
         }
         let prefix = if path.is_empty() { Vec::new() } else { [path, b"/"].concat() };
-        let below = self.nodes.range(prefix.clone()..).take_while(|(other, _)| other.starts_with(&prefix));
-        let names = below.map(|(other, _)| &other[prefix.len()..]);
-        let mut names: Vec<Vec<u8>> =
-            names.filter(|name| !name.is_empty() && !name.contains(&b'/')).map(<[u8]>::to_vec).collect();
+        let (mut names, mut from) = (Vec::new(), prefix.clone());
+        while let Some((other, _)) = self.nodes.range(from..).next().filter(|(other, _)| other.starts_with(&prefix)) {
+            let name = &other[prefix.len()..];
+            from = match name.iter().position(|byte| *byte == b'/') {
+                // What is below a name that was passed is stepped over: '0' comes after '/'.
+                Some(end) => [&prefix, &name[..end], b"0"].concat(),
+                None => [&other[..], b"\0"].concat(),
+            };
+            if !name.is_empty() && !name.contains(&b'/') {
+                names.push(name.to_vec());
+            }
+        }
         names.sort_unstable();
         Ok(names)
     }
 
     fn open(&self, path: &[u8]) -> io::Result<Box<dyn Read + Send>> {
-        match self.nodes.get(path).and_then(|node| node.content.clone()) {
+        match self.text(path) {
             Some(content) => Ok(Box::new(Cursor::new(content.as_bytes().to_vec()))),
             None => self.unpacked()?.open(path),
         }

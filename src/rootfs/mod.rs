@@ -3,6 +3,7 @@
 pub mod diff;
 mod diff_walk;
 mod extract;
+pub mod glimpse;
 pub mod gzip;
 mod index;
 mod kept_tree;
@@ -23,8 +24,9 @@ pub mod xattrs;
 
 pub use diff::{DiffError, LeftOut, diff};
 pub use extract::{Ownership, extract, is_empty, open_inside};
+pub use glimpse::{Glimpse, GlimpsedTree, Ground, Watched};
 pub use gzip::Compression;
-pub use kept_tree::KeptTree;
+pub use kept_tree::{KeptTree, changed_size, tree_size};
 pub use layer::{LayerError, LayerOptions, LayerWriter};
 pub use list_store::{known_list, make_list, take_list, unlisted};
 pub use snapshot::{ActiveSnapshot, Fetch, SnapshotError, Snapshotter, SnapshotterKind};

@@ -18,7 +18,7 @@ const MAX_EXTENDED: u64 = 1 << 20;
 const XATTR: &[u8] = b"SCHILY.xattr.";
 
 /// One entry of the stream, extensions applied.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Entry {
     #[serde(with = "bytes")]
     pub(super) path: Vec<u8>,
@@ -35,7 +35,7 @@ pub(super) struct Entry {
 }
 
 /// Bytes as text, one character each (U+0000 to U+00FF): JSON has no bytes, and most are ASCII.
-mod bytes {
+pub(super) mod bytes {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
     pub(super) fn text(bytes: &[u8]) -> String {
@@ -46,11 +46,11 @@ mod bytes {
         text.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect()
     }
 
-    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::rootfs) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&text(bytes))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    pub(in crate::rootfs) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
         let text = String::deserialize(deserializer)?;
         read(&text).ok_or_else(|| D::Error::custom("a character that is no byte"))
     }
@@ -64,11 +64,11 @@ mod pairs {
 
     type Pairs = BTreeMap<Vec<u8>, Vec<u8>>;
 
-    pub(super) fn serialize<S: Serializer>(pairs: &Pairs, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::rootfs) fn serialize<S: Serializer>(pairs: &Pairs, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(pairs.iter().map(|(name, value)| (text(name), text(value))))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Pairs, D::Error> {
+    pub(in crate::rootfs) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Pairs, D::Error> {
         let pairs = BTreeMap::<String, String>::deserialize(deserializer)?;
         let pairs: Option<Pairs> = pairs.iter().map(|(name, value)| Some((read(name)?, read(value)?))).collect();
         pairs.ok_or_else(|| D::Error::custom("a character that is no byte"))

@@ -7,8 +7,8 @@
 //!
 //! The image's ENTRYPOINT, CMD, ENV, USER, WORKDIR, VOLUME and STOPSIGNAL apply as `docker run` applies them.
 //!
-//! [`create`], [`start`], [`remove`], [`commit`], [`changes`], [`export`], [`copy_in`] and [`copy_out`] touch files of any owner: they are to
-//! be called inside what [`crate::sandbox::enter`] makes. The rest can be called anywhere.
+//! [`create`], [`start`], [`remove`], [`commit`], [`changes`], [`export`], [`copy_in`], [`copy_out`], [`sizes`], [`changed_bytes`] and
+//! [`volume_bytes`] touch files of any owner: they are to be called inside what [`crate::sandbox::enter`] makes. The rest can be called anywhere.
 
 mod client;
 mod commit;
@@ -21,6 +21,7 @@ mod keep;
 mod logs;
 mod names;
 mod signals;
+mod size;
 mod terminal;
 mod volumes;
 
@@ -35,6 +36,7 @@ pub use keep::{Attachment, Interrupts, start};
 pub use logs::{LogOptions, show as show_logs};
 pub use names::id as new_id;
 pub use signals::signal;
+pub use size::{Sizes, changed_bytes, sizes, volume_bytes};
 pub use terminal::{RawMode, size_of};
 pub use volumes::{Volume, VolumeMount, VolumeSource, Volumes, uses as uses_volume};
 

@@ -20,11 +20,11 @@ use rustix::process::{Pid, Signal, kill_process, set_child_subreaper};
 use super::child::{block_forwarded, forwarded};
 use super::chroot_tree::PreparedTree;
 use super::error::{During, Failure, Step};
-use super::exec::{CAPABILITIES, Ids, Prepared, SUPERVISED_CAPABILITIES};
+use super::exec::{CAPABILITIES, Ids, Prepared};
 use super::init::{FromInit, Job, exit_of};
 use super::reaper::Reaper;
 use super::spawner::Spawner;
-use super::spec::{Network, Root, RunSpec, Stdio};
+use super::spec::{Network, Root, RunSpec};
 use super::supervisor::credentials::Credentials;
 use super::supervisor::emulated::Emulated;
 use super::supervisor::filter::{Features, Ownership};
@@ -107,12 +107,11 @@ impl Served {
     /// With the path of a tree that is not this process's root: see `Places::open`.
     fn open(outside: &Arc<Outside>, tree: &mut PreparedTree, emulated: Option<&Path>) -> Result<Served, Failure> {
         let root = rustix::process::getpid().as_raw_nonzero().get();
-        // Another root is emulated, in the chroot tier alone.
-        let capabilities = if emulated.is_some() { SUPERVISED_CAPABILITIES } else { CAPABILITIES };
-        let credentials = Credentials::new(0, 0, &[], capabilities.into());
+        let credentials = Credentials::new(0, 0, &[], CAPABILITIES.into());
         let table = Arc::new(Table::new(root, State { credentials, ..State::default() }, outside.clone()));
         let places = std::mem::take(&mut tree.places);
-        let places = Places::open(outside.clone(), table.clone(), tree.root(), places, &tree.shown, emulated.is_some());
+        let places =
+            Places::open(outside.clone(), table.clone(), tree.root(), places, &tree.stands, emulated.is_some());
         let places = places.during(Step::Supervise)?;
         let recorded = emulated.map(|path| {
             let read = Recorded::read(&[path.to_path_buf()]).during_at(Step::Owners, path);
@@ -150,13 +149,10 @@ impl ChrootStep<'_> {
 
     /// Runs the command; `None` where the builder went away meanwhile.
     fn run(&self, served: Served, fds: Vec<OwnedFd>) -> Result<Option<Exit>, Failure> {
-        let mut fds = fds.into_iter();
-        let stdin = match (self.spec.stdio, fds.next()) {
-            (Stdio::Inherit, Some(stdin)) => stdin,
-            _ => rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-                .during_at(Step::OpenDirectory, Path::new("/dev/null"))?,
-        };
-        let container = fds.next().map(|requests| Spawner::new(Control::of(requests), self.spec, &self.ids));
+        let stdin = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+            .during_at(Step::OpenDirectory, Path::new("/dev/null"))?;
+        let container =
+            fds.into_iter().next().map(|requests| Spawner::new(Control::of(requests), self.spec, &self.ids));
         let (ours, theirs) = Control::pair().during(Step::Fork)?;
         match sys::fork().during(Step::Fork)? {
             Fork::Parent(pid) => {
@@ -232,17 +228,14 @@ impl ChrootStep<'_> {
     }
 
     fn change_root(&self, stdin: &OwnedFd) -> Result<(), Failure> {
-        let captured = self.spec.stdio != Stdio::Inherit;
-        if captured {
-            // A session, and a process group, that nobody outside is in. A terminal's program stays in the terminal's.
-            rustix::process::setsid().during(Step::Fork)?;
-        }
+        // A session, and a process group, that nobody outside is in.
+        rustix::process::setsid().during(Step::Fork)?;
         self.enter_tree()?;
         // The tree's own device, where it has one: through a descriptor root could change the mode and owner of the machine's.
         let own = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
         match own {
-            Ok(own) if captured => rustix::stdio::dup2_stdin(&own).during(Step::Start),
-            _ => rustix::stdio::dup2_stdin(stdin).during(Step::Start),
+            Ok(own) => rustix::stdio::dup2_stdin(&own).during(Step::Start),
+            Err(_) => rustix::stdio::dup2_stdin(stdin).during(Step::Start),
         }
     }
 

@@ -18,6 +18,7 @@ use super::mounts::{DEV_LINKS, place};
 use super::sources;
 use super::spec::{Mount, MountSource, RunSpec};
 use super::supervisor::places::{Place, PlaceKind};
+use super::supervisor::stands::{Stand, Tmpfs};
 use super::target::{Kind, Stubs, open_place};
 use crate::overrides::{OVERRIDE, Override, Type, image_ids};
 use crate::sys;
@@ -25,6 +26,9 @@ use crate::sys;
 /// Device nodes: name, major, minor.
 const DEVICES: [(&str, u32, u32); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+
+/// Size of /dev/shm where none is asked for, as Docker has it.
+const SHM_SIZE: u64 = 64 << 20;
 
 /// Files up to this size are copied into the tree; larger ones are shown by the supervisor.
 const COPIED: u64 = 1 << 20;
@@ -41,8 +45,8 @@ pub(super) struct PreparedTree {
     swapped: Vec<Swapped>,
     /// What the supervisor is to show.
     pub(super) places: Vec<Place>,
-    /// What stands for a mount in the tree itself, with whether it cannot be written to.
-    pub(super) shown: Vec<(PathBuf, bool)>,
+    /// What stands for a mount in the tree itself.
+    pub(super) stands: Vec<Stand>,
 }
 
 /// Something that was moved aside.
@@ -66,7 +70,7 @@ impl PreparedTree {
             stubs: Stubs::default(),
             swapped: Vec::new(),
             places: Vec::new(),
-            shown: Vec::new(),
+            stands: Vec::new(),
         };
         match tree.fill(spec, ids) {
             Ok(()) => Ok(tree),
@@ -87,13 +91,13 @@ impl PreparedTree {
         self.stubs.keep(&["proc", "sys", "dev"]);
         self.place(&proc, PlaceKind::Proc)?;
         self.place(&sys, PlaceKind::Sys)?;
-        self.make_dev(&dev)?;
+        self.make_dev(&dev, spec.shm_size)?;
         for (path, content) in own_files(spec) {
             let target = self.find(path, Kind::File)?;
             let own = self.fresh();
             fs_err::write(&own, content).during_at(Step::WriteFile, &own)?;
             fs_err::set_permissions(&own, PermissionsExt::from_mode(0o644)).during_at(Step::WriteFile, &own)?;
-            self.shown.push((Path::new("/").join(&target), false));
+            self.stands(&target, None);
             self.swap(&target, &own)?;
         }
         for mount in &spec.mounts {
@@ -140,7 +144,7 @@ impl PreparedTree {
     }
 
     /// A /dev of the step's own.
-    fn make_dev(&mut self, target: &Path) -> Result<(), Failure> {
+    fn make_dev(&mut self, target: &Path, shm_size: Option<u64>) -> Result<(), Failure> {
         let own = self.fresh();
         let step = Step::MountDevices;
         let directory = |path: &Path, mode| {
@@ -168,18 +172,20 @@ impl PreparedTree {
         for name in ["shm", "mqueue"] {
             directory(&own.join(name), 0o1777).during_at(step, &own)?;
         }
-        self.shown.push((Path::new("/").join(target), false));
-        self.shown.push((Path::new("/").join(target).join("shm"), false));
+        self.stands(target, None);
+        self.stands(&target.join("shm"), Some(Tmpfs { size: Some(shm_size.unwrap_or(SHM_SIZE)) }));
         self.swap(target, &own)
     }
 
     fn mount(&mut self, mount: &Mount, ids: &Ids) -> Result<(), Failure> {
         let target = &mount.target;
         let at = Step::Bind;
+        let mut tmpfs = None;
         let own = match &mount.source {
             MountSource::Overlay { .. } => return Err(Failure::NeedsMount { what: "an overlay".into() }),
-            // Its size cannot be bounded here.
-            MountSource::Tmpfs(_) => {
+            // Nothing bounds its size here.
+            MountSource::Tmpfs(size) => {
+                tmpfs = Some(Tmpfs { size: *size });
                 let own = self.fresh();
                 fs_err::create_dir(&own).during_at(Step::WriteFile, target)?;
                 fs_err::set_permissions(&own, PermissionsExt::from_mode(0o1777)).during_at(Step::WriteFile, target)?;
@@ -200,7 +206,7 @@ impl PreparedTree {
                 return self.bind(target, sources::below(&place(dir)?, path)?, mount.readonly);
             }
         };
-        self.put(target, &own)
+        self.put(target, &own, tmpfs)
     }
 
     /// A copy of a small file that is only to be read: its path then is one like any other to the step.
@@ -218,7 +224,7 @@ impl PreparedTree {
     }
 
     /// Puts `own`, in the stash, at `target`.
-    fn put(&mut self, target: &Path, own: &Path) -> Result<(), Failure> {
+    fn put(&mut self, target: &Path, own: &Path, tmpfs: Option<Tmpfs>) -> Result<(), Failure> {
         if let Some(covered) = self.covered(target) {
             let kind = PlaceKind::Bind { source: place(own)?, readonly: false };
             self.places.push(Place { at: covered, kind });
@@ -226,8 +232,15 @@ impl PreparedTree {
         }
         let kind = if own.is_dir() { Kind::Directory } else { Kind::File };
         let target = self.find(target, kind)?;
-        self.shown.push((Path::new("/").join(&target), false));
+        self.stands(&target, tmpfs);
         self.swap(&target, own)
+    }
+
+    /// Remembers what is going to stand for a mount at `target`.
+    fn stands(&mut self, target: &Path, tmpfs: Option<Tmpfs>) {
+        let at = Path::new("/").join(target);
+        self.stands.retain(|stand| stand.at != at);
+        self.stands.push(Stand { at, tmpfs });
     }
 
     fn bind(&mut self, target: &Path, source: OwnedFd, readonly: bool) -> Result<(), Failure> {

@@ -55,7 +55,7 @@ fn try_supervision() -> Result<(), Failure> {
         Fork::Parent(pid) => {
             drop(theirs);
             let answer = ours.receive::<Tried>().during(Step::Supervise)?;
-            let traced = Traced::seize(pid.as_raw_nonzero().get(), false).and_then(|traced| {
+            let traced = Traced::seize(pid.as_raw_nonzero().get(), false, false).and_then(|traced| {
                 traced.interrupt()?;
                 traced.wait().map(drop)
             });

@@ -41,7 +41,7 @@ pub(super) const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::AUDIT_WRITE);
 
 /// What a command has of them in the tiers without mounts: by chroot it would leave the root that it has.
-pub(super) const SUPERVISED_CAPABILITIES: CapabilitySet = CAPABILITIES.difference(CapabilitySet::SYS_CHROOT);
+const SUPERVISED_CAPABILITIES: CapabilitySet = CAPABILITIES.difference(CapabilitySet::SYS_CHROOT);
 
 /// A command made ready, in the root, before the process for it is forked. Not `Debug`: its environment may hold secrets.
 pub(super) struct Prepared {
@@ -221,7 +221,7 @@ impl Prepared {
     pub(super) fn exec_inside_supervision(&self) -> Failure {
         let ready = self.make_cwd().and_then(|()| {
             self.change_directory()?;
-            self.become_user(self.capabilities_believed())
+            self.become_user(CAPABILITIES) // `chroot` is emulated
         });
         match ready {
             Ok(()) => self.exec_first(),
@@ -231,11 +231,6 @@ impl Prepared {
 
     fn capabilities_supervised(&self) -> CapabilitySet {
         if self.one_id && !self.powerless { CAPABILITIES } else { SUPERVISED_CAPABILITIES }
-    }
-
-    /// What root believes to have: `chroot` is emulated.
-    fn capabilities_believed(&self) -> CapabilitySet {
-        if self.powerless { SUPERVISED_CAPABILITIES } else { CAPABILITIES }
     }
 
     /// Sets the umask and the resource limits.

@@ -158,13 +158,9 @@ fn pid_one(
     mounts::mount_all(&place.root, targets, proc, &job.spec, &place.sources)?;
     change_root(&place.root)?;
     let prepared = Prepared::new(mounts::place(Path::new("/"))?.as_fd(), &job.spec, &place.ids)?;
-    let mut fds = fds.into_iter();
-    let stdin = match (job.spec.stdio, fds.next()) {
-        (Stdio::Inherit, Some(stdin)) => stdin,
-        _ => rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-            .during_at(Step::OpenDirectory, Path::new("/dev/null"))?,
-    };
-    let container = fds.next().map(|requests| Spawner::new(Control::of(requests), &job.spec, &place.ids));
+    let stdin = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        .during_at(Step::OpenDirectory, Path::new("/dev/null"))?;
+    let container = fds.into_iter().next().map(|requests| Spawner::new(Control::of(requests), &job.spec, &place.ids));
     if let Some(one_id) = &place.one_id {
         return run_supervised(control, job, one_id, &prepared, &stdin, container, &signals);
     }
@@ -230,7 +226,7 @@ fn first_process(control: &Control, job: &Job, stdin: &OwnedFd, exec: impl FnOnc
     // A terminal's program stays in the terminal's.
     let alone = match job.spec.stdio {
         Stdio::Capture => rustix::process::setsid().map(drop),
-        Stdio::Served | Stdio::Inherit => Ok(()),
+        Stdio::Served => Ok(()),
     };
     let failure = match alone.and_then(|()| rustix::stdio::dup2_stdin(stdin)).during(Step::Start) {
         Ok(()) => exec(),

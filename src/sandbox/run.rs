@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
@@ -11,7 +11,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use super::enter::spawn;
 use super::error::{Failure, SandboxError};
 use super::init::{FromInit, Job};
-use super::spec::{RunSpec, Stdio};
+use super::spec::RunSpec;
 use super::wire::Control;
 use super::{Exit, Role, Tier, child};
 use crate::progress::Stream;
@@ -63,11 +63,8 @@ impl Sandbox {
         let _ = rustix::io::write(&self.stop, &1u64.to_ne_bytes());
     }
 
-    /// Runs a command and waits for it and everything it started. `output` gets what it writes, as it comes, unless its
-    /// standard output and error are inherited.
-    ///
-    /// With [`Stdio::Inherit`] signals that this process is sent are passed on to the command; that takes a caller without
-    /// other threads that would get them. The command is killed when the calling thread ends.
+    /// Runs a command and waits for it and everything it started. `output` gets what it writes, as it comes. The command is
+    /// killed when the calling thread ends.
     pub fn run(&self, spec: &RunSpec, output: &mut dyn FnMut(Stream, &[u8])) -> Result<Exit, SandboxError> {
         let own_pids = self.own_pids();
         match self.run_once(spec, own_pids, output) {
@@ -91,36 +88,23 @@ impl Sandbox {
             Tier::Emulated => Role::Emulated,
         };
         let lost = |source| SandboxError::Control { role: role.name(), source };
-        let inherit = spec.stdio == Stdio::Inherit;
-        let signals = if inherit { Some(child::block_forwarded(&[]).map_err(lost)?) } else { None };
-        let stdio = || if inherit { process::Stdio::inherit() } else { process::Stdio::piped() };
         let (control, theirs) = Control::pair().map_err(lost)?;
-        let mut child = spawn(&self.exe, role, theirs, stdio(), stdio())?;
-        let fds = [rustix::stdio::stdin()];
-        let sent = control.send(&Job { spec: spec.clone(), own_pids }, if inherit { &fds } else { &[] });
+        let mut child = spawn(&self.exe, role, theirs, Stdio::piped(), Stdio::piped())?;
+        let sent = control.send(&Job { spec: spec.clone(), own_pids }, &[]);
         if sent.is_err() {
             return Err(child.lost(role));
         }
-        let told = match &signals {
-            None => match collect(&control, &mut child, self.stop.as_fd(), output).map_err(lost)? {
-                Collected::Told(told) => told,
-                Collected::Stopped => {
-                    if !self.tier.mounts() {
-                        // Without a pid namespace the role has to kill the command; that we are gone tells it.
-                        drop(control);
-                        child.wait().map_err(lost)?;
-                    }
-                    return Err(SandboxError::Stopped);
+        let told = match collect(&control, &mut child, self.stop.as_fd(), output).map_err(lost)? {
+            Collected::Told(told) => told,
+            Collected::Stopped => {
+                if !self.tier.mounts() {
+                    // Without a pid namespace the role has to kill the command; that we are gone tells it.
+                    drop(control);
+                    child.wait().map_err(lost)?;
                 }
-            },
-            Some(signals) => {
-                child.wait_forwarding(signals).map_err(lost)?;
-                last_word(&control).map_err(lost)?
+                return Err(SandboxError::Stopped);
             }
         };
-        if let Some(signals) = signals {
-            signals.unblock();
-        }
         match told {
             Some(FromInit::Ended(exit)) => {
                 child.wait().map_err(lost)?;
@@ -203,14 +187,6 @@ fn pass_on(
         output(stream, &buffer[..got]);
     }
     Ok(got > 0)
-}
-
-fn last_word(control: &Control) -> io::Result<Option<FromInit>> {
-    let mut told = None;
-    while let Some((message, _)) = control.receive()? {
-        told = first_failure(told, message);
-    }
-    Ok(told)
 }
 
 /// A failed exec is followed by the exit of the process that failed: the failure is what counts.

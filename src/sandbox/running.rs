@@ -94,12 +94,11 @@ impl Sandbox {
             Tier::Emulated => Role::Emulated,
         };
         let lost = |source| SandboxError::Control { role: role.name(), source };
-        let null = fs_err::File::open("/dev/null").map_err(lost)?;
         let (control, theirs) = Control::pair().map_err(lost)?;
         let (requests, far) = Control::pair().map_err(lost)?;
         // Whatever is standard output here is nobody's in there: it would be held open for as long as the container runs.
         let child = spawn(self.exe(), role, theirs, Stdio::null(), Stdio::null())?;
-        let sent = control.send(&Job { spec: spec.clone(), own_pids }, &[null.as_fd(), far.as_fd()]);
+        let sent = control.send(&Job { spec: spec.clone(), own_pids }, &[far.as_fd()]);
         drop(far);
         if sent.is_err() {
             return Err(child.lost(role));

@@ -33,8 +33,6 @@ pub enum Root {
 pub enum Stdio {
     /// Input is `/dev/null`; output and error go to the callback.
     Capture,
-    /// All three are the caller's; signals sent to the caller are passed on.
-    Inherit,
     /// Each command of a container has its own, see [`super::Sandbox::start`].
     Served,
 }

@@ -11,16 +11,12 @@
 //! What is dropped is moved under `tmp` first, which takes no time, and removed when the lock is given back. So a process
 //! that is killed meanwhile leaves a store that is whole, and the next one that opens it removes the rest.
 
-use super::image::DOCUMENT_MAX;
 use super::{Inner, Store, StoreError, TempDir, lock_file, named};
-use crate::oci::manifest::{digest_of, is_index};
-use crate::oci::{Descriptor, Digest, Index, Manifest};
+use crate::oci::Digest;
 use fs_err as fs;
 use rustix::fs::{AtFlags, CWD, FlockOperation, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 use rustix::io::Errno;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::collections::HashSet;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -209,51 +205,6 @@ impl Store {
         let quarter = found.f_blocks.saturating_mul(found.f_frsize) / 4;
         Ok(Keep { lately: Some(LATELY), bytes: Some(BYTES.min(quarter)) })
     }
-
-    /// The images that containers were made from: they are needed to start one again, named or not.
-    fn container_images(&self) -> Result<Vec<Descriptor>, StoreError> {
-        /// What counts of `crate::run`'s document.
-        #[derive(Deserialize)]
-        struct Container {
-            manifest: Descriptor,
-        }
-        let mut found = Vec::new();
-        for (path, _) in entries(&self.inner.root.join("containers"))? {
-            // One that cannot be read can be started by nobody.
-            let Ok(bytes) = fs::read(path.join("config.json")) else { continue };
-            found.extend(serde_json::from_slice(&bytes).map(|container: Container| container.manifest));
-        }
-        Ok(found)
-    }
-
-    /// The blobs that names lead to, containers' images do, and those that entries without a name do. Marks none as used.
-    fn named_blobs(&self) -> Result<HashSet<Digest>, StoreError> {
-        let (mut found, mut pending) = (HashSet::new(), self.targets()?);
-        pending.extend(self.container_images()?);
-        while let Some(target) = pending.pop() {
-            let Ok(digest) = digest_of(&target) else { continue };
-            if !found.insert(digest.clone()) {
-                continue;
-            }
-            if is_index(target.media_type().as_ref()) {
-                let index: Option<Index> = self.document(&digest)?;
-                pending.extend(index.into_iter().flat_map(|index| index.manifests().clone()));
-            } else if let Some(manifest) = self.document::<Manifest>(&digest)? {
-                let parts = manifest.layers().iter().chain([manifest.config()]);
-                found.extend(parts.filter_map(|part: &Descriptor| digest_of(part).ok()));
-            }
-        }
-        Ok(found)
-    }
-
-    /// A document of an image; `None` where it is not here, or none.
-    fn document<T: DeserializeOwned>(&self, digest: &Digest) -> Result<Option<T>, StoreError> {
-        let path = self.inner.blob_path(digest);
-        match there(fs::symlink_metadata(&path))? {
-            Some(meta) if meta.len() <= DOCUMENT_MAX => Ok(serde_json::from_slice(&fs::read(&path)?).ok()),
-            _ => Ok(None),
-        }
-    }
 }
 
 impl Inner {
@@ -325,7 +276,7 @@ fn discard(item: &Item, bin: &TempDir, number: usize) -> Result<bool, StoreError
 }
 
 /// What a system call gave; `None` where there is no such file.
-fn there<T>(result: io::Result<T>) -> Result<Option<T>, StoreError> {
+pub(super) fn there<T>(result: io::Result<T>) -> Result<Option<T>, StoreError> {
     match result {
         Ok(found) => Ok(Some(found)),
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
@@ -334,7 +285,7 @@ fn there<T>(result: io::Result<T>) -> Result<Option<T>, StoreError> {
 }
 
 /// What is in a directory, with names; nothing where there is none.
-fn entries(dir: &Path) -> Result<Vec<(PathBuf, String)>, StoreError> {
+pub(super) fn entries(dir: &Path) -> Result<Vec<(PathBuf, String)>, StoreError> {
     let mut out = Vec::new();
     for entry in there(fs::read_dir(dir))?.into_iter().flatten() {
         let entry = entry?;

@@ -58,6 +58,7 @@ mod idle_cache;
 pub mod image;
 mod layers;
 mod names;
+mod reach;
 mod records;
 mod tail;
 mod temp;

@@ -2,13 +2,19 @@
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::time::Duration;
 
 /// A thread that is traced by the calling thread, and is let go when this is dropped.
 #[derive(Debug)]
 pub struct Traced {
     thread: i32,
     own_child: bool,
+    /// Its process has other threads. So its number may change, of which nobody who sleeps until then is told.
+    has_others: bool,
 }
+
+/// How long [`Traced::wait`] sleeps where it cannot be woken: at first, and at most.
+const PAUSES: (Duration, Duration) = (Duration::from_micros(10), Duration::from_millis(1));
 
 /// Why a traced thread stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,12 +49,19 @@ fn request(request: libc::c_uint, thread: i32, data: usize) -> io::Result<()> {
     if done == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+fn sleep(pause: &mut Duration) {
+    std::thread::sleep(*pause);
+    *pause = (*pause * 2).min(PAUSES.1);
+}
+
 impl Traced {
     /// Begins to trace `thread`, without stopping it. `EPERM` where somebody traces it already. With `own_child` it is a
-    /// child process of this one: then how it ends is left for another thread to be told.
-    pub fn seize(thread: i32, own_child: bool) -> io::Result<Traced> {
+    /// child process of this one: then how it ends is left for another thread to be told. `has_others` says that its
+    /// process has more threads: one that runs a program ends the others and takes the first one's number (`de_thread` in
+    /// `fs/exec.c`), and the kernel wakes neither who waits for the number that it had nor who waits for the first one.
+    pub fn seize(thread: i32, own_child: bool, has_others: bool) -> io::Result<Traced> {
         request(libc::PTRACE_SEIZE as _, thread, OPTIONS as usize)?;
-        Ok(Traced { thread, own_child })
+        Ok(Traced { thread, own_child, has_others })
     }
 
     /// Stops it, which ends the system call that it waits in.
@@ -62,11 +75,14 @@ impl Traced {
         if self.own_child && self.has_ended()? {
             return Ok(Stop::Gone);
         }
+        let options = libc::__WALL | libc::__WNOTHREAD | self.without_sleep();
+        let mut pause = PAUSES.0;
         loop {
             // SAFETY: the status is written to an integer that lives through the call. __WNOTHREAD keeps to what this
             // thread traces.
-            let got = unsafe { libc::waitpid(self.thread, &raw mut status, libc::__WALL | libc::__WNOTHREAD) };
+            let got = unsafe { libc::waitpid(self.thread, &raw mut status, options) };
             match got {
+                0 => sleep(&mut pause),
                 -1 => match io::Error::last_os_error() {
                     error if error.raw_os_error() == Some(libc::EINTR) => {}
                     error if error.raw_os_error() == Some(libc::ECHILD) => return Ok(Stop::Gone),
@@ -90,10 +106,14 @@ impl Traced {
     fn has_ended(&self) -> io::Result<bool> {
         let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
         let options = libc::WEXITED | libc::WSTOPPED | libc::WNOWAIT | libc::__WALL | libc::__WNOTHREAD;
+        let options = options | self.without_sleep();
+        let mut pause = PAUSES.0;
         loop {
             // SAFETY: the kernel writes one siginfo_t, which lives through the call.
             let done = unsafe { libc::waitid(libc::P_PID, self.thread as libc::id_t, info.as_mut_ptr(), options) };
             match io::Error::last_os_error() {
+                // SAFETY: integers, all zero before. Without anything to tell the kernel leaves or makes this one zero.
+                _ if done == 0 && unsafe { info.assume_init_ref() }.si_signo == 0 => sleep(&mut pause),
                 _ if done == 0 => break,
                 error if error.raw_os_error() == Some(libc::EINTR) => {}
                 error if error.raw_os_error() == Some(libc::ECHILD) => return Ok(true),
@@ -103,6 +123,10 @@ impl Traced {
         // SAFETY: integers, all zero before and written by the kernel now.
         let code = unsafe { info.assume_init() }.si_code;
         Ok(matches!(code, libc::CLD_EXITED | libc::CLD_KILLED | libc::CLD_DUMPED))
+    }
+
+    fn without_sleep(&self) -> libc::c_int {
+        if self.has_others { libc::WNOHANG } else { 0 }
     }
 
     /// Lets it run to the next beginning or end of a system call, delivering `signal` if it is not 0.
@@ -132,7 +156,7 @@ impl Traced {
 
     /// The thread is the only one of its process now, and has that one's id: an exec ends all others (ptrace(2)).
     pub fn becomes(&mut self, process: i32, own_child: bool) {
-        (self.thread, self.own_child) = (process, own_child);
+        (self.thread, self.own_child, self.has_others) = (process, own_child, false);
     }
 
     /// Writes a word to its memory, whatever its protection, and gives what was there; while it is stopped.

@@ -28,7 +28,7 @@ pub use errors::{build_failure, images_push_failure, login_failure, no_sandbox, 
 pub use lines::clean;
 pub use lint::{lint_json, lint_sarif, lint_text};
 pub use outline::{outline_json, outline_text, targets_json, targets_text};
-pub use steps::bytes;
+pub use steps::{bytes, bytes_in};
 pub use streams::{stdout_file, stdout_size, streams};
 pub use table::table;
 pub use when::since;

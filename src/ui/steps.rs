@@ -192,6 +192,21 @@ pub fn bytes(count: u64) -> String {
     format!("{value:.1}{}", UNITS[unit])
 }
 
+/// A number of bytes as Docker's lists tell it: with so many digits at most (`133MB`, `16.43MB`).
+pub fn bytes_in(count: u64, digits: usize) -> String {
+    const UNITS: [&str; 6] = ["B", "kB", "MB", "GB", "TB", "PB"];
+    let (mut value, mut unit) = (count as f64, 0);
+    // What would be rounded to 1000 is 1 of the next.
+    while value >= 999.5 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    let whole = (value.max(1.0).log10() as usize) + 1;
+    let text = format!("{value:.*}", digits.saturating_sub(whole));
+    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    format!("{text}{}", UNITS[unit])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -209,6 +224,23 @@ mod tests {
         ];
         for (count, expected) in cases {
             assert_eq!(bytes(count), expected);
+        }
+    }
+
+    #[test]
+    fn bytes_are_dockers() {
+        let cases = [
+            (0, "0B", "0B"),
+            (212, "212B", "212B"),
+            (1000, "1kB", "1kB"),
+            (16_434_000, "16.43MB", "16.4MB"),
+            (133_260_000, "133.3MB", "133MB"),
+            (7_000_000, "7MB", "7MB"),
+            (999_900, "1MB", "1MB"),
+            (2_999_999_999, "3GB", "3GB"),
+        ];
+        for (count, four, three) in cases {
+            assert_eq!((bytes_in(count, 4), bytes_in(count, 3)), (four.to_string(), three.to_string()));
         }
     }
 

@@ -1,10 +1,15 @@
-//! Tables on standard output: columns as wide as their widest cell, three spaces apart, as Docker prints them.
+//! Tables on standard output, as Docker prints them: columns as wide as their widest cell, seven characters at least, three
+//! spaces apart.
+
+/// The least width of a column but for the last.
+const NARROWEST: usize = 7;
 
 /// The lines of a table; `rows` holds the head first.
 pub fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let cell = |row: &Vec<String>, column: usize| row.get(column).map_or(0, |text| text.chars().count());
-    let widths: Vec<usize> = (0..columns).map(|c| rows.iter().map(|row| cell(row, c)).max().unwrap_or(0)).collect();
+    let widths: Vec<usize> =
+        (0..columns).map(|c| rows.iter().map(|row| cell(row, c)).max().unwrap_or(0).max(NARROWEST)).collect();
     let line = |row: &Vec<String>| {
         let cells: Vec<String> = row.iter().zip(&widths).map(|(text, width)| format!("{text:width$}")).collect();
         format!("{}\n", cells.join("   ").trim_end())
@@ -18,8 +23,9 @@ mod tests {
 
     #[test]
     fn columns_stand_below_one_another() {
-        let rows = [["NAME", "SIZE"], ["a-long-name", "1B"], ["é", ""]].map(|row| row.map(String::from).to_vec());
-        assert_eq!(table(&rows), "NAME          SIZE\na-long-name   1B\né\n");
+        let rows =
+            [["NAME", "SIZE", "X"], ["a-long-name", "1B", ""], ["é", "", ""]].map(|row| row.map(String::from).to_vec());
+        assert_eq!(table(&rows), "NAME          SIZE      X\na-long-name   1B\né\n");
         assert_eq!(table(&[]), "");
     }
 }

@@ -252,7 +252,7 @@ fn image(root: &Path, names: &[&str]) -> String {
 
 #[test]
 fn images_lists_the_store() {
-    let head = "REPOSITORY   TAG   IMAGE ID   CREATED   SIZE\n";
+    let head = "REPOSITORY   TAG       IMAGE ID   CREATED   SIZE\n";
     Run::new("images").gives(0, head, "");
 
     let run = Run::new("images").env("DOCKLESS_HOME", "state");
@@ -260,9 +260,9 @@ fn images_lists_the_store() {
     let id = image(&run.dir.path().join("state"), &["app:1", "127.0.0.1:5000/app:2"]);
     let id = &id["sha256:".len()..][..12];
     let expected = format!(
-        "REPOSITORY           TAG   IMAGE ID       CREATED AT             SIZE\n\
-         127.0.0.1:5000/app   2     {id}   2024-05-06T07:08:09Z   2.1kB\n\
-         app                  1     {id}   2024-05-06T07:08:09Z   2.1kB\n"
+        "REPOSITORY           TAG       IMAGE ID       CREATED AT             SIZE\n\
+         127.0.0.1:5000/app   2         {id}   2024-05-06T07:08:09Z   2.09kB\n\
+         app                  1         {id}   2024-05-06T07:08:09Z   2.09kB\n"
     );
     run.gives(0, &expected, "");
 

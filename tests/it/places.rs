@@ -78,11 +78,14 @@ in_each_tier!(
     acts_on_descriptors_by_their_paths,
     lets_a_step_live_in_proc,
     tells_of_its_mounts,
+    tells_of_the_size_of_a_tmpfs,
+    keeps_mounts_where_they_are,
     binds_directories,
     keeps_what_is_read_only,
     runs_programs_of_a_bind,
     serves_other_users_by_their_own_rights,
     gives_terminals,
+    has_another_root_after_chroot,
 );
 
 fn shows_a_process_itself(tier: Tier) {
@@ -236,6 +239,63 @@ fn tells_of_its_mounts(tier: Tier) {
     assert_eq!(stdout(tier, tree.sh("cat /proc/self/mountstats | grep -c 'mounted on /proc with fstype proc'")), "1\n");
 }
 
+fn tells_of_the_size_of_a_tmpfs(tier: Tier) {
+    let tree = Tree::new();
+    let with_tmpfs = |user: &str, script: &str| {
+        let mut spec = tree.sh(script);
+        let target = PathBuf::from("/var/cache/t");
+        spec.mounts.push(Mount { source: MountSource::Tmpfs(Some(1 << 20)), target, readonly: false });
+        spec.user = user.to_string();
+        spec
+    };
+    let script = "grep ' /var/cache/t ' /proc/mounts
+        grep -c ' / /dev/shm rw,nosuid,relatime - tmpfs tmpfs rw,size=65536k$' /proc/self/mountinfo
+        mkdir /var/cache/t/sub; dd if=/dev/zero of=/var/cache/t/sub/x bs=1024 count=100 2> /dev/null
+        ln /var/cache/t/sub/x /var/cache/t/y; cd /var/cache/t/sub
+        stat -fc '%t %s %b %f %a' . x /dev/shm; stat -fc %t /etc | grep -vc 1021994";
+    let wanted = "tmpfs /var/cache/t tmpfs rw,nosuid,relatime,size=1024k 0 0\n1\n\
+        1021994 4096 256 231 231\n1021994 4096 256 231 231\n1021994 4096 16384 16384 16384\n1\n";
+    assert_eq!(stdout(tier, with_tmpfs("", script)), wanted);
+    let script = "stat -fc '%t %b' /var/cache/t /dev/shm";
+    assert_eq!(stdout(tier, with_tmpfs("app", script)), "1021994 256\n1021994 16384\n");
+    let mut spec = tree.sh("stat -fc %b /dev/shm");
+    spec.shm_size = Some(128 << 20);
+    assert_eq!(stdout(tier, spec), "32768\n");
+}
+
+fn keeps_mounts_where_they_are(tier: Tier) {
+    let tree = Tree::new();
+    fs_err::create_dir_all(tree.path("tree/srv/a/b")).unwrap();
+    let run = |script: &str| {
+        let mut spec = tree.bound(false, script);
+        let target = PathBuf::from("/srv/a/b");
+        spec.mounts.push(Mount { source: MountSource::Tmpfs(None), target, readonly: false });
+        run(tier, spec)
+    };
+    for script in [
+        "mv /etc /gone",
+        "cd /etc; mv . ../gone",
+        "mv /srv /gone",
+        "cd /srv; mv a/ c",
+        "mv /srv/a/b /gone",
+        "rmdir /srv/a/b",
+        "rm /etc/hosts",
+        "cd /etc; echo x > new; mv -f new hosts",
+        "mv /src /gone",
+        "cd /tmp; mv ../dev gone",
+    ] {
+        let result = run(script);
+        assert!(result.stderr.contains("busy"), "{script}: {result:?}");
+        assert_eq!(result.exit, Ok(Exit::Code(1)), "{script}");
+    }
+    let script = "mkdir -p /x/etc /x/srv/a; mv /x/etc /x/dev; mv /x/srv /x/y; rm -r /x; rmdir /none/etc; rm /tmp/hosts";
+    assert_eq!(run(script).stderr.matches("No such file").count(), 2);
+    let mut names: Vec<_> =
+        fs_err::read_dir(tree.path("tree")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["bin", "dev", "etc", "proc", "root", "srv", "sys", "tmp"]);
+}
+
 fn binds_directories(tier: Tier) {
     let tree = Tree::new();
     fs_err::write(tree.path("source/file"), "text").unwrap();
@@ -387,9 +447,7 @@ fn serves_other_users_by_their_own_rights(tier: Tier) {
 }
 
 /// The kernel's root stays the tree, so nothing leads out of it.
-#[test]
-fn has_another_root_after_chroot() {
-    let tier = Tier::Chroot;
+fn has_another_root_after_chroot(tier: Tier) {
     let tree = Tree::new();
     fs_err::write(tree.path("tree/etc/outer"), "outer").unwrap();
     let prepare = "rm -rf /r; mkdir -p /r/bin /r/etc /r/tmp /r/sub; cp /bin/busybox /r/bin; for a in sh cat ls pwd id stat readlink mkdir chroot su env true sleep; \

@@ -560,16 +560,6 @@ fn dies_with_the_process_that_waits() {
 }
 
 #[test]
-fn passes_signals_on_to_a_command_that_inherits() {
-    let tree = Tree::new();
-    let mut spec = long_running(&tree, "trap 'exit 9' TERM");
-    spec.stdio = dockless::sandbox::Stdio::Inherit;
-    let child = start_elsewhere(&tree, &[spec], "", "", BLOCKED);
-    signal_when_up(&tree, &child, Signal::TERM);
-    assert_eq!(results_of(&tree, child).unwrap()[0].exit, Ok(Exit::Code(9)));
-}
-
-#[test]
 fn runs_twice_in_one_upper_directory() {
     let tree = Tree::new();
     let spec = tree.sh("a", "[ -e /x ] && echo again; echo > /x");

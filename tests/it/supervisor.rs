@@ -79,6 +79,7 @@ in_each_tier!(
     survives_thousands_of_processes,
     survives_garbage_and_sudden_death,
     keeps_paths_inside_that_begin_elsewhere_meanwhile,
+    outlives_threads_that_take_over,
 );
 
 fn runs_a_command_and_leaves_the_tree_as_it_was(tier: Tier) {
@@ -190,6 +191,15 @@ fn keeps_paths_inside_that_begin_elsewhere_meanwhile(tier: Tier) {
         spec.user = user.into();
         assert_eq!(stdout(tier, spec), "outside: 0 0 0 0 0 0 0\n", "{user}, by the order of the calls");
     }
+}
+
+/// A thread that runs a program takes the first one's number, which may be traced for a call of its own then.
+fn outlives_threads_that_take_over(tier: Tier) {
+    let tree = Tree::new();
+    compile(&tree, "takeover");
+    let mut spec = RunSpec::new(tree.root(), ["/bin/takeover", "300"]);
+    spec.user = "app".into();
+    assert_eq!(stdout(tier, spec), "done\n");
 }
 
 /// Processor time of the children that have ended, in seconds: unlike the time of day it tells something on a busy machine.

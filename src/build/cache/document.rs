@@ -11,6 +11,9 @@
 //!
 //! Whatever is wrong with a document makes it an error here and a warning above: nothing is taken from it.
 
+use super::details;
+use super::makings::Makings;
+use crate::build::record::Sight;
 use crate::oci::{ContentDigest, DiffId, Digest};
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +46,9 @@ pub enum DocumentError {
     /// A time that is none.
     #[error("'{0}' is no time")]
     Time(String),
+    /// The details of its steps.
+    #[error("the details of its steps cannot be read")]
+    Details,
     /// A text that is longer than any that is written.
     #[error("it holds a text of {0} bytes")]
     Text(usize),
@@ -77,6 +83,9 @@ pub struct Document {
     /// What cache mounts held.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<KnownMount>,
+    /// Details of the steps, packed: only while it is read.
+    #[serde(default, skip_serializing)]
+    details: Option<String>,
 }
 
 /// The result of a step.
@@ -92,6 +101,12 @@ pub struct KnownStep {
     /// When it was last of use, in seconds since 1970; in caches alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub used: Option<i64>,
+    /// What it was made of; packed with the others' in [`Document::encode`].
+    #[serde(skip)]
+    pub makings: Option<Makings>,
+    /// What it saw of the tree below; packed too.
+    #[serde(skip)]
+    pub saw: Option<Sight>,
 }
 
 /// A layer that is one of the carrier's.
@@ -146,7 +161,22 @@ impl Document {
     /// One without anything in it.
     pub fn new(carrier: Carrier) -> Self {
         let (steps, selections) = (Vec::new(), Vec::new());
-        Document { version: VERSION, carrier, steps, selections, lists: Vec::new(), mounts: Vec::new() }
+        let (lists, mounts, details) = (Vec::new(), Vec::new(), None);
+        Document { version: VERSION, carrier, steps, selections, lists, mounts, details }
+    }
+
+    /// The document as the value of its field.
+    pub fn encode(&self) -> serde_json::Value {
+        // Digests, times and numbers: always JSON.
+        let mut value = serde_json::to_value(self).unwrap_or_default();
+        let limit = match self.carrier {
+            Carrier::Image => details::OF_IMAGE,
+            Carrier::Cache => details::OF_CACHE,
+        };
+        if let (Some(details), Some(fields)) = (details::pack(&self.steps, limit), value.as_object_mut()) {
+            fields.insert("details".to_string(), details.into());
+        }
+        value
     }
 
     /// The document in the bytes of an image config; `None` where the config has none.
@@ -161,8 +191,11 @@ impl Document {
         if version > VERSION {
             return Err(DocumentError::Newer(version));
         }
-        let document: Document = serde_json::from_str(field.get())?;
+        let mut document: Document = serde_json::from_str(field.get())?;
         document.check()?;
+        if let Some(text) = document.details.take() {
+            details::unpack(&text, &mut document.steps).ok_or(DocumentError::Details)?;
+        }
         Ok(Some(document))
     }
 
@@ -207,7 +240,14 @@ mod tests {
         let layer = KnownLayer { diff_id: DiffId::new(digest("diff")), content: ContentDigest::new(digest("content")) };
         let created = "2026-01-02T03:04:05Z".to_string();
         Document {
-            steps: vec![KnownStep { key: digest("key"), created, layer: Some(layer), used: Some(5) }],
+            steps: vec![KnownStep {
+                key: digest("key"),
+                created,
+                layer: Some(layer),
+                used: Some(5),
+                makings: None,
+                saw: None,
+            }],
             selections: vec![KnownSelection {
                 key: digest("s"),
                 selected: "x".into(),

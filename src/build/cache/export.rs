@@ -91,7 +91,7 @@ pub fn gifts(
         let mut listed: BTreeMap<DiffId, Layer> = BTreeMap::new();
         for stage in stages {
             for made in &stage.steps {
-                if let Some(step) = inline::known(&made.key, &made.record) {
+                if let Some(step) = inline::known(&made.key, &made.record, made.makings.as_ref()) {
                     contents.document.steps.push(step);
                 }
                 if let Some(layer) = &made.record.layer {
@@ -292,9 +292,7 @@ pub fn image_of(contents: &Contents) -> (Vec<u8>, Vec<u8>, Digest) {
     let host = Platform::host();
     let mut config = ImageConfig { architecture: host.architecture, os: host.os, ..ImageConfig::default() };
     config.rootfs.diff_ids = layers.keys().map(|diff_id| (*diff_id).clone()).collect();
-    // Digests, times and numbers: always JSON.
-    let document = serde_json::to_value(&contents.document).unwrap_or_default();
-    config.other.insert(FIELD.to_string(), document);
+    config.other.insert(FIELD.to_string(), contents.document.encode());
     let config = to_canonical(&config).unwrap_or_default();
     let digest = Digest::sha256(&config);
     let format = ImageFormat::Oci;

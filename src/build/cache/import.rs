@@ -7,19 +7,20 @@
 use super::directory::{self, DirectoryError};
 use super::document::{BYTES, Carrier, Document, DocumentError, KnownMount};
 use super::envelope;
+use super::makings::Makings;
 use super::merge::Contents;
 use super::mounts::Packed;
 use super::options::{CacheSource, Caching};
 use super::pieces::PieceError;
 use crate::build::error::StepError;
-use crate::build::key::CacheKey;
+use crate::build::key::{CacheKey, ParentId};
 use crate::build::record::{self, StepRecord};
 use crate::build::{Build, Lookup};
 use crate::oci::manifest::digest_of;
 use crate::oci::{Descriptor, DiffId, Digest, ImageConfig, Layer, Manifest, Platform, Reference};
 use crate::progress::Event;
 use crate::registry::RegistryError;
-use crate::rootfs::{take_list, unlisted};
+use crate::rootfs::{Glimpse, take_list, unlisted};
 use crate::store::ImageError;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -29,6 +30,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 const BUILDKIT_CACHE: &str = "application/vnd.buildkit.cacheconfig.v0";
 /// Field of the config of an image with BuildKit's own records.
 pub const BUILDKIT_FIELD: &str = "moby.buildkit.cache.v0";
+/// Glimpses that are put together at most.
+const GLIMPSES: usize = 200;
 /// Lists fetched at once.
 const FETCHES: usize = 8;
 
@@ -87,6 +90,8 @@ pub struct Imports {
     steps: HashMap<Digest, (usize, usize)>,
     selections: HashMap<Digest, String>,
     lists: HashMap<DiffId, (usize, Descriptor)>,
+    /// Steps that saw something of a tree.
+    sights: HashMap<ParentId, Vec<(usize, usize)>>,
     /// A layer of theirs could not be had: no record of theirs is taken any more.
     disowned: AtomicBool,
 }
@@ -203,7 +208,7 @@ impl Source {
                 })
             }
         };
-        Some(StepRecord { created: step.created.clone(), layer })
+        Some(StepRecord { created: step.created.clone(), layer, saw: step.saw.clone() })
     }
 }
 
@@ -212,6 +217,9 @@ impl Imports {
         let at = self.sources.len();
         for (index, step) in source.document.steps.iter().enumerate() {
             self.steps.entry(step.key.clone()).or_insert((at, index));
+            if let Some(sight) = &step.saw {
+                self.sights.entry(sight.of.clone()).or_default().push((at, index));
+            }
         }
         for selection in &source.document.selections {
             self.selections.entry(selection.key.clone()).or_insert_with(|| selection.selected.clone());
@@ -227,6 +235,28 @@ impl Imports {
     /// What is remembered elsewhere of a selection.
     pub fn selection(&self, key: &Digest) -> Option<String> {
         self.selections.get(key).filter(|_| !self.is_disowned()).cloned()
+    }
+
+    /// What steps saw of `tree`, and then what those saw that were made on top of them: the order in which a
+    /// [`crate::rootfs::GlimpsedTree`] takes them.
+    pub fn glimpses(&self, tree: &ParentId) -> Vec<&Glimpse> {
+        let (mut found, mut trees, mut next) = (Vec::new(), vec![tree.clone()], 0);
+        while let Some(tree) = trees.get(next).filter(|_| !self.is_disowned() && found.len() < GLIMPSES).cloned() {
+            next += 1;
+            for (source, step) in self.sights.get(&tree).into_iter().flatten() {
+                let step = &self.sources[*source].document.steps[*step];
+                found.extend(step.saw.as_ref().map(|sight| &sight.glimpse));
+                let above = step.layer.as_ref().map(|layer| tree.push(&layer.content));
+                trees.extend(above.filter(|above| !trees.contains(above)));
+            }
+        }
+        found
+    }
+
+    /// What the steps of these sources were made of.
+    pub fn makings(&self) -> impl Iterator<Item = &Makings> {
+        let steps = self.sources.iter().filter(|_| !self.is_disowned()).flat_map(|source| &source.document.steps);
+        steps.filter_map(|step| step.makings.as_ref())
     }
 
     fn is_disowned(&self) -> bool {

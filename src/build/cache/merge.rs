@@ -8,6 +8,9 @@ use std::hash::Hash;
 /// Times of use are written down when they are as many seconds off: a build that changes nothing writes nothing.
 pub const GRAIN: i64 = 24 * 3600;
 
+/// Steps of a cache of which more is kept than their results.
+const DETAILED: usize = 1000;
+
 /// A document and the blobs of the layers that it names.
 #[derive(Debug, Clone)]
 pub struct Contents {
@@ -63,6 +66,7 @@ pub fn merge(old: Option<Contents>, new: &Contents, limits: Limits) -> Contents 
     document.drop_where(|used| used + (limits.ttl as i64) < limits.now);
     document.drop_dangling(&layers);
     document.shrink(&layers, limits.size);
+    document.forget_details();
     let named = document.layers();
     layers.retain(|diff_id, _| named.contains(diff_id));
     Contents { document, layers }
@@ -99,6 +103,12 @@ trait Entry {
 impl Entry for KnownStep {
     fn used(&mut self) -> &mut Option<i64> {
         &mut self.used
+    }
+
+    /// What was taken from the store is not known in detail.
+    fn inherit(&mut self, old: &Self) {
+        self.makings = self.makings.take().or_else(|| old.makings.clone());
+        self.saw = self.saw.take().or_else(|| old.saw.clone());
     }
 }
 
@@ -147,6 +157,15 @@ impl Document {
         self.lists.retain(|entry| keep(entry.used));
         self.mounts.retain(|entry| keep(entry.used));
         self.selections.iter_mut().for_each(|entry| entry.steps.truncate(ENTRIES / 10));
+    }
+
+    /// Keeps the details of those steps alone that were of use last.
+    fn forget_details(&mut self) {
+        let mut steps: Vec<&mut KnownStep> = self.steps.iter_mut().collect();
+        steps.sort_by_key(|step| std::cmp::Reverse(step.used));
+        for step in steps.into_iter().skip(DETAILED) {
+            (step.makings, step.saw) = (None, None);
+        }
     }
 
     /// Drops what names a layer that is not there.
@@ -209,7 +228,8 @@ mod tests {
             let layer = KnownLayer { diff_id: diff_id(name), content: ContentDigest::new(Digest::sha256(name)) };
             let created = "2026-01-02T03:04:05Z".to_string();
             let key = Digest::sha256(format!("key {name}"));
-            document.steps.push(KnownStep { key, created, layer: Some(layer), used: *used });
+            let (layer, used) = (Some(layer), *used);
+            document.steps.push(KnownStep { key, created, layer, used, makings: None, saw: None });
             let blob = Digest::sha256(format!("blob {name}"));
             layers.insert(diff_id(name), manifest::descriptor(manifest::OCI_LAYER_GZIP, &blob, 10));
         }

@@ -20,12 +20,14 @@
 //! ([`CacheSource::Directory`]). Beside layers of steps it has [`envelope`]s: the lists of files of all layers of the image,
 //! the base's too, so that a COPY can be made on top of layers that nobody fetched.
 
+pub mod details;
 pub mod directory;
 pub mod document;
 pub mod envelope;
 pub mod export;
 pub mod import;
 pub mod inline;
+pub mod makings;
 pub mod merge;
 pub mod mounts;
 pub mod options;

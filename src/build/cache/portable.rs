@@ -77,7 +77,7 @@ pub fn export(lookup: &Lookup<'_>, dir: &Path) -> Result<Moved, PortableError> {
         n => vec![format!("{n} steps: a cache holds {ENTRIES} at most")],
     };
     for (key, record) in all.into_iter().take(ENTRIES) {
-        contents.document.steps.extend(inline::known(&key, &record));
+        contents.document.steps.extend(inline::known(&key, &record, None));
         layers.extend(record.layer.map(|layer| (layer.diff_id.clone(), layer)));
     }
     for (diff_id, layer) in &layers {
@@ -102,7 +102,7 @@ pub fn import(store: &Store, dir: &Path) -> Result<Moved, PortableError> {
     let mut brought = BTreeMap::new();
     for step in &document.steps {
         let Some(known) = &step.layer else {
-            let record = StepRecord { created: step.created.clone(), layer: None };
+            let record = StepRecord { created: step.created.clone(), layer: None, saw: None };
             record::save_by(store, &step.key, &record)?;
             moved.steps += 1;
             continue;
@@ -124,7 +124,8 @@ pub fn import(store: &Store, dir: &Path) -> Result<Moved, PortableError> {
         match usable {
             Ok(layer) => {
                 let layer = Layer { content: Some(known.content.clone()), ..layer.clone() };
-                let record = StepRecord { created: step.created.clone(), layer: Some(layer) };
+                let (created, saw) = (step.created.clone(), step.saw.clone());
+                let record = StepRecord { created, layer: Some(layer), saw };
                 record::save_by(store, &step.key, &record)?;
                 moved.steps += 1;
             }

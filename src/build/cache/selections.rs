@@ -11,8 +11,9 @@
 
 use super::document::KnownSelection;
 use crate::build::Build;
-use crate::build::copy::{self, CopyRequest, Heredoc, Selection};
+use crate::build::copy::{self, CopyRequest, Heredoc};
 use crate::build::error::StepError;
+use crate::build::explain::Files;
 use crate::build::key::{Encoder, ParentId};
 use crate::build::schedule::Results;
 use crate::build::stage::StageResult;
@@ -40,12 +41,17 @@ pub(in crate::build) struct CopyInputs {
     pub sources: Vec<String>,
     pub remotes: Vec<Arc<dyn SourceTree>>,
     /// What it selects, where that is in a context, which does not change meanwhile.
-    selected: OnceLock<(String, Selection)>,
+    selected: OnceLock<(String, Files)>,
 }
 
 impl CopyInputs {
     pub fn new(step: &CopyStep, sources: Vec<String>, remotes: Vec<Arc<dyn SourceTree>>) -> Self {
         CopyInputs { step: step.clone(), sources, remotes, selected: OnceLock::new() }
+    }
+
+    /// Whether it reads a tree of layers, which need not be there where what it selects is known.
+    pub fn of_layers(&self) -> bool {
+        matches!(self.step.from, TreeSource::Stage(_) | TreeSource::Image(_)) && self.remotes.is_empty()
     }
 
     /// Its here-documents.
@@ -155,9 +161,8 @@ impl Build<'_> {
         &self,
         inputs: &Arc<CopyInputs>,
         naming: Naming<'_>,
-    ) -> Result<(String, Option<Selection>), StepError> {
-        let from = &inputs.step.from;
-        let layers = matches!(from, TreeSource::Stage(_) | TreeSource::Image(_)) && inputs.remotes.is_empty();
+    ) -> Result<(String, Option<Files>), StepError> {
+        let (from, layers) = (&inputs.step.from, inputs.of_layers());
         match naming {
             Naming::Content(results) if layers => self.selected(from, &Selected::Copy(Arc::clone(inputs)), results),
             Naming::Definition if layers => Ok((self.tree_definition(from)?, None)),
@@ -180,7 +185,7 @@ impl Build<'_> {
         from: &TreeSource,
         what: &Selected,
         results: &Results<StageResult>,
-    ) -> Result<(String, Option<Selection>), StepError> {
+    ) -> Result<(String, Option<Files>), StepError> {
         let key = self.selection_key(from, what);
         if let Some(key) = &key
             && let Some(known) = self.remembered(key)?
@@ -253,7 +258,7 @@ impl Build<'_> {
     }
 
     /// Looks at a tree.
-    fn look_up(&self, layers: &TreeOf, what: &Selected) -> Result<(String, Option<Selection>), StepError> {
+    fn look_up(&self, layers: &TreeOf, what: &Selected) -> Result<(String, Option<Files>), StepError> {
         match what {
             // A whole tree is not read for its digest: its layers' digests say the same.
             Selected::Mount(source) if source == "/" => Ok((layers.id.to_string(), None)),

@@ -4,10 +4,11 @@ use super::{Change, Changes, CopyError, CopyRequest, Data, copy};
 use crate::context::{EmptyTree, SourceTree};
 use crate::oci::layer::{Kind, Metadata};
 use crate::oci::{Digest, digest};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 /// As much of a file's digest as tells two versions of it apart.
 const BEGINNING: usize = 16;
@@ -24,11 +25,11 @@ pub fn selection_digest(request: &CopyRequest<'_>, source: &dyn SourceTree) -> R
     Ok(selection(request, source)?.0)
 }
 
-/// What a selection is made of: paths, each with the beginning of a digest of all that counts of it.
-pub type Selection = Arc<[(String, String)]>;
-
-/// [`selection_digest`], and what it is made of.
-pub fn selection(request: &CopyRequest<'_>, source: &dyn SourceTree) -> Result<(Digest, Selection), CopyError> {
+/// [`selection_digest`], and what it is made of: paths, each with the beginning of a digest of all that counts of it.
+pub fn selection(
+    request: &CopyRequest<'_>,
+    source: &dyn SourceTree,
+) -> Result<(Digest, BTreeMap<String, String>), CopyError> {
     let (mut all, mut files) = (digest::Hasher::new(digest::Algorithm::Sha256), Vec::new());
     let plain = CopyRequest {
         dest: "/",
@@ -51,7 +52,8 @@ pub fn selection(request: &CopyRequest<'_>, source: &dyn SourceTree) -> Result<(
             field(&mut all, part);
         }
     }
-    Ok((all.finish(), files.into()))
+    // They are sorted already, or almost: a map of all is made sooner than by one after the other.
+    Ok((all.finish(), files.into_iter().collect()))
 }
 
 /// A path of what a source selects, in the words of the source: a directory's content is known by names below it.

@@ -15,7 +15,7 @@ mod target;
 mod walk;
 
 pub use archive::{is_archive, newest_member};
-pub use digest::{Selection, selection, selection_digest};
+pub use digest::{selection, selection_digest};
 pub use owner::{ModeChange, Owner};
 pub use remotes::{WithRemotes, remote_path};
 

@@ -2,16 +2,17 @@
 
 use super::work::{failed, has_label};
 use crate::cli::{Outcome, print, usage};
-use crate::run::{Container, Containers, State, Status};
-use crate::ui::{self, template};
+use crate::run::{Container, Containers, State, Status, VolumeSource};
+use crate::ui::template;
 use clap::Args;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 /// List containers
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Serialize, Deserialize)]
 #[command(args_override_self = true)]
 pub struct PsArgs {
     /// Those that do not run, too
@@ -43,65 +44,47 @@ pub struct PsArgs {
 /// What is printed of each without another format.
 const TABLE: &str = "table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
 
-struct Row {
-    container: Container,
-    status: Status,
-    state: State,
+/// A container, and what it is doing.
+pub struct Row {
+    /// The container.
+    pub container: Container,
+    /// What it is doing.
+    pub status: Status,
+    /// How its last run went.
+    pub state: State,
 }
 
-impl PsArgs {
-    /// Prints the list.
-    pub fn run(&self, state: &Path) -> Outcome<ExitCode> {
-        let all = Containers::of(state);
-        let last = if self.latest { Some(1) } else { self.last.and_then(|last| usize::try_from(last).ok()) };
-        let any = self.all || last.is_some() || self.filter.iter().any(|filter| filter.starts_with("status="));
-        let mut rows = Vec::new();
-        for container in all.list().map_err(failed)? {
+impl Row {
+    /// All containers, the newest first.
+    pub fn all(all: &Containers) -> Outcome<Vec<Row>> {
+        let row = |container: Container| {
             let (status, state) = all.status(&container.id).map_err(failed)?;
-            let row = Row { container, status, state };
-            if (any || row.status == Status::Running) && self.matches(&row)? {
-                rows.push(row);
-            }
-        }
-        rows.truncate(last.unwrap_or(usize::MAX));
-        if self.quiet {
-            return print(&rows.iter().map(|row| self.id(&row.container) + "\n").collect::<String>());
-        }
-        let values = rows.iter().map(|row| self.value(row, &all)).collect::<Outcome<Vec<Value>>>()?;
-        let format = match self.format.as_deref() {
-            None | Some("" | "table") if self.size => TABLE.to_string() + "\t{{.Size}}",
-            None | Some("" | "table") => TABLE.to_string(),
-            Some(format) => format.to_string(),
+            Ok(Row { container, status, state })
         };
-        let heads = json!({
-            "ID": "CONTAINER ID", "Names": "NAMES", "Image": "IMAGE", "Command": "COMMAND", "CreatedAt": "CREATED AT",
-            "RunningFor": "CREATED", "State": "STATE", "Status": "STATUS", "Ports": "PORTS", "Size": "SIZE",
-            "Labels": "LABELS", "Mounts": "MOUNTS", "Networks": "NETWORKS", "LocalVolumes": "LOCAL VOLUMES",
-        });
-        let text = template::list(&format, &heads, &values);
-        print(&text.map_err(|error| usage(format!("--format {format}: {error}")))?)
+        all.list().map_err(failed)?.into_iter().map(row).collect()
     }
 
-    fn id(&self, container: &Container) -> String {
-        if self.no_trunc { container.id.clone() } else { container.short_id().to_string() }
+    fn id(&self, whole: bool) -> String {
+        if whole { self.container.id.clone() } else { self.container.short_id().to_string() }
     }
 
-    /// The row under the names that templates of `docker ps` use.
-    fn value(&self, row: &Row, all: &Containers) -> Outcome<Value> {
-        let Row { container, status, state } = row;
+    /// The row under the names that templates of `docker ps` use, with `size` as its size; `whole` without cuts.
+    pub fn value(&self, size: &str, whole: bool) -> Value {
+        let Row { container, status, state } = self;
         let settings = &container.settings;
         let words: Vec<String> =
             settings.args().iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect();
         let command = words.join(" ");
-        let short: String = match command.chars().count() > 20 && !self.no_trunc {
+        let short: String = match command.chars().count() > 20 && !whole {
             true => command.chars().take(19).chain(['…']).collect(),
             false => command,
         };
         let labels: Vec<String> = settings.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let mounts: Vec<String> = settings.mounts.iter().map(|mount| mount.target.display().to_string()).collect();
-        let size = if self.size { ui::bytes(all.size(&container.id).map_err(failed)?) } else { "0B".into() };
-        Ok(json!({
-            "ID": self.id(container),
+        let volumes =
+            settings.mounts.iter().filter(|mount| matches!(mount.source, VolumeSource::Volume { .. })).count();
+        json!({
+            "ID": self.id(whole),
             "Names": container.name,
             "Image": container.image,
             "Command": format!("\"{short}\""),
@@ -114,8 +97,46 @@ impl PsArgs {
             "Labels": labels.join(","),
             "Mounts": mounts.join(","),
             "Networks": settings.network,
-            "LocalVolumes": mounts.len().to_string(),
-        }))
+            "LocalVolumes": volumes.to_string(),
+        })
+    }
+}
+
+impl PsArgs {
+    /// Whether it can be told only where files of any owner can be looked at.
+    pub fn looks_at_files(&self) -> bool {
+        let asked = self.format.as_ref().is_some_and(|format| format.contains(".Size"));
+        (self.size || asked) && !self.quiet
+    }
+
+    /// Prints the list; `size` tells how much a container takes.
+    pub fn run(&self, state: &Path, size: &dyn Fn(&Container) -> Outcome<String>) -> Outcome<ExitCode> {
+        let last = if self.latest { Some(1) } else { self.last.and_then(|last| usize::try_from(last).ok()) };
+        let any = self.all || last.is_some() || self.filter.iter().any(|filter| filter.starts_with("status="));
+        let mut rows = Vec::new();
+        for row in Row::all(&Containers::of(state))? {
+            if (any || row.status == Status::Running) && self.matches(&row)? {
+                rows.push(row);
+            }
+        }
+        rows.truncate(last.unwrap_or(usize::MAX));
+        if self.quiet {
+            return print(&rows.iter().map(|row| row.id(self.no_trunc) + "\n").collect::<String>());
+        }
+        let value = |row: &Row| Ok(row.value(&size(&row.container)?, self.no_trunc));
+        let values = rows.iter().map(value).collect::<Outcome<Vec<Value>>>()?;
+        let format = match self.format.as_deref() {
+            None | Some("" | "table") if self.size => TABLE.to_string() + "\t{{.Size}}",
+            None | Some("" | "table") => TABLE.to_string(),
+            Some(format) => format.to_string(),
+        };
+        let heads = json!({
+            "ID": "CONTAINER ID", "Names": "NAMES", "Image": "IMAGE", "Command": "COMMAND", "CreatedAt": "CREATED AT",
+            "RunningFor": "CREATED", "State": "STATE", "Status": "STATUS", "Ports": "PORTS", "Size": "SIZE",
+            "Labels": "LABELS", "Mounts": "MOUNTS", "Networks": "NETWORKS", "LocalVolumes": "LOCAL VOLUMES",
+        });
+        let text = template::list(&format, &heads, &values);
+        print(&text.map_err(|error| usage(format!("--format {format}: {error}")))?)
     }
 
     fn matches(&self, row: &Row) -> Outcome<bool> {

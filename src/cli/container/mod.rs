@@ -7,19 +7,21 @@ mod process;
 mod work;
 
 pub use background::{background, keep, tell_failed};
+pub use list::Row;
 pub use work::{ContainerTask, CreateJob, Pull, perform};
 
 use super::environment::Environment;
 use super::foreign::{Foreign, OfRemove, OfStart};
+use super::inspect::LocalInspect;
 use super::isolation::isolation;
 use super::job::{self, Job, Task};
 use super::network::Network;
 use super::run::{CreateArgs, RunArgs};
 use super::state::Places;
 use super::{Outcome, print, usage};
-use crate::run::{self as containers, Container, Containers, RunError};
+use crate::run::{self as containers, Container, Containers, RunError, Services};
 use crate::sandbox::Isolation;
-use crate::ui::{self, Diagnostic, Kind, Look, Mode};
+use crate::ui::{self, Look, Mode};
 use clap::{Args, Subcommand};
 use files::{CommitArgs, CpArgs, DiffArgs, ExportArgs};
 use list::PsArgs;
@@ -143,11 +145,11 @@ pub struct RenameArgs {
 /// Print what is known of containers, as Docker's API has it
 #[derive(Args, Debug)]
 pub struct InspectArgs {
-    /// Print each by this Go template, or as one line of json
+    /// Print each by this Go template, or all as one line of json
     #[arg(short, long, value_name = "FORMAT")]
     format: Option<String>,
-    /// Accepted: sizes are told by ps -s
-    #[arg(short, long, hide = true)]
+    /// Tell their sizes, too
+    #[arg(short, long)]
     size: bool,
     #[arg(value_name = "CONTAINER", required = true)]
     containers: Vec<String>,
@@ -177,16 +179,18 @@ impl ContainerArgs {
         match self.verb {
             Managed::Run(args) => args.run(environment, state, look),
             Managed::Create(args) => args.run(environment, state, look),
-            Managed::Ls(args) => args.run(state),
+            Managed::Ls(args) => Surroundings::new(environment, state, *look).list(args),
             Managed::Verb(verb) => verb.run(environment, state, look),
-            Managed::Inspect(args) => args.run(state),
+            Managed::Inspect(InspectArgs { format, size, containers }) => {
+                LocalInspect::of_containers(containers, format, size).perform(environment, state, *look)
+            }
             Managed::Prune(args) => {
                 let label = |filter: &String| match filter.split_once('=') {
                     Some(("label", label)) => Ok(label.to_string()),
                     _ => Err(usage(format!("--filter {filter}: expected label=NAME[=VALUE]"))),
                 };
                 let labels = args.filter.iter().map(label).collect::<Outcome<Vec<String>>>()?;
-                Surroundings { environment, state, look: *look }.inside(ContainerTask::Prune { labels })
+                Surroundings::new(environment, state, *look).inside(ContainerTask::Prune { labels })
             }
         }
     }
@@ -210,7 +214,7 @@ impl ContainerVerb {
     /// Carries it out.
     pub fn run(self, environment: &Environment, state: &Path, look: &mut Look) -> Outcome<ExitCode> {
         self.judge()?.iter().for_each(|text| ui::notice(*look, text));
-        let here = Surroundings { environment, state, look: *look };
+        let here = Surroundings::new(environment, state, *look);
         let all = Containers::of(state);
         match self {
             ContainerVerb::Start(args) => args.run(&here),
@@ -228,7 +232,7 @@ impl ContainerVerb {
                 }
                 Ok(ExitCode::SUCCESS)
             }
-            ContainerVerb::Ps(args) => args.run(state),
+            ContainerVerb::Ps(args) => here.list(args),
             ContainerVerb::Logs(args) => args.run(state),
             ContainerVerb::Exec(args) => args.run(&here),
             ContainerVerb::Attach(args) => args.run(&here),
@@ -249,13 +253,29 @@ impl ContainerVerb {
     }
 }
 
+impl<'a> Surroundings<'a> {
+    /// These.
+    pub fn new(environment: &'a Environment, state: &'a Path, look: Look) -> Self {
+        Surroundings { environment, state, look }
+    }
+}
+
 impl Surroundings<'_> {
+    /// Prints the list of containers.
+    fn list(&self, args: PsArgs) -> Outcome<ExitCode> {
+        match args.looks_at_files() {
+            true => self.inside(ContainerTask::List(args)),
+            // What templates that do not ask for a size have in its place, as with Docker.
+            false => args.run(self.state, &|_| Ok("0B".into())),
+        }
+    }
+
     fn network(&self) -> Network {
         Network::plain(self.environment, self.state)
     }
 
     /// Does it inside the namespaces.
-    fn inside(&self, task: ContainerTask) -> Outcome<ExitCode> {
+    pub fn inside(&self, task: ContainerTask) -> Outcome<ExitCode> {
         self.inside_as(task, isolation(None, self.environment)?)
     }
 
@@ -331,48 +351,29 @@ impl StopArgs {
     }
 }
 
-impl InspectArgs {
-    fn run(&self, state: &Path) -> Outcome<ExitCode> {
-        let found = inspect(state, &self.containers)?;
-        match self.format.as_deref() {
-            None => {
-                let text = serde_json::to_string_pretty(&found)
-                    .map_err(|error| Diagnostic::from_error(Kind::Environment, &error))?;
-                print(&format!("{text}\n"))
-            }
-            Some(format) => {
-                let text = ui::template::list(format, &Value::Null, &found);
-                print(&text.map_err(|error| usage(format!("--format {format}: {error}")).exit(1))?)
-            }
-        }
+/// What Docker's API tells of the container that `text` means, its sizes too where `services` can look at them; `None`
+/// where there is none, which is an error where there `must` be one.
+pub fn inspect_one(state: &Path, text: &str, must: bool, services: Option<&Services<'_>>) -> Outcome<Option<Value>> {
+    let container = match Containers::of(state).find(text) {
+        Err(RunError::NoContainer(_)) if !must => return Ok(None),
+        other => other.map_err(failed)?,
+    };
+    let mut value = containers::inspect(state, &container).map_err(failed)?;
+    if let Some(services) = services {
+        let sizes = containers::sizes(&container, services).map_err(failed)?;
+        (value["SizeRw"], value["SizeRootFs"]) = (sizes.changed.into(), sizes.whole.into());
     }
-}
-
-/// What Docker's API tells of the container that `text` means; `None` where there is none, which is an error where there
-/// `must` be one.
-pub fn inspect_one(state: &Path, text: &str, must: bool) -> Outcome<Option<Value>> {
-    let all = Containers::of(state);
-    match all.find(text) {
-        Err(RunError::NoContainer(_)) if !must => Ok(None),
-        other => other.and_then(|one| containers::inspect(state, &one)).map(Some).map_err(failed),
-    }
+    Ok(Some(value))
 }
 
 /// Removes volumes; their files may be anybody's.
 pub fn remove_volumes(environment: &Environment, state: &Path, names: Vec<String>, force: bool) -> Outcome<ExitCode> {
     let look = Look::choose(ui::Choice::Quiet, &environment.terminal());
-    Surroundings { environment, state, look }.inside(ContainerTask::RemoveVolumes { volumes: names, force })
+    Surroundings::new(environment, state, look).inside(ContainerTask::RemoveVolumes { volumes: names, force })
 }
 
 /// Removes the volumes that no container has: those without a name, or all.
 pub fn prune_volumes(environment: &Environment, state: &Path, all: bool) -> Outcome<ExitCode> {
     let look = Look::choose(ui::Choice::Quiet, &environment.terminal());
-    Surroundings { environment, state, look }.inside(ContainerTask::PruneVolumes { all })
-}
-
-/// What Docker's API tells of these containers.
-pub fn inspect(state: &Path, names: &[String]) -> Outcome<Vec<Value>> {
-    let all = Containers::of(state);
-    let each = |name: &String| containers::inspect(state, &all.find(name)?);
-    names.iter().map(each).collect::<Result<_, _>>().map_err(failed)
+    Surroundings::new(environment, state, look).inside(ContainerTask::PruneVolumes { all })
 }

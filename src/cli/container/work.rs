@@ -1,5 +1,7 @@
 //! What is done with containers inside the namespaces.
 
+use super::list::PsArgs;
+use crate::cli::inspect::LocalInspect;
 use crate::cli::{Outcome, print, run, usage};
 use crate::images::{self, ImagesError};
 use crate::oci::manifest::is_index;
@@ -124,6 +126,10 @@ pub enum ContainerTask {
         /// Which, as it was named.
         container: String,
     },
+    /// To list some with their sizes.
+    List(PsArgs),
+    /// To describe some with their sizes, and images.
+    Inspect(LocalInspect),
     /// To remove volumes.
     RemoveVolumes {
         /// Which.
@@ -209,6 +215,14 @@ pub fn perform(
             };
             print(&changes.iter().map(line).collect::<String>()).map(|_| 0)
         }
+        ContainerTask::List(list) => {
+            let size = |container: &Container| {
+                let sizes = containers::sizes(container, services).map_err(failed)?;
+                Ok(format!("{} (virtual {})", ui::bytes_in(sizes.changed, 3), ui::bytes_in(sizes.whole, 3)))
+            };
+            list.run(services.store.root(), &size).map(|_| 0)
+        }
+        ContainerTask::Inspect(inspect) => inspect.run(services.store.root(), Some(services)).map(|_| 0),
         ContainerTask::RemoveVolumes { volumes, force } => {
             each(volumes, |name| match Volumes::of(services.store.root()).remove(services.store, name, &all.list()?) {
                 Err(RunError::NoVolume(_)) if *force => Ok(()),

@@ -1,4 +1,4 @@
-//! `docker system df`, and what prunes: the cache, images, everything. The local store is cleaned by `dockless cache`.
+//! `docker buildx du`, and what prunes: the cache, images, everything. The local store is cleaned by `dockless cache`.
 
 use super::{Call, networks};
 use crate::cli::words::{Does, Flag, switch, value};

@@ -185,7 +185,7 @@ pub const VERBS: &[Verb] = &[
     own("buildx prune", prune::BUILDER, prune::builder, "`dockless cache prune`"),
     own("buildx du", prune::USAGE, prune::usage_of, "`dockless cache du`"),
     own("image prune", prune::IMAGE, prune::images, "`dockless cache prune` of layers"),
-    own("system df", prune::USAGE, prune::usage_of, "`dockless cache du`"),
+    native("system df", "cache df"),
     own(
         "system prune",
         prune::SYSTEM,

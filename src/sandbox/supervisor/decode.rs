@@ -76,6 +76,7 @@ fn decode_modern(number: i64, a: [u64; 6]) -> Option<Call> {
             buffer: a[4],
         },
         nr::STATFS => Call::Statfs { path: cwd, buffer: a[1] },
+        nr::FSTATFS => Call::Statfs { path: PathArgument::descriptor(a[0]), buffer: a[1] },
         nr::FACCESSAT => Call::Access { path: PathArgument::at(a[0], a[1], 0), mode: a[2] as i32, flags: 0 },
         nr::FACCESSAT2 => {
             Call::Access { path: PathArgument::at(a[0], a[1], a[3]), mode: a[2] as i32, flags: a[3] as i32 }

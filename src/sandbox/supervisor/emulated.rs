@@ -39,6 +39,7 @@ impl Emulated {
         let identity = Identity::of(&who);
         let records = Some(self.recorded.records());
         let mut eyes = Eyes { places: &self.places, caller, worker, identity: identity.as_ref(), records };
+        eyes.check_mounts(call)?;
         if let Some(path) = owned(call, is_root(&who))
             && !is_elsewhere(&mut eyes, &path)?
         {

@@ -209,7 +209,7 @@ impl Features {
         }
         if self.emulated {
             // Its threads are traced whenever they run a program or change their directory.
-            add(&[nr::PTRACE, nr::CHROOT], When::Always, Verdict::Refuse(libc::EPERM));
+            add(&[nr::PTRACE], When::Always, Verdict::Refuse(libc::EPERM));
         }
         // io_uring makes calls that no filter sees.
         let ring = [nr::IO_URING_SETUP, nr::IO_URING_ENTER, nr::IO_URING_REGISTER];
@@ -225,7 +225,7 @@ impl Features {
             add(&nr::XATTRS_AT, When::Always, Verdict::Refuse(libc::ENOSYS));
         }
         if self.places {
-            add(&[nr::GETCWD, nr::GETDENTS64, nr::CHROOT], When::Always, Verdict::HandOver);
+            add(&[nr::GETCWD, nr::GETDENTS64, nr::CHROOT, nr::FSTATFS], When::Always, Verdict::HandOver);
             add(&[nr::IOCTL], When::OneOf(1, TERMINAL_REQUESTS), Verdict::HandOver);
             // They tell of the mounts outside; mountinfo is the way that everybody has.
             add(&[nr::STATMOUNT, nr::LISTMOUNT], When::Always, Verdict::Refuse(libc::ENOSYS));

@@ -4,6 +4,7 @@
 //! around it. The formats are those of proc_pid_mountinfo(5) and fstab(5).
 
 use super::path::ViewPath;
+use super::stands::Tmpfs;
 
 /// A line of the kernel's `mountinfo`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +41,15 @@ fn parse_line(line: &[u8]) -> Option<KernelMount> {
     Some(KernelMount { id, parent, device, root, at, options, kind, source, super_options })
 }
 
+impl KernelMount {
+    /// The line of a tmpfs that lies here.
+    fn as_tmpfs(&self, tmpfs: Tmpfs) -> KernelMount {
+        let options = b"rw,nosuid,relatime".to_vec();
+        let (kind, source) = (b"tmpfs".to_vec(), b"tmpfs".to_vec());
+        KernelMount { options, kind, source, super_options: tmpfs.options(), ..self.clone() }
+    }
+}
+
 /// A mount that the command is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Shown {
@@ -51,6 +61,8 @@ pub(crate) struct Shown {
     pub mount: u64,
     /// Whether it can be written to.
     pub readonly: bool,
+    /// What it is a tmpfs with.
+    pub tmpfs: Option<Tmpfs>,
 }
 
 /// One line of the table.
@@ -87,7 +99,11 @@ impl MountTable {
             let above = lines.iter().filter(|line| one.at.below(&line.at).is_some());
             let parent = above.max_by_key(|line| line.at.as_bytes().len()).map_or(mount.parent, |line| line.id);
             let root = mount.root.join(one.host.below(&mount.at).unwrap_or_default());
-            lines.push(Line { id, parent, at: one.at.clone(), root, readonly: one.readonly, kernel: mount.clone() });
+            let (root, kernel) = match one.tmpfs {
+                Some(tmpfs) => (ViewPath::root(), mount.as_tmpfs(tmpfs)),
+                None => (root, mount.clone()),
+            };
+            lines.push(Line { id, parent, at: one.at.clone(), root, readonly: one.readonly, kernel });
         }
         MountTable { lines }
     }
@@ -212,7 +228,7 @@ mod tests {
 
     fn shown(at: &str, host: &str, mount: u64, readonly: bool) -> Shown {
         let path = |text: &str| ViewPath::without_links(text.as_bytes());
-        Shown { at: path(at), host: path(host), mount, readonly }
+        Shown { at: path(at), host: path(host), mount, readonly, tmpfs: None }
     }
 
     fn table() -> MountTable {
@@ -235,6 +251,17 @@ mod tests {
             31 25 254:0 /home/job /src ro,relatime - ext4 /dev/vda rw,discard\n\
             30 31 0:30 /var/cache /src/a\\040b rw - btrfs /dev/vdb rw,subvol=/var\n";
         assert_eq!(String::from_utf8(table().mountinfo()).unwrap(), wanted);
+    }
+
+    #[test]
+    fn writes_tmpfs() {
+        let tmpfs = Some(Tmpfs { size: Some(1 << 20) });
+        let all = [shown("/", "/state/tree", 25, false), Shown { tmpfs, ..shown("/t", "/state/tree/t", 25, false) }];
+        let table = MountTable::new(&all, &parse(KERNEL));
+        let mounts = String::from_utf8(table.mounts()).unwrap();
+        assert!(mounts.ends_with("\ntmpfs /t tmpfs rw,nosuid,relatime,size=1024k 0 0\n"), "{mounts}");
+        let mountinfo = String::from_utf8(table.mountinfo()).unwrap();
+        assert!(mountinfo.ends_with(" 254:0 / /t rw,nosuid,relatime - tmpfs tmpfs rw,size=1024k\n"), "{mountinfo}");
     }
 
     #[test]

@@ -13,6 +13,7 @@ common! {
     NEWFSTATAT = SYS_newfstatat;
     STATX = SYS_statx;
     STATFS = SYS_statfs;
+    FSTATFS = SYS_fstatfs;
     FACCESSAT = SYS_faccessat;
     FACCESSAT2 = SYS_faccessat2;
     READLINKAT = SYS_readlinkat;

@@ -9,9 +9,9 @@ use rustix::pipe::{PipeFlags, SpliceFlags};
 
 use super::call::{Address, PathArgument};
 use super::path::{End, Found, Last, Rules, ViewPath, Walked};
-use super::perform::is_multiplexer;
 use super::places::{Kind, is_directory, kind_of, raw};
 use super::procfs::{ProcPath, ProcessPath, Synthesised};
+use super::protected::is_multiplexer;
 use super::view::{Eyes, Object, Site};
 use super::{Answer, Restart, status};
 use crate::sys;

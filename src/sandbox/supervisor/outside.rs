@@ -4,7 +4,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags, RawDir, openat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, openat, statat};
 use rustix::io::Errno;
 use rustix::path::Arg;
 
@@ -54,6 +54,13 @@ impl Outside {
         }
         out.truncate(length);
         Ok(out)
+    }
+
+    /// How many threads a process has now: its directory of them has so many links on top of its own two
+    /// (`proc_task_getattr` in `fs/proc/base.c`).
+    pub(crate) fn count_threads(&self, process: i32) -> Result<u64, Errno> {
+        let stat = statat(&self.proc, format!("{process}/task"), AtFlags::empty())?;
+        Ok((stat.st_nlink as u64).saturating_sub(2))
     }
 
     /// The numbers that name entries of a directory below the real /proc.

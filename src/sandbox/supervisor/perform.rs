@@ -14,8 +14,9 @@ use rustix::io::Errno;
 use super::call::{Address, Call, PathArgument, Times, XattrCall};
 use super::owners::Target;
 use super::path::{Last, ViewPath};
-use super::places::{Kind, Places, is_at, is_directory, kind_of, raw};
+use super::places::{Kind, Places, kind_of, raw};
 use super::procfs::{self, ProcPath};
+use super::protected::is_device;
 use super::view::{Eyes, Object};
 use super::{Answer, Caller, Identity, Restart, Worker};
 use crate::sys::{self, Replaced};
@@ -36,7 +37,7 @@ impl Places {
         identity: Option<&Identity>,
     ) -> Answer {
         let mut eyes = Eyes { places: self, caller, worker, identity, records: None };
-        eyes.perform(call).into()
+        eyes.check_mounts(call).and_then(|()| eyes.perform(call)).into()
     }
 }
 
@@ -137,45 +138,6 @@ impl Eyes<'_> {
         }
     }
 
-    /// Fails where nothing can be changed at an object.
-    pub(super) fn check_writable(&self, object: &Object) -> Result<(), Errno> {
-        let Some(number) = object.place else { return Ok(()) };
-        let rest = object.path.as_ref().and_then(|path| Some(self.places.find(path)?.1)).unwrap_or_default();
-        self.check_place_writable(number, rest)
-    }
-
-    pub(super) fn check_place_writable(&self, number: usize, rest: &[u8]) -> Result<(), Errno> {
-        let place = self.places.get(number);
-        let closed = place.kind == Kind::Proc && procfs::among(&procfs::PROC_READONLY, rest);
-        if place.readonly || closed { Err(Errno::ROFS) } else { Ok(()) }
-    }
-
-    /// Fails where an object is the machine's: what is in /proc and the directory of terminals are those of every process
-    /// here, and their modes, owners and times would stay changed after the step. So would those of a device.
-    fn check_own(&self, object: &Object) -> Result<(), Errno> {
-        // There nobody could have made another device.
-        if self.places.is_emulated() && is_device(object)? {
-            return Err(Errno::PERM);
-        }
-        let Some(number) = object.place else { return Ok(()) };
-        let shared = match self.places.get(number).kind {
-            Kind::Proc | Kind::Sys => true,
-            Kind::Pts => is_directory(object.fd.as_fd())? || is_multiplexer(object),
-            Kind::Bind => is_device(object)?,
-        };
-        if shared { Err(Errno::PERM) } else { Ok(()) }
-    }
-
-    /// Fails for a device that the caller has a descriptor of and that is none of the tree's: its input, or the other side
-    /// of a terminal.
-    fn check_device(&self, object: &Object) -> Result<(), Errno> {
-        if self.places.is_empty() || object.place.is_some() || !is_device(object)? {
-            return Ok(());
-        }
-        let path = self.places.path_of(&own(&object.fd))?;
-        if path.is_some_and(|path| is_at(object.fd.as_fd(), &path)) { Ok(()) } else { Err(Errno::PERM) }
-    }
-
     /// Becomes who the kernel is to check for a change of an object: the caller, but where the object is a file of a
     /// process, whose owner the kernel does not know: there the caller must be the owner.
     fn as_owner(&mut self, object: &Object) -> Result<(), Errno> {
@@ -224,12 +186,6 @@ impl Eyes<'_> {
             records.correct_statx(&held(&object.fd)?, &mut bytes);
         }
         self.caller.write(buffer, &bytes)?;
-        Ok(Answer::Value(0))
-    }
-
-    fn statfs(&mut self, path: &PathArgument, buffer: Address) -> Result<Answer, Errno> {
-        let Some(object) = self.seen(path)? else { return Ok(Answer::Continue) };
-        self.caller.write(buffer, &raw(sys::statfs_bytes(object.fd.as_fd()))?)?;
         Ok(Answer::Value(0))
     }
 
@@ -529,13 +485,4 @@ pub(super) fn own(file: &OwnedFd) -> String {
 /// A file of this process, for the records.
 fn held(file: &OwnedFd) -> Result<Target, Errno> {
     Target::new(format!("/proc/{}", own(file)), true)
-}
-
-/// Whether an object of /dev/pts is `ptmx`, which makes terminals and is none.
-pub(super) fn is_multiplexer(object: &Object) -> bool {
-    matches!(object.path.as_ref().and_then(ViewPath::split), Some((_, b"ptmx")))
-}
-
-fn is_device(object: &Object) -> Result<bool, Errno> {
-    Ok(matches!(kind_of(object.fd.as_fd())?, FileType::CharacterDevice | FileType::BlockDevice))
 }

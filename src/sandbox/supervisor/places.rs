@@ -7,7 +7,8 @@
 use std::ffi::CString;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -21,6 +22,7 @@ use super::outside::Outside;
 use super::path::ViewPath;
 use super::process::Table;
 use super::procfs::{self, ProcPath};
+use super::stands::{Mounts, Stand};
 use crate::sys;
 
 /// A path of the step that stands for something outside its tree.
@@ -121,6 +123,8 @@ pub(crate) struct Places {
     /// Last names of their paths: at those, a link in the tree is not one to the step.
     names: Vec<Vec<u8>>,
     pub(super) mounts: MountTable,
+    /// Where these are.
+    pub(super) mounted: Mounts,
     pub(super) terminals: Terminals,
     /// Stands in for hidden directories and files.
     empty: OwnedFd,
@@ -152,23 +156,25 @@ fn errno(error: std::io::Error) -> Errno {
 
 impl Places {
     /// Prepares `places` for a step whose root directory is `tree`; to be called while this process's root is the one
-    /// outside. `shown` are further paths that the table of mounts is to have, with whether they are read-only: what
-    /// stands for a mount in the tree itself.
+    /// outside. `stands` are what stands for a mount in the tree itself.
     pub(crate) fn open(
         outside: Arc<Outside>,
         table: Arc<Table>,
         tree: BorrowedFd<'_>,
         places: Vec<Place>,
-        shown: &[(PathBuf, bool)],
+        stands: &[Stand],
         emulated: bool,
     ) -> Result<Places, Errno> {
         let mut served =
             places.into_iter().map(|place| Served::open(&outside, place)).collect::<Result<Vec<_>, _>>()?;
-        let mounts = mount_table(&outside, tree, &served, shown)?;
+        let mounts = mount_table(&outside, tree, &served, stands)?;
         for one in &mut served {
             one.mount = mounts.id_at(&one.at);
         }
         served.sort_by_key(|one| std::cmp::Reverse(one.at.as_bytes().len()));
+        let at_stand = |stand: &Stand| (view_path(&stand.at), stand.tmpfs);
+        let at_place = |one: &Served| (one.at.clone(), None);
+        let mounted = Mounts::new(stands.iter().map(at_stand).chain(served.iter().map(at_place)).collect());
         let names = served.iter().filter_map(|one| Some(one.at.split()?.1.to_vec())).collect();
         let null = openat(outside.root(), "dev/null", NAMED, Mode::empty())?;
         let empty = empty_directory(tree)?;
@@ -178,7 +184,7 @@ impl Places {
             false => None,
         };
         let given = AtomicBool::new(emulated);
-        Ok(Places { outside, table, served, names, mounts, terminals, empty, null, tree, given })
+        Ok(Places { outside, table, served, names, mounts, mounted, terminals, empty, null, tree, given })
     }
 
     /// All that the step sees: the tree and what is shown in it.
@@ -433,23 +439,31 @@ fn mount_table(
     outside: &Outside,
     tree: BorrowedFd<'_>,
     served: &[Served],
-    shown: &[(PathBuf, bool)],
+    stands: &[Stand],
 ) -> Result<MountTable, Errno> {
-    use std::os::unix::ffi::OsStrExt;
     let tree_host = host_of(outside, tree)?;
-    let mut all =
-        vec![Shown { at: ViewPath::root(), host: tree_host.clone(), mount: mount_id(tree)?, readonly: false }];
+    let mut all = vec![Shown {
+        at: ViewPath::root(),
+        host: tree_host.clone(),
+        mount: mount_id(tree)?,
+        readonly: false,
+        tmpfs: None,
+    }];
     for one in served {
         let mount = mount_id(one.source.as_fd())?;
-        all.push(Shown { at: one.at.clone(), host: one.host.clone(), mount, readonly: one.readonly });
+        all.push(Shown { at: one.at.clone(), host: one.host.clone(), mount, readonly: one.readonly, tmpfs: None });
     }
-    for (path, readonly) in shown {
-        let at = ViewPath::without_links(path.as_os_str().as_bytes());
+    for stand in stands {
+        let at = view_path(&stand.at);
         let host = tree_host.join(at.relative());
-        all.push(Shown { at, host, mount: mount_id(tree)?, readonly: *readonly });
+        all.push(Shown { at, host, mount: mount_id(tree)?, readonly: false, tmpfs: stand.tmpfs });
     }
     all[1..].sort_by(|a, b| a.at.cmp(&b.at)); // what a mount lies in comes before it
     Ok(MountTable::new(&all, &parse(&outside.read_proc("self/mountinfo")?)))
+}
+
+fn view_path(path: &Path) -> ViewPath {
+    ViewPath::without_links(path.as_os_str().as_bytes())
 }
 
 fn mount_id(object: BorrowedFd<'_>) -> Result<u64, Errno> {
@@ -467,7 +481,6 @@ fn host_of(outside: &Outside, object: BorrowedFd<'_>) -> Result<ViewPath, Errno>
 
 impl Served {
     fn open(outside: &Outside, place: Place) -> Result<Served, Errno> {
-        use std::os::unix::ffi::OsStrExt;
         let system = |path: &str| openat(outside.root(), path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
         let (kind, source, readonly) = match place.kind {
             PlaceKind::Proc => (Kind::Proc, system("proc")?, false),
@@ -477,7 +490,7 @@ impl Served {
         };
         let is_directory = is_directory(source.as_fd())?;
         let host = host_of(outside, source.as_fd())?;
-        let at = ViewPath::without_links(place.at.as_os_str().as_bytes());
+        let at = view_path(&place.at);
         Ok(Served { at, kind, source, host, readonly, is_directory, mount: None })
     }
 }

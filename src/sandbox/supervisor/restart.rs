@@ -36,9 +36,7 @@ pub(super) fn restart(caller: &Caller<'_>, what: &Restart) -> Result<(), Errno> 
     };
     let opened = file.map(|file| opened(caller, file)).transpose()?.flatten();
     let file = opened.as_ref().or(file);
-    // Traced by somebody already (a debugger in the step): then it cannot be done.
-    let traced = Traced::seize(notification.thread, caller.process.is_own_child(notification.thread))
-        .map_err(|_| Errno::ACCESS)?;
+    let traced = seize(caller)?;
     if !listener.is_waiting(id) {
         return Err(Errno::SRCH);
     }
@@ -125,6 +123,13 @@ fn opened(caller: &Caller<'_>, file: &OwnedFd) -> Result<Option<OwnedFd>, Errno>
     caller.outside.open_proc(format!("thread-self/fd/{}", file.as_raw_fd()), flags).map(Some)
 }
 
+/// Begins to trace the caller. Traced by somebody already (a debugger in the step) it cannot be.
+fn seize(caller: &Caller<'_>) -> Result<Traced, Errno> {
+    let (thread, process) = (caller.thread, &caller.process);
+    let has_others = caller.outside.count_threads(process.pid)? > 1;
+    Traced::seize(thread, process.is_own_child(thread), has_others).map_err(|_| Errno::ACCESS)
+}
+
 /// What becomes of a call that the kernel has made, see [`look_after`].
 pub(super) enum After {
     /// The caller gets this result.
@@ -142,8 +147,7 @@ const RESTARTS: std::ops::RangeInclusive<i64> = -516..=-512;
 pub(super) fn look_after(caller: &Caller<'_>, mut then: impl FnMut(i64) -> After) -> Result<(), Errno> {
     let errno = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
     let notification = &caller.notification;
-    let traced = Traced::seize(notification.thread, caller.process.is_own_child(notification.thread))
-        .map_err(|_| Errno::ACCESS)?;
+    let traced = seize(caller)?;
     if !caller.is_waiting() {
         return Err(Errno::SRCH);
     }

@@ -15,9 +15,6 @@ use super::view::Eyes;
 impl Eyes<'_> {
     /// `chroot`.
     pub(super) fn chroot(&mut self, argument: &PathArgument) -> Result<Answer, Errno> {
-        if self.places.is_emulated() {
-            return Err(Errno::PERM);
-        }
         let path = self.path(argument)?;
         if path.is_empty() {
             return Err(Errno::NOENT);

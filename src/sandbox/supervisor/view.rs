@@ -266,8 +266,9 @@ impl Eyes<'_> {
 
     /// Where the path of a call leads, in every case by hand.
     pub(super) fn walk(&mut self, dirfd: i32, path: &[u8], last: Last) -> Result<Walked, Errno> {
-        let start = if path.first() == Some(&b'/') { ViewPath::root() } else { self.start(dirfd)? };
-        path::walk(self, &start, path, last)
+        let root = self.own_root();
+        let start = if path.first() == Some(&b'/') { root.clone() } else { self.start(dirfd)? };
+        path::walk_within(self, &root, &start, path, last, Rules::default())
     }
 
     /// [`Eyes::locate`] for a path whose way has bounds.

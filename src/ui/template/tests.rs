@@ -76,7 +76,7 @@ fn lists() {
     let table = [
         ("{{.Name}}", "a\nlonger\n"),
         ("json", "{\"Name\":\"a\",\"Size\":\"1B\"}\n{\"Name\":\"longer\",\"Size\":\"22B\"}\n"),
-        (r"table {{.Name}}\t{{.Size}}", "NAME     SIZE\na        1B\nlonger   22B\n"),
+        (r"table {{.Name}}\t{{.Size}}", "NAME      SIZE\na         1B\nlonger    22B\n"),
         (r"{{.Name}}\t{{.Size}}", "a\t1B\nlonger\t22B\n"),
     ];
     for (format, expected) in table {

@@ -3,6 +3,10 @@
 //! A case is an input and what BuildKit made of it. Each kind of case has a check; a group of kinds is one test. One line
 //! is printed per failure (case and what differed), and one per kind: `kind: N passed, M failed`. To add kinds, write a
 //! module with checks and a test that calls [`run`].
+//!
+//! The builds are made in the tier that `DOCKLESS_ISOLATION` names, else in the best one. In the tier emulated they are to be run as
+//! an ordinary user, who can read this directory, with a `TMPDIR` of that user's:
+//! `setpriv --reuid 61234 --regid 61234 --clear-groups env TMPDIR=… DOCKLESS_ISOLATION=emulated target/debug/deps/it-… conformance::build`.
 
 mod build;
 mod lint;
@@ -90,16 +94,25 @@ static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| {
 
 /// Cases held to be wrong, which are not run: the lines of the repository's `EXCEPTIONS.md` that start with "- `kind id`".
 fn exceptions() -> Vec<String> {
+    listed("- `")
+}
+
+/// Cases that cannot be as recorded in the tier that `DOCKLESS_ISOLATION` names: lines that start with "- tier `kind id`".
+fn exceptions_of_tier() -> Vec<String> {
+    std::env::var("DOCKLESS_ISOLATION").map_or_else(|_| Vec::new(), |tier| listed(&format!("- {tier} `")))
+}
+
+fn listed(start: &str) -> Vec<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/conformance/EXCEPTIONS.md");
     let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let id = |line: &str| line.strip_prefix("- `")?.split_once('`').map(|(id, _)| id.to_string());
+    let id = |line: &str| line.strip_prefix(start)?.split_once('`').map(|(id, _)| id.to_string());
     text.lines().filter_map(id).collect()
 }
 
 /// Checks every case of these kinds, in parallel; panics if one fails, or if the repository's data has no such case.
 pub fn run<C: Fn(&Case) -> Result<(), String> + Sync>(kinds: &[(&str, C)]) {
     let (_, own) = directory();
-    let exceptions = exceptions();
+    let exceptions = [exceptions(), exceptions_of_tier()].concat();
     let wanted: Vec<(&Case, &C)> = CASES
         .iter()
         .filter(|case| !exceptions.contains(&case.name()))
@@ -163,7 +176,8 @@ fn exceptions_are_few_and_real() {
     let exceptions = exceptions();
     assert!(exceptions.len() <= MAX_EXCEPTIONS, "{} exceptions", exceptions.len());
     let (_, own) = directory();
-    for id in exceptions.iter().filter(|_| own) {
+    let of_tiers = dockless::sandbox::Tier::ALL.map(|tier| listed(&format!("- {tier} `"))).concat();
+    for id in exceptions.iter().chain(&of_tiers).filter(|_| own) {
         assert!(CASES.iter().any(|case| case.name() == *id), "no case {id}");
     }
 }

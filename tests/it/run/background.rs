@@ -96,7 +96,7 @@ fn follows_what_it_writes() {
 #[test]
 fn is_removed_when_it_ends() {
     in_every_tier("containers that remove themselves", |host| {
-        host.prints(&["run", "-d", "--rm", "--name", "bg", "app", "sh", "-c", "cat /seed/file; sleep 0.2; exit 5"]);
+        host.prints(&["run", "-d", "--rm", "--name", "bg", "app", "sh", "-c", "cat /seed/file; sleep 1; exit 5"]);
         host.gives(&["wait", "bg"], 0, "5\n");
         while !host.prints(&["ps", "-aq"]).is_empty() || !host.place.left().is_empty() {
             std::thread::yield_now();

@@ -46,6 +46,47 @@ fn copies_both_ways() {
 const SCRIPT: &str = "echo x > /added; echo more >> /seed/file; rm /etc/passwd; mkdir /d; chown 7:8 /d; ln -s a /d/l";
 
 #[test]
+fn tells_what_containers_take() {
+    in_every_tier("the sizes of containers", |host| {
+        host.gives(
+            &["run", "--name", "cc", "-v", "vol:/v", "app", "sh", "-c", &format!("{SCRIPT}; echo 12 > /v/f")],
+            0,
+            "",
+        );
+        // Two bytes, those of a file that grew, and a link's.
+        host.gives(&["docker", "inspect", "-s", "-f", "{{.SizeRw}}", "cc"], 0, "15\n");
+        host.gives(&["container", "inspect", "--size", "-f", "{{.SizeRw}}", "cc"], 0, "15\n");
+        host.gives(&["docker", "inspect", "-f", "{{.SizeRw}}", "cc"], 1, "");
+        let whole = host.prints(&["inspect", "-s", "-f", "{{.SizeRootFs}}", "cc"]);
+        assert!(whole.trim().parse::<u64>().unwrap() > 500_000, "{whole}");
+        let listed = host.prints(&["docker", "ps", "-as", "--format", "{{.Names}} {{.Size}}"]);
+        assert!(listed.starts_with("cc 15B (virtual ") && listed.ends_with("MB)\n"), "{listed}");
+        let line = "{{.Type}},{{.TotalCount}},{{.Active}},{{.Size}},{{.Reclaimable}}";
+        let told = host.prints(&["docker", "system", "df", "--format", line]);
+        let lines: Vec<&str> = told.lines().collect();
+        assert!(lines[0].starts_with("Images,1,1,") && lines[0].ends_with(",0B (0%)"), "{told}");
+        assert_eq!(lines[1..3], ["Containers,1,0,15B,15B (100%)", "Local Volumes,1,1,3B,0B (0%)"]);
+        assert!(lines[3].starts_with("Build Cache,"), "{told}");
+        let told = host.prints(&["docker", "system", "df"]);
+        assert!(
+            told.starts_with(
+                "TYPE            TOTAL     ACTIVE    SIZE      RECLAIMABLE\nImages          1         1  "
+            )
+        );
+        let told = host.prints(&["docker", "system", "df", "-v"]);
+        for part in
+            ["Images space usage:\n\nREPOSITORY ", "\nVOLUME NAME   LINKS     SIZE\nvol           1         3B\n"]
+        {
+            assert!(told.contains(part), "{told}");
+        }
+        assert!(told.contains("\nBuild cache usage: "), "{told}");
+        host.gives(&["rm", "cc"], 0, "cc\n");
+        let told = host.prints(&["docker", "system", "df", "--format", line]);
+        assert!(told.contains("Images,1,0,") && told.contains("B (100%)\nContainers,0,0,0B,0B\n"), "{told}");
+    });
+}
+
+#[test]
 fn makes_images() {
     in_every_tier("images made of containers", |host| {
         host.gives(&["run", "--name", "cc", "app", "sh", "-c", SCRIPT], 0, "");

@@ -90,7 +90,14 @@ fn a_damaged_cache_is_a_warning_and_a_rebuild() {
                 let lists =
                     blobs(dir).into_iter().filter(|b| fs::read(b).unwrap().starts_with(b"dockless/layer-files"));
                 lists.for_each(|blob| fs::write(blob, "garbage").unwrap());
+                // What earlier steps saw is looked at before the lists are.
+                change(dir, |config| config["dockless.cache"]["details"] = Value::Null);
             }),
+        ),
+        (
+            "details-of-nothing",
+            "the details of its steps cannot be read",
+            Box::new(|dir| change(dir, |config| config["dockless.cache"]["details"] = json!("AAAA"))),
         ),
         // A record whose layer is another step's would be a lie that nobody can see; one of no layer at all is none.
         (

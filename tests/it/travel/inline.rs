@@ -3,6 +3,8 @@
 use super::{Count, Job, Project};
 use crate::build::place::{Caller, Place, tool};
 use crate::support::registry::Registry;
+use crate::support::throttle::long_line;
+use std::time::{Duration, Instant};
 
 /// Two stages; what the first makes is not the same twice, what is copied from it is.
 fn project(base: &str) -> Project {
@@ -59,6 +61,99 @@ fn an_image_carries_what_the_next_job_needs() {
     assert!(missed[0].starts_with("COPY src") && missed[1].starts_with("RUN cat"), "{missed:?}");
 }
 
+/// A project of which the changed steps must look at what is below them: a link, a directory, a file that is there already,
+/// and a user's name.
+fn project_with_ground(base: &str) -> Project {
+    let dockerfile = format!(
+        "FROM {base}\n\
+         RUN mkdir -p /srv/real /app/kept && ln -s /srv/real /link && echo 'app:x:77:78::/:/bin/sh' > /etc/passwd \
+             && echo k > /app/kept/k && head -c 300000 /dev/zero > /dependency\n\
+         WORKDIR /app\n\
+         COPY first /app/\n\
+         COPY --chown=app src /link/src\n\
+         COPY src first /app/\n\
+         COPY late /app/kept/late\n"
+    );
+    let project = Project::default().with("Dockerfile", dockerfile).with("src/main", "one").with("late", "1");
+    project.with("first", "f")
+}
+
+/// Whatever was changed in files that are copied, the image is made without its other layers, and is the one that a machine
+/// makes which has them.
+#[test]
+fn a_changed_copy_needs_no_layer_below() {
+    let registry = Registry::start();
+    let base = registry.put_base("busybox");
+    let app = format!("{}/app", registry.host());
+    let build = |project: &Project, flags: &str| {
+        let job = Job::new(project);
+        let mut command =
+            job.place.command(&format!("build --progress=plain --rewrite-timestamp {flags} context"), [""; 0]);
+        command.env("SOURCE_DATE_EPOCH", "1700000000");
+        super::Log(job.place.finish(command.output().unwrap()).succeeded())
+    };
+    let project = project_with_ground(&base);
+    build(&project, &format!("-t {app}:1 --push"));
+    let edited = |text: &str, with: &str| {
+        let dockerfile = project.text("Dockerfile");
+        assert!(dockerfile.contains(text));
+        project.with("Dockerfile", dockerfile.replace(text, with))
+    };
+    let cases = [
+        ("the last one", project.with("late", "2"), 1),
+        ("all after the first", project.with("src/main", "two").with("src/new", "n"), 3),
+        ("all", project.with("first", "another"), 4),
+        ("another directory, which nobody saw before", project.with("src/kept/deep/new", "n"), 3),
+        ("another owner", edited("--chown=app", "--chown=77:app"), 3),
+        ("another place in a directory that was seen", edited("/link/src", "/link/there"), 3),
+        ("one of them gone", edited("COPY --chown=app src /link/src\n", ""), 2),
+    ];
+    for (number, (what, changed, missed)) in cases.iter().enumerate() {
+        let count = Count::of(&registry);
+        let log = build(changed, &format!("--cache-from {app}:1 -t {app}:2-{number} --push"));
+        assert_eq!(log.missed().len(), *missed, "{what}: {}", log.0.stderr);
+        let layers = ["library/busybox", "app"].map(|name| count.blob_bytes(name, 20_000));
+        assert_eq!(layers, [0, 0], "{what}: {}", log.0.stderr);
+        let whole = build(changed, &format!("-t {app}:3-{number} --push"));
+        assert_eq!(log.digest(), whole.digest(), "{what}: {}", log.0.stderr);
+        // And the image of that job serves the next one as well.
+        let count = Count::of(&registry);
+        let later = changed.with("late", "3");
+        let log = build(&later, &format!("--cache-from {app}:2-{number} -t {app}:4 --push"));
+        assert_eq!((log.missed().len(), count.blob_bytes("library/busybox", 20_000)), (1, 0), "{what}");
+    }
+    // Where nobody looked before the layers are fetched, and the image is the right one.
+    let elsewhere = edited("/app/kept/late", "/bin/late");
+    let count = Count::of(&registry);
+    let log = build(&elsewhere, &format!("--cache-from {app}:1 -t {app}:5 --push"));
+    assert!(count.blob_bytes("library/busybox", 20_000) > 0);
+    assert_eq!(log.digest(), build(&elsewhere, &format!("-t {app}:6 --push")).digest());
+}
+
+/// Requests that do not wait for one another are one round trip: the time that they take is what counts.
+#[test]
+fn a_changed_copy_costs_ten_round_trips() {
+    let registry = Registry::start();
+    let base = registry.put_base("busybox");
+    let port = |host: &str| host.rsplit(':').next().unwrap().parse::<u16>().unwrap();
+    let project = project_with_ground(&base);
+    Job::new(&project).build(&format!("-t {}/app:1 --push", registry.host()));
+    let delay = Duration::from_millis(300);
+    let seconds = |late: &str, delay: Duration| {
+        let far = format!("127.0.0.1:{}", long_line(port(registry.host()), delay));
+        let changed = project.with("late", late);
+        let changed = changed.with("Dockerfile", project.text("Dockerfile").replace(registry.host(), &far));
+        let (job, begin) = (Job::new(&changed), Instant::now());
+        let log = job.build(&format!("--cache-from {far}/app:1 -t {far}/app:2 --push"));
+        assert_eq!(log.missed(), ["COPY late /app/kept/late"], "{}", log.0.stderr);
+        begin.elapsed()
+    };
+    let near = seconds("2", Duration::ZERO);
+    let trips = (seconds("3", delay).saturating_sub(near)).as_secs_f64() / delay.as_secs_f64();
+    // Ten, and what it takes here to hand them on.
+    assert!(trips < 11.0, "{trips} round trips");
+}
+
 #[test]
 fn the_usual_job_pulls_and_builds() {
     let registry = Registry::start();
@@ -111,6 +206,41 @@ fn records_do_not_make_images_differ() {
     let first = build("--rewrite-timestamp");
     assert_eq!(build("--rewrite-timestamp"), first);
     assert_ne!(build("--rewrite-timestamp --build-arg FLAVOUR=other"), first, "a key is another one");
+}
+
+/// A machine that built nothing before says what differs from what the image was made of.
+#[test]
+fn a_fresh_machine_says_what_changed() {
+    let registry = Registry::start();
+    let base = registry.put_base("busybox");
+    let app = format!("{}/app", registry.host());
+    let dockerfile = format!(
+        "FROM {base} AS final\nARG VERSION=1.2\nARG API_TOKEN=none\nENV A=b\nRUN echo dependency > /dependency\n\
+         COPY src /src\nRUN echo last > /last\n"
+    );
+    let project = Project::default().with("Dockerfile", dockerfile).with("src/main", "one").with("src/other", "x");
+    Job::new(&project).build(&format!("-t {app}:1 --push"));
+    let edited = |text: &str, with: &str| {
+        let dockerfile = project.text("Dockerfile");
+        assert!(dockerfile.contains(text));
+        project.with("Dockerfile", dockerfile.replace(text, with))
+    };
+    let cases = [
+        (project.clone(), "--build-arg VERSION=1.3", "ARG VERSION changed"),
+        (project.clone(), "--build-arg API_TOKEN=hush", "API_TOKEN changed, of which the cache keeps nothing"),
+        (edited("ENV A=b", "ENV A=c"), "", "ENV A changed"),
+        (edited("ENV A=b", "ENV A=b B=c"), "", "ENV B is new"),
+        (edited("echo dependency", "echo dependencies"), "", "the command changed"),
+        (edited("RUN echo dep", "WORKDIR /w\nRUN echo dep"), "", "what it is built on changed"),
+        (project.with("src/main", "two"), "", "file src/main changed\n"),
+        (project.with("src/main", "two").with("src/new", ""), "", "file src/main changed, and 1 more"),
+    ];
+    for (project, flags, words) in cases {
+        let log = Job::new(&project).build(&format!("--cache-from {app}:1 {flags}"));
+        log.says(&format!("MISS {words}"));
+        assert!(!log.0.stderr.contains("1.3") || flags.is_empty(), "{}", log.0.stderr);
+    }
+    Job::new(&project).build("--build-arg VERSION=1.3").says("MISS nothing like it was made before");
 }
 
 /// No value of an argument is in what leaves the machine, but where the image's own history says it.

@@ -7,7 +7,7 @@ use super::{Asked, reach};
 use crate::sandbox::supervisor::access::{self, Owned, Want};
 use crate::sandbox::supervisor::credentials::Credentials;
 use crate::sandbox::supervisor::owners::{Records, Target};
-use crate::sandbox::supervisor::path::{Last, Node, View, ViewPath, Walked, walk};
+use crate::sandbox::supervisor::path::{Last, Node, Rules, View, ViewPath, Walked, walk_within};
 use crate::sandbox::supervisor::places::Kind;
 use crate::sandbox::supervisor::procfs::{self, ProcPath};
 use crate::sandbox::supervisor::view::Eyes;
@@ -39,8 +39,9 @@ pub(super) fn search(
         let identity = identity.as_ref();
         Eyes { places, caller, worker: &mut worker, identity, records: None }
     });
+    let root = eyes.as_ref().map_or_else(ViewPath::root, Eyes::own_root);
     let start = if said.first() == Some(&b'/') {
-        ViewPath::root()
+        root.clone()
     } else if let Some(eyes) = &mut eyes {
         eyes.start(dirfd)?
     } else {
@@ -51,7 +52,7 @@ pub(super) fn search(
     if said.first() != Some(&b'/') {
         view.may_search(&start)?;
     }
-    walk(&mut view, &start, said, last)
+    walk_within(&mut view, &root, &start, said, last, Rules::default())
 }
 
 impl Searched<'_> {
