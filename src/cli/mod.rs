@@ -207,7 +207,7 @@ fn platform(text: Option<&str>, environment: &Environment) -> Outcome<Option<Pla
 }
 
 fn parse(arguments: Vec<OsString>, tool: Tool) -> Result<Cli, clap::Error> {
-    let command = || Cli::command().name(tool.name()).bin_name(tool.name());
+    let command = || command_for(arguments.get(1)).name(tool.name()).bin_name(tool.name());
     let read = |command: clap::Command| {
         command.try_get_matches_from(&arguments).and_then(|matches| Cli::from_arg_matches(&matches))
     };
@@ -216,6 +216,30 @@ fn parse(arguments: Vec<OsString>, tool: Tool) -> Result<Cli, clap::Error> {
         Err(error) if error.kind() == ErrorKind::DisplayHelp => read(command()),
         result => result,
     }
+}
+
+/// Makes the flags of a verb.
+type Flags = fn(clap::Command) -> clap::Command;
+
+/// The verbs of most jobs.
+const USUAL: &[(&str, Flags)] = &[
+    ("build", <build::BuildArgs as clap::Args>::augment_args),
+    ("run", <run::RunArgs as clap::Args>::augment_args),
+    ("pull", <transfer::PullArgs as clap::Args>::augment_args),
+    ("push", <transfer::PushArgs as clap::Args>::augment_args),
+    ("tag", <transfer::TagArgs as clap::Args>::augment_args),
+    ("copy", <transfer::CopyArgs as clap::Args>::augment_args),
+    ("login", <login::LoginArgs as clap::Args>::augment_args),
+    ("images", <images::ImagesArgs as clap::Args>::augment_args),
+    ("inspect", <inspect::InspectArgs as clap::Args>::augment_args),
+];
+
+/// What `verb` is read by. To make the flags of all verbs takes longer than many a verb, so a usual one stands alone.
+fn command_for(verb: Option<&OsString>) -> clap::Command {
+    let usual = USUAL.iter().find(|(name, _)| verb.is_some_and(|verb| *verb == *name));
+    let Some((name, flags)) = usual else { return Cli::command() };
+    let root = clap::Command::new("dockless").version(VERSION).term_width(100).max_term_width(100);
+    root.subcommand_required(true).disable_help_subcommand(true).subcommand(flags(clap::Command::new(*name)))
 }
 
 /// Lets every flag be written `--flag=true` or `--flag=false` too, as scripts written for Go's flags do.
@@ -263,6 +287,19 @@ mod tests {
     fn the_flags_do_not_contradict_one_another() {
         Cli::command().debug_assert();
         go_booleans(Cli::command()).debug_assert();
+    }
+
+    #[test]
+    fn a_usual_verb_is_read_alone_as_it_is_among_all() {
+        for (verb, _) in USUAL {
+            let told = |command: clap::Command| {
+                ["--help", "--no-such-flag", "--quiet=perhaps"].map(|word| {
+                    let read = go_booleans(command.clone()).try_get_matches_from(["dockless", verb, word]);
+                    read.err().map(|error| error.to_string())
+                })
+            };
+            assert_eq!(told(command_for(Some(&verb.into()))), told(Cli::command()), "{verb}");
+        }
     }
 
     /// Every flag that `docker buildx build` has is known, so that none is refused as unknown.
