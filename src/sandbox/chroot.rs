@@ -151,7 +151,8 @@ impl ChrootStep<'_> {
     fn run(&self, served: Served, fds: Vec<OwnedFd>) -> Result<Option<Exit>, Failure> {
         let stdin = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
             .during_at(Step::OpenDirectory, Path::new("/dev/null"))?;
-        let container = fds.into_iter().next().map(|requests| Spawner::new(Control::of(requests), self.spec, &self.ids));
+        let container =
+            fds.into_iter().next().map(|requests| Spawner::new(Control::of(requests), self.spec, &self.ids));
         let (ours, theirs) = Control::pair().during(Step::Fork)?;
         match sys::fork().during(Step::Fork)? {
             Fork::Parent(pid) => {
