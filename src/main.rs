@@ -4,6 +4,11 @@ use std::process::ExitCode;
 
 use dockless::cli;
 use dockless::sandbox::{self, Role};
+use mimalloc::MiMalloc;
+
+/// musl's allocator has one lock for all threads and gives memory back to the kernel all the time.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     match std::env::args_os().nth(1).and_then(|argument| Role::from_argument(&argument)) {

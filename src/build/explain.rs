@@ -4,7 +4,8 @@
 //! and under its own words, so that it is found again when instructions were put before it or its words were changed.
 
 use super::Build;
-use super::cache::makings::{Makings, files_changed as first_file};
+use super::cache::makings::{Makings, files_changed as first_file, pairs};
+use super::copy::Files;
 use super::error::StepError;
 use super::key::Parts;
 use super::stage::StageState;
@@ -22,9 +23,6 @@ const FILES: &str = "selections";
 const KEPT: usize = 6;
 /// Longest value that is shown.
 const SHOWN: usize = 60;
-
-/// Files of a selection, each with the beginning of a digest.
-pub(super) type Files = BTreeMap<String, String>;
 
 /// The files that a step selects.
 #[derive(Clone, Copy)]
@@ -84,7 +82,7 @@ impl Build<'_> {
         let store = &self.services.store;
         // Lists of texts: always JSON.
         if let (Some(Selection { files, .. }), Some(selection)) = (files, parts.value("selection")) {
-            let bytes = serde_json::to_vec(files).unwrap_or_default();
+            let bytes = serde_json::to_vec(&by_path(files)).unwrap_or_default();
             store.put_record(FILES, &Digest::sha256(selection), &bytes)?;
         }
         for slot in slots(state, parts) {
@@ -186,12 +184,16 @@ fn variable(new: &Parts, was: &[String], is: &[String]) -> String {
     }
 }
 
+fn by_path(files: &Files) -> BTreeMap<&str, &str> {
+    pairs(files.iter().map(|(path, digest)| (path, digest)))
+}
+
 /// The first file that differs.
 fn files_changed(store: &Store, was: &[String], new: Option<Selection<'_>>) -> Result<String, StepError> {
     let bytes = store.record(FILES, &Digest::sha256(was.join("\0")))?;
-    let old: Option<Files> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let old: Option<BTreeMap<String, String>> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     Ok(match (old, new) {
-        (Some(old), Some(new)) => first_file(&old, new.files),
+        (Some(old), Some(new)) => first_file(pairs(&old), by_path(new.files)),
         _ => "the files changed".to_string(),
     })
 }

@@ -14,9 +14,13 @@ use super::schedule::{Results, Stopped};
 use super::stage::{Made, StageResult, StageState};
 use crate::context::{EmptyTree, SourceTree};
 use crate::oci::Layer;
+use crate::oci::layer::Metadata;
 use crate::plan::{CopySource, CopyStep, Mount, StageIndex, StepKind, TreeSource, WorkdirStep};
 use crate::progress::{Event, Outcome, StepId};
-use crate::rootfs::{Compression, GlimpsedTree, Ground, LayerOptions, LayerWriter, Watched, make_list, unlisted};
+use crate::rootfs::{
+    Compression, GlimpsedTree, Ground, LayerError, LayerOptions, LayerWriter, Watched, make_list, unlisted,
+};
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
@@ -276,20 +280,7 @@ type Sources = (Vec<String>, Vec<Arc<dyn SourceTree>>);
 
 /// All of a tree, copied to the root; `all` is its only source.
 fn whole(all: &[String; 1], created_mtime: i64) -> CopyRequest<'_> {
-    CopyRequest {
-        sources: all,
-        heredocs: &[],
-        dest: "/",
-        workdir: "/",
-        chown: None,
-        chmod: None,
-        exclude: &[],
-        parents: false,
-        link: false,
-        is_add: false,
-        unpack: None,
-        created_mtime,
-    }
+    CopyRequest { sources: all, created_mtime, ..CopyRequest::PLAIN }
 }
 
 /// Puts `changes` into a layer.
@@ -299,13 +290,18 @@ fn append<W: io::Write>(
     source: &dyn SourceTree,
     dest: &dyn SourceTree,
 ) -> Result<(), StepError> {
+    let entries: HashMap<&[u8], &Metadata> =
+        changes.iter().filter_map(|(path, change)| Some((path, change.entry()?))).collect();
     for (path, change) in changes.iter() {
         match change {
             copy::Change::Entry { meta, data } => {
                 let mut data = changes.open(data, source, dest)?;
                 writer.append(path, meta, Some(&mut *data))?;
             }
-            copy::Change::Hardlink { to } => writer.hardlink(path, to)?,
+            copy::Change::Hardlink { to } => {
+                let target = || LayerError::LinkTarget { path: path.to_vec(), target: to.clone() };
+                writer.hardlink(path, to, entries.get(&to[..]).ok_or_else(target)?)?;
+            }
             copy::Change::Whiteout => writer.whiteout(path)?,
             copy::Change::Opaque => writer.opaque(path)?,
         }

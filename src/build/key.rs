@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Raised whenever the encoding or the meaning of a key changes, so that old records no longer match.
-const VERSION: &str = "dockless step 4";
+const VERSION: &str = "dockless step 5";
 /// Stands before a name with one value.
 const FIELD: u8 = 1;
 /// Stands before a name with a list of values.

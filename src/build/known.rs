@@ -7,7 +7,7 @@
 
 use super::copy::{Change, Changes};
 use crate::oci::digest::{Algorithm, Hasher};
-use crate::oci::layer::{Kind, Metadata};
+use crate::oci::layer::Metadata;
 use crate::oci::{Digest, Layer};
 use crate::rootfs::LayerOptions;
 use crate::store::{Store, StoreError};
@@ -21,7 +21,7 @@ const LEAST: u64 = 1 << 20;
 /// The shape of the layer that `changes` make, written so; `None` for a small one.
 pub fn shape(changes: &Changes, options: LayerOptions) -> Option<Digest> {
     let size = |change: &Change| match change {
-        Change::Entry { meta: Metadata { kind: Kind::File { size }, .. }, .. } => *size,
+        Change::Entry { meta, .. } => meta.size(),
         _ => 0,
     };
     if changes.iter().map(|(_, change)| size(change)).sum::<u64>() < LEAST {
@@ -47,11 +47,8 @@ pub fn shape(changes: &Changes, options: LayerOptions) -> Option<Digest> {
 
 /// Metadata without times.
 fn outline(meta: &Metadata) -> String {
-    let size = match meta.kind {
-        Kind::File { size } => size,
-        _ => 0,
-    };
-    format!("{:?} {size} {:o} {} {}", std::mem::discriminant(&meta.kind), meta.mode, meta.uid, meta.gid)
+    let (kind, size) = (std::mem::discriminant(&meta.kind), meta.size());
+    format!("{kind:?} {size} {:o} {} {}", meta.mode, meta.uid, meta.gid)
 }
 
 /// The layer of this shape, if one is known whose blob is in the store.

@@ -11,7 +11,7 @@ use crate::build::cache::portable::{Moved, PortableError, export, import};
 use crate::git::Ssh;
 use crate::progress::{Event, Progress};
 use crate::registry::RegistryClient;
-use crate::store::{Dropped, Item, ItemKind, Keep, Store, StoreError};
+use crate::store::{Dropped, Item, ItemKind, Keep, Store, StoreError, Usage};
 use crate::ui::{self, Diagnostic, Kind, Screen};
 use clap::{Args, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
@@ -193,8 +193,15 @@ impl CacheArgs {
 }
 
 impl CacheTask {
-    /// Does it, and says what is to be printed.
-    pub fn perform(&self, store: &Store, registry: &RegistryClient, screen: &Screen) -> Outcome<String> {
+    /// Does it, and says what is to be printed. `trees` is the store of the trees on a job's volume, where there is one: what
+    /// is there is listed and dropped as well, by limits of its own, since it is another file system.
+    pub fn perform(
+        &self,
+        store: &Store,
+        trees: Option<&Store>,
+        registry: &RegistryClient,
+        screen: &Screen,
+    ) -> Outcome<String> {
         let wanted = |item: &Item| self.kinds.is_empty() || self.kinds.contains(&Type::of(item));
         let moved = |moved: Moved| {
             moved.left_out.iter().for_each(|text| screen.emit(Event::Warning { text: format!("left out: {text}") }));
@@ -208,14 +215,19 @@ impl CacheTask {
             }
             What::Import(dir) => moved(import(store, dir).map_err(|error| failed(dir, &error))?),
             &What::List { quiet } => {
-                let items = store.usage()?.items.into_iter().filter(|item| wanted(item)).collect::<Vec<_>>();
+                let items = all_of(store, trees)?.items.into_iter().filter(|item| wanted(item)).collect::<Vec<_>>();
                 if quiet { items.iter().map(|item| format!("{}\n", item.id)).collect() } else { listed(&items) }
             }
-            What::Usage => sums(store)?,
+            What::Usage => sums(&all_of(store, trees)?),
             What::Disk(args) => args.text(store)?,
             &What::Drop { all, limits, dry_run } => {
-                let keep = if all { Keep::NOTHING } else { limits.keep(store)? };
-                let dropped = if dry_run { store.would_drop(keep, &wanted)? } else { store.clean(keep, &wanted)? };
+                let mut dropped = Dropped::default();
+                for store in [store].into_iter().chain(trees) {
+                    let keep = if all { Keep::NOTHING } else { limits.keep(store)? };
+                    let more = if dry_run { store.would_drop(keep, &wanted)? } else { store.clean(keep, &wanted)? };
+                    dropped.items.extend(more.items);
+                    dropped.in_use += more.in_use;
+                }
                 let in_use = match dropped.in_use {
                     0 => String::new(),
                     n => format!("{n} more are in use\n"),
@@ -243,9 +255,18 @@ fn listed(items: &[Item]) -> String {
     ui::table(&rows)
 }
 
+/// What both stores hold, the least lately used first.
+fn all_of(store: &Store, trees: Option<&Store>) -> Outcome<Usage> {
+    let mut usage = store.usage()?;
+    if let Some(trees) = trees {
+        usage.items.extend(trees.usage()?.items);
+        usage.items.sort_by_key(|item| item.used);
+    }
+    Ok(usage)
+}
+
 /// How much there is of each type.
-fn sums(store: &Store) -> Outcome<String> {
-    let usage = store.usage()?;
+fn sums(usage: &Usage) -> String {
     let mut sums: BTreeMap<&str, (usize, u64)> = BTreeMap::new();
     for item in &usage.items {
         let sum = sums.entry(Type::of(item).name()).or_default();
@@ -256,7 +277,7 @@ fn sums(store: &Store) -> Outcome<String> {
     rows.extend(sums.iter().map(|(name, sum)| row(name, *sum)));
     rows.push(row("all of the cache", (usage.items.len(), usage.size())));
     rows.push(row("blobs of images", usage.named));
-    Ok(ui::table(&rows))
+    ui::table(&rows)
 }
 
 /// Cleans the store after a build, if that was not done lately; a failure is a warning.

@@ -2,7 +2,7 @@
 
 use super::Outcome;
 use super::build::{BuildJob, DigestFile, DigestForm};
-use super::cache::clean_after;
+use super::cache::{CacheTask, clean_after};
 use super::container;
 use super::job::{Job, SELF, Task};
 use super::output::{Destination, Output, OutputKind};
@@ -37,11 +37,16 @@ pub fn perform(job: Job, tier: Tier, screen: &Screen) -> Outcome<u8> {
             let services = RunServices { store: &store, registry: &registry, sandbox: &sandbox, progress: screen };
             container::perform(task, &services, trees.in_state(), &interrupts)
         }
-        Task::Cache(task) => {
-            print(&task.perform(&Store::open(&job.state)?, &job.network.client()?, screen)?).map(|()| 0)
-        }
+        Task::Cache(task) => clean(task, &job, screen),
         Task::RemoveImages(task) => task.perform(Some(&Store::open(&job.state)?), job.look),
     }
+}
+
+/// What is asked of the cache: in the state directory, and in the trees on the job's volume where a build has made some.
+fn clean(task: &CacheTask, job: &Job, screen: &Screen) -> Outcome<u8> {
+    let volume = job.volume.as_deref().filter(|volume| volume.is_dir()).map(Store::open).transpose()?;
+    let store = Store::open(&job.state)?;
+    print(&task.perform(&store, volume.as_ref(), &job.network.client()?, screen)?).map(|()| 0)
 }
 
 /// What a job works with.
@@ -97,7 +102,7 @@ pub fn perform_outside(job: Job, why: SandboxError, screen: &Screen) -> Outcome<
             let trees = Trees { kind: SnapshotterKind::Copy, volume: None };
             build(task, &store()?, &job.network.client()?, Err(why), &trees, screen).map(|()| 0)
         }
-        Task::Cache(task) => print(&task.perform(&store()?, &job.network.client()?, screen)?).map(|()| 0),
+        Task::Cache(task) => clean(task, &job, screen),
         Task::RemoveImages(task) => task.perform(Some(&store()?), job.look),
         Task::Container(_) => Err(why.into()),
     }

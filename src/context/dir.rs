@@ -3,21 +3,28 @@
 //! The tree is reached from one directory handle, component by component, with no symbolic link followed on the way: a
 //! path cannot leave the directory, whatever is swapped under it meanwhile. Files arrive as `0:0` whoever owns them.
 
+use super::chain::Chain;
 use super::ignore::{IgnoreFile, Patterns, Verdict};
-use super::{Exclusion, SourceTree, Stats};
+use super::stats::Learnt;
+use super::{Exclusion, Found, SourceTree, Stats, xattrs};
 use crate::oci::Digest;
+use crate::oci::digest::{Algorithm, Hasher};
 use crate::oci::layer::{Kind, Metadata};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Stat};
 use rustix::io::Errno;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
+
+/// Bytes that one call reads of a directory or a file.
+const BUFFER: usize = 1 << 16;
 
 /// A context directory, filtered by an ignore file.
 #[derive(Debug)]
@@ -25,37 +32,11 @@ pub struct ContextDir {
     path: PathBuf,
     root: Arc<OwnedFd>,
     ignore: Option<IgnoreFile>,
-    cache: Mutex<Cache>,
+    chain: Mutex<Chain>,
+    /// Verdicts on directories.
+    verdicts: Mutex<HashMap<Vec<u8>, Arc<Verdict>>>,
     /// Digests of files, once somebody brought some.
     stats: OnceLock<Stats>,
-}
-
-/// What a walk asks for again and again.
-#[derive(Debug, Default)]
-struct Cache {
-    /// The directories on the way to the one used last, from the root's entry down.
-    chain: Vec<Level>,
-    /// What is in the tree of the root's entries, once they were listed.
-    root_listed: Option<Listed>,
-    /// Verdicts on directories.
-    verdicts: HashMap<Vec<u8>, Arc<Verdict>>,
-    /// The path whose metadata was asked for last.
-    last: Option<Last>,
-}
-
-/// The names in a directory that are in the tree.
-type Listed = Arc<HashSet<Vec<u8>>>;
-
-/// A path, and what identifies its file where that has several names.
-type Last = (Vec<u8>, Option<(u64, u64)>);
-
-/// A directory on the way.
-#[derive(Debug)]
-struct Level {
-    name: Vec<u8>,
-    fd: Arc<OwnedFd>,
-    /// Once it was listed: a walk lists a directory and then asks for each of its entries, some of them several times.
-    listed: Option<Listed>,
 }
 
 impl ContextDir {
@@ -63,8 +44,9 @@ impl ContextDir {
     pub fn open(path: &Path, ignore: Option<IgnoreFile>) -> io::Result<ContextDir> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| named(path, e))?;
-        let (root, cache, stats) = (Arc::new(root), Mutex::default(), OnceLock::new());
-        Ok(ContextDir { path: path.to_path_buf(), root, ignore, cache, stats })
+        let root = Arc::new(root);
+        let (chain, verdicts, stats) = (Mutex::new(Chain::new(root.clone())), Mutex::default(), OnceLock::new());
+        Ok(ContextDir { path: path.to_path_buf(), root, ignore, chain, verdicts, stats })
     }
 
     /// Where the directory is.
@@ -93,27 +75,8 @@ impl ContextDir {
 
     /// The handle of the directory `path`, or `None` where there is no such directory (a symbolic link is none).
     fn directory(&self, path: &[u8]) -> io::Result<Option<Arc<OwnedFd>>> {
-        self.walk_to(&mut self.cache.lock().unwrap_or_else(PoisonError::into_inner), path)
-    }
-
-    /// Makes `path` the last of the chain, as far as it is a directory.
-    fn walk_to(&self, cache: &mut Cache, path: &[u8]) -> io::Result<Option<Arc<OwnedFd>>> {
-        let names = path.split(|b| *b == b'/').filter(|name| !name.is_empty());
-        let known = names.clone().zip(&cache.chain).take_while(|(name, level)| *name == level.name).count();
-        cache.chain.truncate(known);
-        for name in names.skip(known) {
-            if name == b".." {
-                return Ok(None);
-            }
-            let parent = cache.chain.last().map_or(&self.root, |level| &level.fd);
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            match rustix::fs::openat(parent, name, flags, Mode::empty()) {
-                Ok(fd) => cache.chain.push(Level { name: name.to_vec(), fd: Arc::new(fd), listed: None }),
-                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
-                Err(e) => return Err(self.error(path, e)),
-            }
-        }
-        Ok(Some(cache.chain.last().map_or(&self.root, |level| &level.fd).clone()))
+        let mut chain = self.chain.lock().unwrap_or_else(PoisonError::into_inner);
+        chain.walk_to(path).map_err(|e| self.error(path, e))
     }
 
     /// The handle of the directory that holds `path`, and the name in it (`.` for the root itself).
@@ -152,12 +115,12 @@ impl ContextDir {
         if path.is_empty() {
             return None;
         }
-        let known = self.cache.lock().unwrap_or_else(PoisonError::into_inner).verdicts.get(path).cloned();
+        let known = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned();
         known.or_else(|| {
             let above = self.directory_verdict(patterns, split(path).0);
             let verdict = Arc::new(patterns.judge(path, above.as_deref()));
-            let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-            cache.verdicts.insert(path.to_vec(), verdict.clone());
+            let mut verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
+            verdicts.insert(path.to_vec(), verdict.clone());
             Some(verdict)
         })
     }
@@ -166,19 +129,24 @@ impl ContextDir {
     fn visible(&self, path: &[u8], kind: FileType) -> io::Result<bool> {
         let Some(patterns) = self.patterns().filter(|_| !path.is_empty()) else { return Ok(true) };
         let parent = self.directory_verdict(patterns, split(path).0);
-        if !patterns.judge(path, parent.as_deref()).matched {
+        self.visible_in(patterns, parent.as_deref(), path, kind)
+    }
+
+    /// [`ContextDir::visible`], given the verdict on the directory that holds it.
+    fn visible_in(
+        &self,
+        patterns: &Patterns,
+        parent: Option<&Verdict>,
+        path: &[u8],
+        kind: FileType,
+    ) -> io::Result<bool> {
+        if !patterns.is_match(path, parent) {
             return Ok(true);
         }
         if !patterns.may_hold_exception(path) || !self.is_dir(path, kind)? {
             return Ok(false);
         }
-        for (name, kind) in self.list(path)? {
-            let child = join(path, &name);
-            if self.visible(&child, kind)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        Ok(!self.names(path, true)?.is_empty())
     }
 
     fn is_dir(&self, path: &[u8], kind: FileType) -> io::Result<bool> {
@@ -193,13 +161,37 @@ impl ContextDir {
         }
     }
 
+    /// The names in the directory `path` that are in the tree, sorted; with `one`, not more than one of them.
+    fn names(&self, path: &[u8], one: bool) -> io::Result<Vec<Vec<u8>>> {
+        let listed = self.list(path)?;
+        let mut names = match self.patterns() {
+            None => listed.into_iter().map(|(name, _)| name).collect(),
+            Some(patterns) => {
+                let verdict = self.directory_verdict(patterns, path);
+                let mut names = Vec::new();
+                for (name, kind) in listed {
+                    if self.visible_in(patterns, verdict.as_deref(), &join(path, &name), kind)? {
+                        names.push(name);
+                        if one {
+                            break;
+                        }
+                    }
+                }
+                names
+            }
+        };
+        names.sort_unstable();
+        Ok(names)
+    }
+
     /// All entries of the directory `path`, in the order of the disk.
     fn list(&self, path: &[u8]) -> io::Result<Vec<(Vec<u8>, FileType)>> {
         let fd = self.directory(path)?.ok_or_else(|| self.error(path, Errno::NOTDIR))?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let readable = rustix::fs::openat(&fd, ".", flags, Mode::empty()).map_err(|e| self.error(path, e))?;
-        let mut out = Vec::new();
-        for entry in Dir::new(readable).map_err(|e| self.error(path, e))? {
+        let mut buffer = [MaybeUninit::uninit(); BUFFER / 2];
+        let (mut dir, mut out) = (RawDir::new(readable, &mut buffer), Vec::new());
+        while let Some(entry) = dir.next() {
             let entry = entry.map_err(|e| self.error(path, e))?;
             let name = entry.file_name().to_bytes();
             if name != b"." && name != b".." {
@@ -209,81 +201,99 @@ impl ContextDir {
         Ok(out)
     }
 
-    /// Which names of the directory `path` are in the tree, if it was listed on the way to where the walk is.
-    fn listed(&self, path: &[u8]) -> Option<Listed> {
-        let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut listed = cache.root_listed.as_ref();
-        let mut levels = cache.chain.iter();
-        for name in path.split(|b| *b == b'/').filter(|name| !name.is_empty()) {
-            listed = levels.next().filter(|level| level.name == name)?.listed.as_ref();
-        }
-        listed.cloned()
-    }
-
-    /// Remembers which names of the directory `path` are in the tree.
-    fn remember(&self, path: &[u8], names: &[Vec<u8>]) -> io::Result<()> {
-        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        // What is below it may have been looked at meanwhile, or something else.
-        let is_there = self.walk_to(&mut cache, path)?.is_some();
-        let listed = Some(Arc::new(names.iter().cloned().collect()));
-        match cache.chain.last_mut() {
-            Some(level) if is_there => level.listed = listed,
-            None => cache.root_listed = listed,
-            Some(_) => {}
-        }
-        Ok(())
-    }
-
     fn present(&self, path: &[u8]) -> io::Result<Option<(Arc<OwnedFd>, Stat)>> {
         let Some((parent, stat)) = self.stat(path)? else { return Ok(None) };
-        let (dir, name) = split(path);
-        let visible = match self.patterns().and_then(|_| self.listed(dir)) {
-            Some(listed) if !name.is_empty() => listed.contains(name),
-            _ => self.visible(path, FileType::from_raw_mode(stat.st_mode))?,
-        };
+        let visible = self.visible(path, FileType::from_raw_mode(stat.st_mode))?;
         Ok(visible.then_some((parent, stat)))
+    }
+
+    /// What `stat` tells of `path`, which is called `name` in `parent`.
+    fn found(&self, path: &[u8], parent: &OwnedFd, name: &[u8], stat: &Stat) -> io::Result<Found> {
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Kind::File { size: stat.st_size as u64 },
+            FileType::Directory => Kind::Dir,
+            FileType::Symlink => {
+                let target = rustix::fs::readlinkat(parent, name, Vec::new()).map_err(|e| self.error(path, e))?;
+                Kind::Symlink { target: target.into_bytes() }
+            }
+            FileType::Fifo => Kind::Fifo,
+            FileType::Socket => Kind::Socket,
+            FileType::CharacterDevice | FileType::BlockDevice | FileType::Unknown => device(stat),
+        };
+        let is_file = matches!(kind, Kind::File { .. });
+        let known = self.stats.get().filter(|_| is_file).and_then(|stats| stats.known(stat));
+        let xattrs = match kind {
+            Kind::File { .. } if known.as_ref().is_some_and(|known| known.plain) => BTreeMap::new(),
+            Kind::File { .. } | Kind::Dir => xattrs::read(parent, name).map_err(|e| self.error(path, e))?,
+            _ => BTreeMap::new(),
+        };
+        let meta = Metadata { kind, mode: stat.st_mode & 0o7777, uid: 0, gid: 0, mtime: stat.st_mtime, xattrs };
+        let identity = (is_file && stat.st_nlink > 1).then_some((stat.st_dev, stat.st_ino));
+        Ok(Found { meta, identity, digest: known.map(|known| known.digest) })
+    }
+
+    /// Digest of an open file and, where it may be kept, what is to be remembered; `None` where it is no regular file.
+    fn read(file: &mut File, buffer: &mut [u8]) -> io::Result<Option<(Digest, Option<Learnt>)>> {
+        let start = SystemTime::now();
+        let before = rustix::fs::fstat(&*file)?;
+        if FileType::from_raw_mode(before.st_mode) != FileType::RegularFile {
+            return Ok(None);
+        }
+        let (mut hasher, mut done) = (Hasher::new(Algorithm::Sha256), 0);
+        // What grows meanwhile is not remembered, so where it ended when it was opened is where it ends.
+        while done < before.st_size {
+            match file.read(buffer) {
+                Ok(0) => break,
+                Ok(n) => {
+                    hasher.update(&buffer[..n]);
+                    done += n as i64;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        let (digest, plain) = (hasher.finish(), xattrs::has_none(file)?);
+        let after = rustix::fs::fstat(&*file)?;
+        let learnt = Learnt::new((&before, &after), start, plain, &digest);
+        Ok(Some((digest, learnt)))
     }
 }
 
 impl SourceTree for ContextDir {
     fn metadata(&self, path: &[u8]) -> io::Result<Option<Metadata>> {
+        Ok(self.look(path)?.map(|found| found.meta))
+    }
+
+    fn look(&self, path: &[u8]) -> io::Result<Option<Found>> {
         let Some((parent, stat)) = self.present(path)? else { return Ok(None) };
-        let (_, name) = split(path);
-        // A walk asks next whether the file has other names.
-        let last = (path.to_vec(), (stat.st_nlink > 1).then_some((stat.st_dev, stat.st_ino)));
-        self.cache.lock().unwrap_or_else(PoisonError::into_inner).last = Some(last);
-        let kind = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => Kind::File { size: stat.st_size as u64 },
-            FileType::Directory => Kind::Dir,
-            FileType::Symlink => {
-                let target = rustix::fs::readlinkat(&parent, name, Vec::new()).map_err(|e| self.error(path, e))?;
-                Kind::Symlink { target: target.into_bytes() }
+        self.found(path, &parent, split(path).1, &stat).map(Some)
+    }
+
+    fn entries(&self, path: &[u8]) -> io::Result<Vec<(Vec<u8>, Found)>> {
+        let names = self.names(path, false)?;
+        let Some(parent) = self.directory(path)? else { return Ok(Vec::new()) };
+        let mut out = Vec::with_capacity(names.len());
+        for name in names {
+            let child = join(path, &name);
+            match rustix::fs::statat(&parent, &name[..], AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => {
+                    let found = self.found(&child, &parent, &name, &stat)?;
+                    out.push((name, found));
+                }
+                // It went meanwhile.
+                Err(Errno::NOENT) => {}
+                Err(e) => return Err(self.error(&child, e)),
             }
-            FileType::Fifo => Kind::Fifo,
-            FileType::Socket => Kind::Socket,
-            FileType::CharacterDevice | FileType::BlockDevice | FileType::Unknown => device(&stat),
-        };
-        let xattrs = match kind {
-            Kind::File { .. } if self.stats.get().is_some_and(|stats| stats.is_plain(&stat)) => BTreeMap::new(),
-            Kind::File { .. } | Kind::Dir => xattrs(&parent, name).map_err(|e| self.error(path, e))?,
-            _ => BTreeMap::new(),
-        };
-        Ok(Some(Metadata { kind, mode: stat.st_mode & 0o7777, uid: 0, gid: 0, mtime: stat.st_mtime, xattrs }))
+        }
+        Ok(out)
+    }
+
+    fn asks_the_kernel(&self) -> bool {
+        true
     }
 
     fn read_dir(&self, path: &[u8]) -> io::Result<Vec<Vec<u8>>> {
-        let mut out = Vec::new();
-        for (name, kind) in self.list(path)? {
-            let child = join(path, &name);
-            if self.visible(&child, kind)? {
-                out.push(name);
-            }
-        }
-        out.sort_unstable();
-        if self.patterns().is_some() {
-            self.remember(path, &out)?;
-        }
-        Ok(out)
+        self.names(path, false)
     }
 
     fn open(&self, path: &[u8]) -> io::Result<Box<dyn Read + Send>> {
@@ -296,29 +306,30 @@ impl SourceTree for ContextDir {
     }
 
     fn content_digest(&self, path: &[u8]) -> io::Result<Option<Digest>> {
-        let Some(stats) = self.stats.get() else { return Ok(None) };
-        let Some((parent, before)) = self.present(path)? else { return Ok(None) };
-        if FileType::from_raw_mode(before.st_mode) != FileType::RegularFile {
-            return Ok(None);
+        Ok(self.content_digests(&[path])?.pop().flatten())
+    }
+
+    fn content_digests(&self, paths: &[&[u8]]) -> io::Result<Vec<Option<Digest>>> {
+        // Several threads do this at once: the way they go is each one's own.
+        let (mut chain, mut buffer) = (Chain::new(self.root.clone()), vec![0; BUFFER]);
+        let (mut digests, mut all_learnt) = (Vec::with_capacity(paths.len()), Vec::new());
+        for path in paths {
+            let parent = chain.walk_to(split(path).0).map_err(|e| self.error(path, e))?;
+            let parent = parent.ok_or_else(|| self.error(path, Errno::NOENT))?;
+            let mut file = self.open_file(path, &parent)?;
+            let read = ContextDir::read(&mut file, &mut buffer)
+                .map_err(|e| named(&self.path.join(OsStr::from_bytes(path)), e))?;
+            let (digest, learnt) = read.unzip();
+            digests.push(digest);
+            all_learnt.extend(learnt.flatten());
         }
-        if let Some(digest) = stats.known(&before) {
-            return Ok(Some(digest));
+        if let Some(stats) = self.stats.get() {
+            stats.learn(all_learnt);
         }
-        let start = SystemTime::now();
-        let mut file = self.open_file(path, &parent)?;
-        let digest = Digest::read(&mut file)?;
-        let plain = xattrs(&parent, split(path).1).map_err(|e| self.error(path, e))?.is_empty();
-        let after = rustix::fs::fstat(&file).map_err(|e| self.error(path, e))?;
-        stats.learn((&before, &after), start, plain, &digest);
-        Ok(Some(digest))
+        Ok(digests)
     }
 
     fn link_identity(&self, path: &[u8]) -> io::Result<Option<(u64, u64)>> {
-        if let Some((last, identity)) = &self.cache.lock().unwrap_or_else(PoisonError::into_inner).last
-            && last == path
-        {
-            return Ok(*identity);
-        }
         let stat = self.present(path)?.map(|(_, stat)| stat).filter(|stat| stat.st_nlink > 1);
         Ok(stat.map(|stat| (stat.st_dev, stat.st_ino)))
     }
@@ -332,8 +343,8 @@ impl SourceTree for ContextDir {
     }
 }
 
-fn named(path: &Path, errno: Errno) -> io::Error {
-    let error = io::Error::from(errno);
+fn named(path: &Path, error: impl Into<io::Error>) -> io::Error {
+    let error = error.into();
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
@@ -354,47 +365,6 @@ fn device(stat: &Stat) -> Kind {
         FileType::BlockDevice => Kind::BlockDevice { major, minor },
         _ => Kind::CharDevice { major, minor },
     }
-}
-
-/// The attributes of a file that belong into an image: the user's own and file capabilities. Labels, access control lists
-/// and the marks of overlay filesystems belong to this machine.
-fn xattrs(parent: &OwnedFd, name: &[u8]) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Errno> {
-    // There is no `*at` call for attributes before kernel 6.13, and handles opened with O_PATH are refused.
-    let mut path = format!("/proc/self/fd/{}/", parent.as_raw_fd()).into_bytes();
-    path.extend(if name.is_empty() { b"." } else { name });
-    let read = |get: &dyn Fn(&mut [u8]) -> Result<usize, Errno>| loop {
-        let mut buffer = vec![0; get(&mut [])?];
-        if buffer.is_empty() {
-            return Ok(buffer);
-        }
-        match get(&mut buffer) {
-            Ok(len) => return Ok(buffer[..len].to_vec()),
-            // It grew meanwhile.
-            Err(Errno::RANGE) => {}
-            Err(e) => return Err(e),
-        }
-    };
-    let names = match read(&|buffer: &mut [u8]| rustix::fs::llistxattr(&path[..], buffer)) {
-        Ok(names) => names,
-        // The filesystem has none; without /proc they cannot be read, and nothing can depend on them there.
-        Err(Errno::OPNOTSUPP | Errno::NOENT | Errno::NOTDIR) => return Ok(BTreeMap::new()),
-        Err(e) => return Err(e),
-    };
-    let mut out = BTreeMap::new();
-    for name in names.split(|b| *b == 0).filter(|name| belongs_to_image(name)) {
-        match read(&|buffer: &mut [u8]| rustix::fs::lgetxattr(&path[..], name, buffer)) {
-            Ok(value) => drop(out.insert(name.to_vec(), value)),
-            Err(Errno::NODATA) => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(out)
-}
-
-fn belongs_to_image(name: &[u8]) -> bool {
-    let user =
-        name.starts_with(b"user.") && !name.starts_with(b"user.overlay.") && !name.starts_with(b"user.dockless.");
-    user || name == b"security.capability"
 }
 
 #[cfg(test)]
@@ -451,6 +421,32 @@ mod tests {
         assert_eq!(context.link_identity(b"n\xff").unwrap(), context.link_identity(b"second").unwrap());
         assert!(context.link_identity(b"second").unwrap().is_some());
         assert_eq!(context.link_identity(b"top").unwrap(), None);
+    }
+
+    #[test]
+    fn one_look_at_a_directory_tells_what_looks_at_its_names_do() {
+        for ignore in ["", "a/b\n!a/b/c\n*out\n"] {
+            let (_dir, context) = tree(ignore);
+            for path in ["", "a", "a/b", "a/b/c"] {
+                let entries = context.entries(path.as_bytes()).unwrap();
+                let each = context.read_dir(path.as_bytes()).unwrap().into_iter();
+                let each =
+                    each.map(|name| (name.clone(), context.look(&join(path.as_bytes(), &name)).unwrap().unwrap()));
+                assert_eq!(entries, each.collect::<Vec<_>>(), "{ignore} {path}");
+            }
+        }
+    }
+
+    #[test]
+    fn digests_come_in_the_order_of_paths() {
+        let (dir, context) = tree("");
+        fs::write(dir.path().join("large"), vec![7; 3 * BUFFER + 1]).unwrap();
+        let digests = context.content_digests(&[b"a/b/y", b"large", b"top", b"a/x", b"a"]).unwrap();
+        let file = |text: &str| Some(Digest::sha256(text));
+        let large = Some(Digest::sha256(vec![7; 3 * BUFFER + 1]));
+        assert_eq!(digests, [file("a/b/y"), large, file("top"), file("a/x"), None]);
+        assert!(context.content_digests(&[b"top", b"missing"]).is_err());
+        assert!(context.content_digest(b"out").is_err(), "no link is followed");
     }
 
     #[test]

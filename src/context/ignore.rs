@@ -88,17 +88,27 @@ impl Patterns {
     /// As in patternmatcher's walk, a pattern that could not change the verdict is not looked at, and then does not
     /// count for what is below either.
     pub fn judge(&self, path: &[u8], parent: Option<&Verdict>) -> Verdict {
+        let mut by_pattern = Vec::with_capacity(self.patterns.len());
+        let matched = self.decide(path, parent, |hit| by_pattern.push(hit));
+        Verdict { matched, by_pattern: by_pattern.into() }
+    }
+
+    /// What [`Patterns::judge`] says of `path` itself, where nothing is below it.
+    pub fn is_match(&self, path: &[u8], parent: Option<&Verdict>) -> bool {
+        self.decide(path, parent, |_| {})
+    }
+
+    fn decide(&self, path: &[u8], parent: Option<&Verdict>, mut tell: impl FnMut(bool)) -> bool {
         let mut matched = false;
-        let by_pattern = self.patterns.iter().enumerate().map(|(index, pattern)| {
+        for (index, pattern) in self.patterns.iter().enumerate() {
             let inherited = parent.is_some_and(|parent| parent.by_pattern[index]);
             let hit = inherited || (pattern.exception == matched && pattern.matcher.matches(path));
             if hit {
                 matched = !pattern.exception;
             }
-            hit
-        });
-        let by_pattern = by_pattern.collect();
-        Verdict { matched, by_pattern }
+            tell(hit);
+        }
+        matched
     }
 
     /// Judges a path and all directories above it.

@@ -3,10 +3,12 @@
 //! [`SourceTree`] is what they read; [`ContextDir`] is a directory of the user's as one, filtered by an ignore file
 //! ([`ignore`]); [`EmptyTree`] is `scratch`.
 
+mod chain;
 mod dir;
 pub mod ignore;
 pub mod pattern;
 mod stats;
+mod xattrs;
 
 pub use dir::ContextDir;
 pub use stats::Stats;
@@ -31,9 +33,39 @@ pub trait SourceTree: Send + Sync {
     /// Content of the regular file `path`.
     fn open(&self, path: &[u8]) -> io::Result<Box<dyn Read + Send>>;
 
+    /// `path` with all that one look at it tells; `None` where there is nothing.
+    fn look(&self, path: &[u8]) -> io::Result<Option<Found>> {
+        let Some(meta) = self.metadata(path)? else { return Ok(None) };
+        let identity = match meta.kind {
+            Kind::File { .. } => self.link_identity(path)?,
+            _ => None,
+        };
+        Ok(Some(Found { meta, identity, digest: None }))
+    }
+
+    /// What is in the directory `path`: names, sorted by bytes, each with what [`SourceTree::look`] says of it.
+    fn entries(&self, path: &[u8]) -> io::Result<Vec<(Vec<u8>, Found)>> {
+        let mut out = Vec::new();
+        for name in self.read_dir(path)? {
+            let child = if path.is_empty() { name.clone() } else { [path, b"/", &name].concat() };
+            out.extend(self.look(&child)?.map(|found| (name, found)));
+        }
+        Ok(out)
+    }
+
+    /// Whether looking at a path takes a system call, so that two threads see more than one.
+    fn asks_the_kernel(&self) -> bool {
+        false
+    }
+
     /// SHA-256 of the content of the regular file `path`, where the tree knows it or keeps what it learns by reading.
     fn content_digest(&self, _path: &[u8]) -> io::Result<Option<Digest>> {
         Ok(None)
+    }
+
+    /// [`SourceTree::content_digest`] of several files, in order.
+    fn content_digests(&self, paths: &[&[u8]]) -> io::Result<Vec<Option<Digest>>> {
+        paths.iter().map(|path| self.content_digest(path)).collect()
     }
 
     /// Two paths with the same identity are hard links of one file; `None` where the file has one name only.
@@ -48,6 +80,17 @@ pub trait SourceTree: Send + Sync {
     fn excluded(&self, _path: &[u8]) -> io::Result<Option<Exclusion>> {
         Ok(None)
     }
+}
+
+/// What one look at a path tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Its metadata.
+    pub meta: Metadata,
+    /// Of a regular file: [`SourceTree::link_identity`].
+    pub identity: Option<(u64, u64)>,
+    /// Of a regular file: SHA-256 of its content, where the tree knows it without reading.
+    pub digest: Option<Digest>,
 }
 
 /// An ignore pattern that leaves a path out.

@@ -8,6 +8,7 @@
 use crate::oci::Digest;
 use rustix::fs::Stat;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -20,7 +21,7 @@ const MAGIC: &[u8] = b"dockless stats 1\n";
 /// endian.
 const ENTRY: usize = 8 + 8 + 8 + 4 + 8 + 4 + 1 + 32;
 /// As many entries are kept.
-const MOST: usize = 100_000;
+const MOST: usize = 500_000;
 
 /// A file.
 type File = (u64, u64);
@@ -50,35 +51,49 @@ impl Known {
 /// What is known of the files of a context.
 #[derive(Debug, Default)]
 pub struct Stats {
-    before: HashMap<File, Known>,
-    now: Mutex<Now>,
+    before: HashMap<File, Remembered>,
+    /// What was found out in this process.
+    learnt: Mutex<HashMap<File, Known>>,
 }
 
-/// What was seen in this process.
-#[derive(Debug, Default)]
-struct Now {
-    seen: HashMap<File, Known>,
-    /// Something is other than it was before.
-    changed: bool,
+#[derive(Debug)]
+struct Remembered {
+    known: Known,
+    /// Somebody asked for it in this process.
+    seen: AtomicBool,
+}
+
+/// What is known of a file that did not change.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Knowledge {
+    /// SHA-256 of its content.
+    pub digest: Digest,
+    /// It has no attribute that belongs to an image.
+    pub plain: bool,
 }
 
 impl Stats {
     /// What [`Stats::encode`] made; nothing is known where it is something else.
     pub fn decode(bytes: &[u8]) -> Stats {
         let entries = bytes.strip_prefix(MAGIC).filter(|rest| rest.len() % ENTRY == 0).unwrap_or_default();
-        Stats { before: entries.chunks_exact(ENTRY).filter_map(entry).collect(), now: Mutex::default() }
+        let mut before = HashMap::with_capacity(entries.len() / ENTRY);
+        before.extend(entries.chunks_exact(ENTRY).filter_map(entry));
+        Stats { before, learnt: Mutex::default() }
     }
 
-    /// As it is to be remembered; `None` where that is what was decoded. Files that were not looked at are left out when
-    /// there are too many.
+    /// As it is to be remembered; `None` where that is what was decoded. Files that were not looked at are left out first
+    /// when there are too many.
     pub fn encode(&self) -> Option<Vec<u8>> {
-        let now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
-        if !now.changed {
+        let learnt = self.learnt.lock().unwrap_or_else(PoisonError::into_inner);
+        if learnt.is_empty() {
             return None;
         }
-        let unseen = self.before.iter().filter(|(file, _)| !now.seen.contains_key(file));
-        let mut out = MAGIC.to_vec();
-        for ((device, inode), known) in now.seen.iter().chain(unseen).take(MOST) {
+        let others = || self.before.iter().filter(|(file, _)| !learnt.contains_key(file));
+        let of = |seen| others().filter(move |(_, one)| one.seen.load(Ordering::Relaxed) == seen);
+        let others = of(true).chain(of(false)).map(|(file, one)| (file, &one.known));
+        let mut out = Vec::with_capacity(MAGIC.len() + ENTRY * (learnt.len() + self.before.len()).min(MOST));
+        out.extend(MAGIC);
+        for ((device, inode), known) in learnt.iter().chain(others).take(MOST) {
             out.extend(device.to_le_bytes());
             out.extend(inode.to_le_bytes());
             out.extend(known.seconds.to_le_bytes());
@@ -91,38 +106,53 @@ impl Stats {
         Some(out)
     }
 
-    /// The digest of the file that `stat` is of, if it did not change.
-    pub(super) fn known(&self, stat: &Stat) -> Option<Digest> {
+    /// What is known of the file that `stat` is of, if it did not change.
+    pub(super) fn known(&self, stat: &Stat) -> Option<Knowledge> {
         let file = (stat.st_dev, stat.st_ino);
-        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
-        let known =
-            now.seen.get(&file).or_else(|| self.before.get(&file)).filter(|known| known.is_still(stat))?.clone();
-        let digest = format!("sha256:{}", hex(&known.digest)).parse().ok()?;
-        now.seen.insert(file, known);
-        Some(digest)
-    }
-
-    /// Whether it is known that the file which `stat` is of has no attribute that belongs to an image.
-    pub(super) fn is_plain(&self, stat: &Stat) -> bool {
-        self.before.get(&(stat.st_dev, stat.st_ino)).is_some_and(|known| known.plain && known.is_still(stat))
-    }
-
-    /// Remembers a file that was read from `start` on and was `before`, then `after`.
-    pub(super) fn learn(&self, (before, after): (&Stat, &Stat), start: SystemTime, plain: bool, digest: &Digest) {
-        let Some(bytes) = unhex(digest.hex()) else { return };
-        let known = Known::new(after, plain, bytes);
-        let old = Duration::from_secs(u64::try_from(after.st_ctime).unwrap_or_default())
-            + Duration::from_nanos(u64::from(known.nanoseconds));
-        let quiet = start.duration_since(SystemTime::UNIX_EPOCH).is_ok_and(|start| old + GRAIN <= start);
-        if quiet && known.is_still(before) {
-            let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
-            now.seen.insert((after.st_dev, after.st_ino), known);
-            now.changed = true;
+        let knowledge = |known: &Known| {
+            let (digest, plain) = (Digest::from_sha256(&known.digest), known.plain);
+            known.is_still(stat).then_some(Knowledge { digest, plain })
+        };
+        if let Some(before) = self.before.get(&file)
+            && let Some(knowledge) = knowledge(&before.known)
+        {
+            before.seen.store(true, Ordering::Relaxed);
+            return Some(knowledge);
         }
+        self.learnt.lock().unwrap_or_else(PoisonError::into_inner).get(&file).and_then(knowledge)
+    }
+
+    /// Remembers `files`.
+    pub(super) fn learn(&self, files: Vec<Learnt>) {
+        let mut learnt = self.learnt.lock().unwrap_or_else(PoisonError::into_inner);
+        learnt.extend(files.into_iter().map(|Learnt { file, known }| (file, known)));
     }
 }
 
-fn entry(bytes: &[u8]) -> Option<(File, Known)> {
+/// A file that is to be remembered.
+#[derive(Debug)]
+pub(super) struct Learnt {
+    file: File,
+    known: Known,
+}
+
+impl Learnt {
+    /// A file that was read from `start` on and was `before`, then `after`; `None` where it may change unseen.
+    pub(super) fn new(
+        (before, after): (&Stat, &Stat),
+        start: SystemTime,
+        plain: bool,
+        digest: &Digest,
+    ) -> Option<Learnt> {
+        let known = Known::new(after, plain, digest.sha256_bytes()?);
+        let old = Duration::from_secs(u64::try_from(after.st_ctime).unwrap_or_default())
+            + Duration::from_nanos(u64::from(known.nanoseconds));
+        let quiet = start.duration_since(SystemTime::UNIX_EPOCH).is_ok_and(|start| old + GRAIN <= start);
+        (quiet && known.is_still(before)).then_some(Learnt { file: (after.st_dev, after.st_ino), known })
+    }
+}
+
+fn entry(bytes: &[u8]) -> Option<(File, Remembered)> {
     let (device, rest) = bytes.split_first_chunk()?;
     let (inode, rest) = rest.split_first_chunk()?;
     let (seconds, rest) = rest.split_first_chunk()?;
@@ -138,24 +168,8 @@ fn entry(bytes: &[u8]) -> Option<(File, Known)> {
         plain: *plain == 1,
         digest: *rest.first_chunk()?,
     };
-    Some(((u64::from_le_bytes(*device), u64::from_le_bytes(*inode)), known))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
-}
-
-fn unhex(text: &str) -> Option<[u8; 32]> {
-    let mut out = [0; 32];
-    if text.len() != 64 {
-        return None;
-    }
-    for (byte, digits) in out.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
-    }
-    Some(out)
+    let file = (u64::from_le_bytes(*device), u64::from_le_bytes(*inode));
+    Some((file, Remembered { known, seen: AtomicBool::new(false) }))
 }
 
 #[cfg(test)]
@@ -171,6 +185,11 @@ mod tests {
     /// As if the file had not been touched for an hour.
     const LATER: Duration = Duration::from_secs(3600);
 
+    /// A file with the content `one`, read from `start` on.
+    fn learnt(before: &Stat, after: &Stat, start: SystemTime) -> Vec<Learnt> {
+        Learnt::new((before, after), start, true, &Digest::sha256("one")).into_iter().collect()
+    }
+
     #[test]
     fn what_changed_is_not_known() {
         let dir = tempfile::tempdir().unwrap();
@@ -178,10 +197,11 @@ mod tests {
         fs::write(&path, "one").unwrap();
         let (first, digest) = (stat(&path), Digest::sha256("one"));
         let stats = Stats::default();
-        stats.learn((&first, &first), SystemTime::now() + LATER, true, &digest);
+        stats.learn(learnt(&first, &first, SystemTime::now() + LATER));
+        assert_eq!(stats.known(&first).unwrap().digest, digest, "in this process, too");
         let bytes = stats.encode().unwrap();
         let known = Stats::decode(&bytes);
-        assert_eq!(known.known(&first), Some(digest.clone()));
+        assert_eq!(known.known(&first), Some(Knowledge { digest: digest.clone(), plain: true }));
         assert_eq!(known.encode(), None, "nothing new");
         let cases: [fn(&mut Stat); 6] = [
             |stat| stat.st_dev += 1,
@@ -195,11 +215,10 @@ mod tests {
             let mut other = first;
             change(&mut other);
             assert_eq!(known.known(&other), None, "{number}");
-            assert!(known.is_plain(&first) && !known.is_plain(&other), "{number}");
         }
         let mut touched = first;
         touched.st_mtime += 1;
-        assert_eq!(known.known(&touched), Some(digest), "its time is of no interest");
+        assert_eq!(known.known(&touched).unwrap().digest, digest, "its time is of no interest");
     }
 
     #[test]
@@ -207,7 +226,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a");
         fs::write(&path, "one").unwrap();
-        let (stat, digest) = (stat(&path), Digest::sha256("one"));
+        let stat = stat(&path);
         let mut before = stat;
         before.st_ctime_nsec ^= 1;
         for (before, start) in [
@@ -217,7 +236,7 @@ mod tests {
             (before, SystemTime::now() + LATER),
         ] {
             let stats = Stats::default();
-            stats.learn((&before, &stat), start, true, &digest);
+            stats.learn(learnt(&before, &stat, start));
             assert_eq!(stats.encode(), None);
         }
     }
@@ -228,12 +247,11 @@ mod tests {
         fs::write(dir.path().join("a"), "one").unwrap();
         let stat = stat(&dir.path().join("a"));
         let stats = Stats::default();
-        stats.learn((&stat, &stat), SystemTime::now() + LATER, true, &Digest::sha256("one"));
+        stats.learn(learnt(&stat, &stat, SystemTime::now() + LATER));
         let bytes = stats.encode().unwrap();
         for length in 0..bytes.len() {
             assert_eq!(Stats::decode(&bytes[..length]).known(&stat), None, "{length}");
         }
         assert_eq!(Stats::decode(&[&bytes[..], b"x"].concat()).known(&stat), None);
-        assert_eq!(unhex(&hex(&[7; 32])), Some([7; 32]));
     }
 }

@@ -107,7 +107,7 @@ impl Local<'_> {
                 Some((fd, Some(meta))) => self.finish(&File::from(fd), path, &meta),
                 _ => Ok(()),
             },
-            TreeStep::Link(first) => {
+            TreeStep::Link(first, _) => {
                 self.clear(name, false).map_err(error)?;
                 // The first name was made here just now, under directories that were made or opened here.
                 let from = &self.dirs[0].0;

@@ -62,6 +62,24 @@ impl Digest {
         hasher.finish()
     }
 
+    /// The SHA-256 that these bytes are.
+    pub fn from_sha256(bytes: &[u8; 32]) -> Self {
+        Digest { algorithm: Algorithm::Sha256, hex: hexadecimal(bytes) }
+    }
+
+    /// The bytes of a SHA-256; `None` where it is something else.
+    pub fn sha256_bytes(&self) -> Option<[u8; 32]> {
+        let mut out = [0; 32];
+        if self.algorithm != Algorithm::Sha256 {
+            return None;
+        }
+        let value = |digit: u8| if digit.is_ascii_digit() { digit - b'0' } else { digit - b'a' + 10 };
+        for (byte, digits) in out.iter_mut().zip(self.hex.as_bytes().chunks_exact(2)) {
+            *byte = value(digits[0]) << 4 | value(digits[1]);
+        }
+        Some(out)
+    }
+
     /// SHA-256 of all that `from` holds.
     pub fn read(from: &mut dyn Read) -> io::Result<Self> {
         let mut hasher = Hasher::new(Algorithm::Sha256);
@@ -226,13 +244,22 @@ impl Hasher {
 
     /// The digest of all bytes taken.
     pub fn finish(self) -> Digest {
-        let (algorithm, bytes) = match self.0 {
-            State::Sha256(hasher) => (Algorithm::Sha256, hasher.finalize().to_vec()),
-            State::Sha512(hasher) => (Algorithm::Sha512, hasher.finalize().to_vec()),
-        };
-        let hex = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        Digest { algorithm, hex }
+        match self.0 {
+            State::Sha256(hasher) => Digest { algorithm: Algorithm::Sha256, hex: hexadecimal(&hasher.finalize()) },
+            State::Sha512(hasher) => Digest { algorithm: Algorithm::Sha512, hex: hexadecimal(&hasher.finalize()) },
+        }
     }
+}
+
+/// In lower-case hexadecimal digits; each digest passes here, so nothing but the text is allocated.
+fn hexadecimal(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
+    text
 }
 
 /// Hashes and counts what is written through it.
@@ -308,6 +335,9 @@ mod tests {
         let digest: Digest = EMPTY.parse().unwrap();
         assert_eq!(digest, Digest::sha256(b""));
         assert_eq!(digest.to_string(), EMPTY);
+        let bytes = digest.sha256_bytes().unwrap();
+        assert_eq!((bytes[0], bytes[31]), (0xe3, 0x55));
+        assert_eq!(Digest::from_sha256(&bytes), digest);
     }
 
     #[test]

@@ -62,6 +62,14 @@ pub struct Metadata {
 }
 
 impl Metadata {
+    /// Bytes of a regular file; 0 of anything else.
+    pub fn size(&self) -> u64 {
+        match self.kind {
+            Kind::File { size } => size,
+            _ => 0,
+        }
+    }
+
     /// Whether this is a directory.
     pub fn is_dir(&self) -> bool {
         self.kind == Kind::Dir

@@ -81,7 +81,9 @@ impl RegistryClient {
         descriptors: &[Descriptor],
         progress: &dyn Progress,
     ) -> Result<(), RegistryError> {
-        self.in_parallel(descriptors, |descriptor| self.ensure_blob(store, reference, descriptor, progress))
+        self.in_parallel(self.settings.parallel, descriptors, |descriptor| {
+            self.ensure_blob(store, reference, descriptor, progress)
+        })
     }
 }
 

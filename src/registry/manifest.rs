@@ -246,8 +246,9 @@ fn parse<T: serde::de::DeserializeOwned>(origin: &Reference, document: &Document
 fn choose(origin: &Reference, index: &Index, wanted: &Platform) -> Result<Descriptor, RegistryError> {
     let entries = index.manifests();
     let fits = |d: &&Descriptor| manifest::platform_of(d).is_some_and(|have| wanted.accepts(&have));
-    // An index of one image need not say for which platform it is.
-    let only = || entries.first().filter(|d| entries.len() == 1 && d.platform().is_none());
+    // An index of one image need not say for which platform it is. (BuildKit's caches are indexes of what is no image.)
+    let image = |d: &&Descriptor| manifest::is_manifest(d.media_type().as_ref()) && d.platform().is_none();
+    let only = || entries.first().filter(|_| entries.len() == 1).filter(image);
     if let Some(chosen) = entries.iter().find(fits).or_else(only) {
         return Ok(chosen.clone());
     }

@@ -78,13 +78,16 @@ pub struct RegistryClient {
     registries: Mutex<HashMap<String, Arc<Registry>>>,
     clouds: cloud::Clouds,
     transfers: AtomicU64,
+    /// For blobs on their way out.
+    slots: transfer::Slots,
 }
 
 impl RegistryClient {
     /// A client; nothing is sent and no credential is looked for before the first operation.
     pub fn new(http: Arc<Http>, keychain: Keychain, settings: Settings) -> Self {
         let (registries, transfers) = (Mutex::default(), AtomicU64::new(transfer::FIRST_ID));
-        RegistryClient { http, keychain, settings, registries, clouds: cloud::Clouds::default(), transfers }
+        let (clouds, slots) = (cloud::Clouds::default(), transfer::Slots::new(settings.parallel));
+        RegistryClient { http, keychain, settings, registries, clouds, transfers, slots }
     }
 
     /// The HTTP client underneath, for whatever else goes over the network with the same settings.

@@ -14,6 +14,8 @@ use std::sync::{Mutex, PoisonError};
 
 /// Times that a manifest is sent again because the registry says that it lacks a blob.
 const MISSING_BLOBS: u32 = 3;
+/// Blobs that are asked about, or mounted, at once: no bytes move then.
+const QUESTIONS: usize = 8;
 
 impl RegistryClient {
     /// Pushes the image or index `what` from the store to `reference`; what the name now stands for comes back.
@@ -42,17 +44,31 @@ impl RegistryClient {
         platform: Option<&Platform>,
         progress: &dyn Progress,
     ) -> Result<Descriptor, RegistryError> {
-        let (origin, what, bytes) = match platform {
+        let find = || match platform {
             Some(platform) => {
                 let resolved = self.resolve(from, platform, progress)?;
-                (resolved.origin, resolved.descriptor, resolved.bytes)
+                Ok((resolved.origin, resolved.descriptor, resolved.bytes))
             }
-            None => self.locate(from, progress)?,
+            None => self.locate(from, progress),
         };
-        let first = (what.clone(), bytes);
-        let supply = FromRegistry { session: self.session(&origin, false)?, origin: &origin, first };
-        let session = self.session(to, true)?;
-        Push { client: self, session: &session, supply: &supply, reference: to, progress }.tag(&what)
+        let ask = || {
+            let session = self.session(to, true)?;
+            let there = session.stands_for(to)?;
+            Ok::<_, RegistryError>((session, there))
+        };
+        let (found, asked) = match self.settings.parallel {
+            1 => (find(), None),
+            // What the other name stands for is asked at the same time.
+            _ => std::thread::scope(|scope| {
+                let asked = scope.spawn(ask);
+                (find(), asked.join().ok())
+            }),
+        };
+        let (origin, what, bytes) = found?;
+        let (session, there) = asked.unwrap_or_else(ask)?;
+        let read = Mutex::new([(digest_of(&what, &origin)?, bytes)].into());
+        let supply = FromRegistry { session: self.session(&origin, false)?, origin: &origin, read };
+        Push { client: self, session: &session, supply: &supply, reference: to, progress }.tag_unless(&what, there)
     }
 
     /// Sees to it that the repository of `reference` has a layer, which is in the store or where it was found.
@@ -76,7 +92,7 @@ impl RegistryClient {
         reference: &Reference,
         progress: &dyn Progress,
     ) -> Result<(), RegistryError> {
-        self.in_parallel(layers, |layer| self.push_layer(store, layer, reference, progress))
+        self.in_parallel(self.settings.parallel, layers, |layer| self.push_layer(store, layer, reference, progress))
     }
 
     /// The digest of what `reference` stands for in the registry.
@@ -108,9 +124,10 @@ impl RegistryClient {
         Ok(())
     }
 
-    /// Does `job` for each of `items` on a few threads. The first error ends it; no new job begins after it.
+    /// Does `job` for each of `items` on as many threads. The first error ends it; no new job begins after it.
     pub(super) fn in_parallel<T: Sync>(
         &self,
+        workers: usize,
         items: &[T],
         job: impl Fn(&T) -> Result<(), RegistryError> + Sync,
     ) -> Result<(), RegistryError> {
@@ -126,9 +143,8 @@ impl RegistryClient {
                 }
             }
         };
-        let workers = self.settings.parallel.clamp(1, items.len().max(1));
         std::thread::scope(|scope| {
-            for _ in 1..workers {
+            for _ in 1..workers.min(items.len()) {
                 scope.spawn(work);
             }
             work();
@@ -149,8 +165,13 @@ struct Push<'a> {
 impl Push<'_> {
     /// Makes the reference stand for `what`, or for the part of it that there is; what that is comes back.
     fn tag(&self, what: &Descriptor) -> Result<Descriptor, RegistryError> {
+        self.tag_unless(what, self.session.stands_for(self.reference)?)
+    }
+
+    /// As [`Push::tag`], unless it is `there` already.
+    fn tag_unless(&self, what: &Descriptor, there: Option<Digest>) -> Result<Descriptor, RegistryError> {
         let digest = digest_of(what, self.reference)?;
-        if self.session.stands_for(self.reference)? == Some(digest.clone()) {
+        if there.as_ref() == Some(&digest) {
             return Ok(what.clone());
         }
         let whole = self.has_whole(&digest)?;
@@ -220,6 +241,9 @@ impl Push<'_> {
         if !self.supply.origins(digest)?.iter().any(here) {
             return Ok(false);
         }
+        if self.supply.was_just_read(digest) {
+            return Ok(true);
+        }
         Ok(self.session.stands_for(&self.reference.at_digest(digest.clone()))? == Some(digest.clone()))
     }
 
@@ -271,7 +295,11 @@ impl Push<'_> {
             let digest = digest_of(descriptor, self.reference)?;
             self.client.push_blob(self.session, self.supply, &digest, descriptor.size(), self.progress)
         };
-        self.client.in_parallel(&blobs, push)?;
+        let workers = match self.client.settings.parallel {
+            1 => 1,
+            parallel => parallel.max(QUESTIONS),
+        };
+        self.client.in_parallel(workers, &blobs, push)?;
         self.supply.pushed(self.reference, &blobs.iter().collect::<Vec<_>>())
     }
 }

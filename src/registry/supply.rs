@@ -20,8 +20,8 @@ pub(super) trait Supply: Sync {
     /// Repositories that have the blob.
     fn origins(&self, digest: &Digest) -> Result<Vec<Reference>, RegistryError>;
 
-    /// Whether a blob is asked to be mounted before it is looked for: where it most likely is not there yet.
-    fn mounts_first(&self) -> bool;
+    /// Whether this manifest was read, a moment ago, from where [`Supply::origins`] says that it is.
+    fn was_just_read(&self, digest: &Digest) -> bool;
 
     /// Sees to it that the blob can be opened.
     fn prepare(&self, digest: &Digest) -> Result<(), RegistryError>;
@@ -82,7 +82,7 @@ impl Supply for FromStore<'_> {
         Ok(sources::recall(self.store, digest)?.map(|(_, origins)| origins).unwrap_or_default())
     }
 
-    fn mounts_first(&self) -> bool {
+    fn was_just_read(&self, _: &Digest) -> bool {
         false
     }
 
@@ -109,25 +109,27 @@ impl Supply for FromStore<'_> {
 pub(super) struct FromRegistry<'a> {
     pub(super) session: Session<'a>,
     pub(super) origin: &'a Reference,
-    /// What the name stands for, which was read to find that out.
-    pub(super) first: (Descriptor, Vec<u8>),
+    /// Manifests that were read, what the name stands for among them.
+    pub(super) read: Mutex<HashMap<Digest, Vec<u8>>>,
 }
 
 impl Supply for FromRegistry<'_> {
     fn document(&self, descriptor: &Descriptor) -> Result<Option<Vec<u8>>, RegistryError> {
-        if descriptor.digest() == self.first.0.digest() {
-            return Ok(Some(self.first.1.clone()));
-        }
         let digest = digest_of(descriptor, self.origin)?;
-        self.session.manifest(&self.origin.at_digest(digest)).map(|document| Some(document.bytes))
+        if let Some(bytes) = self.read.lock().unwrap_or_else(PoisonError::into_inner).get(&digest) {
+            return Ok(Some(bytes.clone()));
+        }
+        let bytes = self.session.manifest(&self.origin.at_digest(digest.clone()))?.bytes;
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(digest, bytes.clone());
+        Ok(Some(bytes))
     }
 
     fn origins(&self, _: &Digest) -> Result<Vec<Reference>, RegistryError> {
         Ok(vec![self.origin.clone()])
     }
 
-    fn mounts_first(&self) -> bool {
-        true
+    fn was_just_read(&self, digest: &Digest) -> bool {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).contains_key(digest)
     }
 
     fn prepare(&self, _: &Digest) -> Result<(), RegistryError> {

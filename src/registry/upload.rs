@@ -69,8 +69,11 @@ impl Upload<'_> {
         let origins = self.supply.origins(self.digest)?;
         let there = || Outcome::Cached("already there".into());
         let mounted = |from: String| Outcome::Cached(format!("mounted from {from}"));
+        let registry = &self.session.registry.name;
+        let near = || origins.iter().filter(|origin| origin.registry() == registry);
+        let known_here = near().any(|origin| origin.repository() == self.session.repository);
         // Each order gives the same result; the better one takes a round trip less.
-        let place = if self.supply.mounts_first() {
+        let place = if near().next().is_some() && !known_here {
             match self.mount(&origins)? {
                 Mount::Done(from) => return Ok(mounted(from)),
                 _ if self.exists()? => return Ok(there()),
@@ -86,6 +89,7 @@ impl Upload<'_> {
                 Mount::No => None,
             }
         };
+        let _slot = self.session.client.slots.take();
         // A layer that nobody has read yet is still at its source.
         self.supply.prepare(self.digest)?;
         self.run(place)?;

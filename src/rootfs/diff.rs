@@ -220,7 +220,7 @@ impl<W: Write> Differ<'_, W> {
     fn leaf(&mut self, path: &[u8], mut node: Node, old: Option<Metadata>) -> Result<(), DiffError> {
         if let Some(first) = node.links.and_then(|inode| self.links.get(&inode)).cloned() {
             self.list_ancestors()?;
-            return Ok(self.layer.hardlink(path, &first)?);
+            return Ok(self.layer.hardlink(path, &first, &node.meta)?);
         }
         if old.is_some_and(|old| old == node.meta)
             && self.same_nanos(path, node.nanos)?

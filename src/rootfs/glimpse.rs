@@ -15,7 +15,7 @@
 use super::listing::{LayerList, Listed, ListedTree};
 use super::unpack::UnpackError;
 use super::unpack_tar::{Entry, EntryKind, bytes};
-use super::view::{join, parent};
+use super::view::{join, last, parent};
 use crate::context::SourceTree;
 use crate::oci::Digest;
 use crate::oci::layer::{Kind, Metadata};
@@ -117,6 +117,7 @@ impl<'w, 'g> Watched<'w, 'g> {
         let mut asked = self.asked.into_inner().unwrap_or_else(PoisonError::into_inner);
         let dirs: BTreeSet<Vec<u8>> =
             asked.keys().filter(|path| !path.is_empty()).map(|path| parent(path).to_vec()).collect();
+        asked.retain(|path, _| last(path) != b".");
         let mut seen: BTreeSet<Vec<u8>> = BTreeSet::new();
         let mut out = Glimpse::default();
         for dir in dirs {
@@ -374,8 +375,12 @@ mod tests {
     fn of_a_large_directory_only_what_was_asked_for_is_kept() {
         let many = (0..=MANY).map(|n| listed(&format!("d/f{n}"), EntryKind::File, 1));
         let tree = tree([listed("d", EntryKind::Dir, 1)].into_iter().chain(many).collect());
-        let seen = glimpse(tree, &["d", "d/f7", "d/none"]);
+        let seen = glimpse(tree.clone(), &["d", "d/f7", "d/none"]);
         assert!(seen.len() < 10, "{seen:?}");
+        let ground = Ground::Whole(tree);
+        let watched = Watched::new(&ground);
+        assert_eq!(watched.read_dir(b"d").unwrap().len(), MANY + 1);
+        assert_eq!(watched.glimpse().unwrap().unwrap().entries.len(), 1, "the directory itself");
         let says = |path: &str| says(&[&seen], path);
         assert_eq!([says("d/f7"), says("d/none"), says("d/f8")], [Some(Some(1)), Some(None), None]);
     }

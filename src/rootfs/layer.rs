@@ -65,11 +65,11 @@ impl<W: Write> LayerWriter<W> {
         }
     }
 
-    /// Adds `path` as another name of the file `target`, which was added before.
-    pub fn hardlink(&mut self, path: &[u8], target: &[u8]) -> Result<(), LayerError> {
+    /// Adds `path` as another name of the file `target`, which was added before with the metadata `meta`.
+    pub fn hardlink(&mut self, path: &[u8], target: &[u8], meta: &Metadata) -> Result<(), LayerError> {
         self.content.mark(b'h', path);
         self.content.bytes(target);
-        self.tar.hardlink(path, target)
+        self.tar.hardlink(path, target, meta)
     }
 
     /// Says that `path` of the layers below is gone. Takes `path` itself, without the prefix.

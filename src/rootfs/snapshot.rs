@@ -280,7 +280,7 @@ impl Snapshotter {
         let blob = self.store.open_blob(&layer.digest)?;
         unpack(blob, &top_first(below)?, staged.path(), Some(&layer.diff_id))
             .map_err(|source| broken(&self.store, layer, source))?;
-        Ok(staged.commit(chain)?)
+        Ok(staged.commit(chain)?.path)
     }
 }
 
@@ -386,11 +386,17 @@ impl ActiveSnapshot {
             Some(below) => below.push(&layer.diff_id),
             None => ChainId::bottom(&layer.diff_id),
         };
-        if let Place::Tree { mut tree, kept } = self.place {
+        if let Place::Tree { tree, .. } = &mut self.place {
             tree.settle(self.upper.path())?;
-            keep(&kept, chain.clone(), tree);
         }
-        self.upper.commit(&chain)?;
+        let committed = self.upper.commit(&chain)?;
+        if let Place::Tree { mut tree, kept } = self.place {
+            if committed.was_there {
+                // What the tree is compared with from now on has other times, where the layer does not tell them.
+                tree.apply(&[committed.path])?;
+            }
+            keep(&kept, chain, tree);
+        }
         Ok((layer, left_out))
     }
 }

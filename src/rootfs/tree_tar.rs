@@ -22,8 +22,8 @@ pub struct TreeError {
 pub enum TreeStep<'a> {
     /// A file.
     Entry(&'a Metadata),
-    /// Another name of the first path of its file.
-    Link(&'a [u8]),
+    /// Another name of the first path of its file, and what that is.
+    Link(&'a [u8], &'a Metadata),
     /// The end of a directory.
     Leave,
 }
@@ -72,7 +72,7 @@ pub fn walk<E: From<TreeError>>(
         let identity = tree.link_identity(&path).map_err(error(&path))?;
         match identity.and_then(|identity| first_names.get(&identity)) {
             _ if meta.kind == Kind::Socket => {}
-            Some(first) => visit(&path, TreeStep::Link(first))?,
+            Some(first) => visit(&path, TreeStep::Link(first, &meta))?,
             None => {
                 visit(&path, TreeStep::Entry(&meta))?;
                 identity.map(|identity| first_names.insert(identity, path.clone()));
@@ -98,7 +98,7 @@ pub fn append_tree<W: Write, E: From<TreeError> + From<LayerError>>(
         let name = named(path);
         match step {
             TreeStep::Leave => Ok(()),
-            TreeStep::Link(first) => Ok(tar.hardlink(&name, &named(first))?),
+            TreeStep::Link(first, meta) => Ok(tar.hardlink(&name, &named(first), meta)?),
             // The directory whose contents alone are asked for.
             TreeStep::Entry(_) if name.is_empty() => Ok(()),
             TreeStep::Entry(meta) if matches!(meta.kind, Kind::File { .. }) => {

@@ -93,6 +93,15 @@ impl Inner {
     }
 }
 
+/// Where a layer is.
+#[derive(Debug)]
+pub struct Committed {
+    /// Its directory.
+    pub path: PathBuf,
+    /// It was there before.
+    pub was_there: bool,
+}
+
 /// A layer being unpacked. Dropping it discards it; only committing puts it in the store.
 #[derive(Debug)]
 pub struct StagedLayer {
@@ -108,8 +117,9 @@ impl StagedLayer {
     }
 
     /// Puts the layer in place as the last of the stack `chain`, and gives its directory. Where another build was first,
-    /// that one's is given and this one discarded: the same ChainID means the same files.
-    pub fn commit(self, chain: &ChainId) -> Result<PathBuf, StoreError> {
+    /// that one's is given and this one discarded: the same ChainID means the same files, but for the times that a layer
+    /// does not tell.
+    pub fn commit(self, chain: &ChainId) -> Result<Committed, StoreError> {
         let target = self.inner.layer_path(chain);
         let boot = match &self.inner.boot {
             Some(boot) => boot,
@@ -122,7 +132,7 @@ impl StagedLayer {
         let store = Store { inner: Arc::clone(&self.inner) };
         let _lock = self.inner.commit_lock()?;
         if let Some(first) = store.layer_dir(chain) {
-            return Ok(first);
+            return Ok(Committed { path: first, was_there: true });
         }
         let _together = self.inner.stay()?;
         // What is there still is of another boot, and nobody uses it: everybody's `layer_dir` says so.
@@ -131,6 +141,6 @@ impl StagedLayer {
             _ => {}
         }
         fs::rename(self.temp.path(), &target)?;
-        Ok(target.join("tree"))
+        Ok(Committed { path: target.join("tree"), was_there: false })
     }
 }

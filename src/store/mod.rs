@@ -69,7 +69,7 @@ pub use blob::{BlobReader, BlobWriter};
 pub use caches::{CacheDir, CacheUse};
 pub use cleaning::{Dropped, Item, ItemKind, Keep, Usage};
 pub use image::{Image, ImageError};
-pub use layers::StagedLayer;
+pub use layers::{Committed, StagedLayer};
 pub use tail::Follower;
 pub use temp::TempDir;
 

@@ -51,7 +51,7 @@ fn image(store: &Store, compression: Compression) -> Descriptor {
     top.whiteout(b"etc/gone").unwrap();
     top.append(b"etc/link", &meta(Kind::Symlink { target: vec![b't'; 300] }, 0o777), None).unwrap();
     top.append(b"etc/new", &file(3), Some(&mut &b"new"[..])).unwrap();
-    top.hardlink(b"etc/other", b"etc/new").unwrap();
+    top.hardlink(b"etc/other", b"etc/new", &file(3)).unwrap();
     let layers = [base.finish().unwrap(), top.finish().unwrap()];
     let host = Platform::host();
     let mut config = ImageConfig { os: host.os, architecture: host.architecture, ..ImageConfig::default() };
@@ -270,7 +270,7 @@ fn a_tree_as_tar() {
             "-rw-r----- 3/4 1 1970-01-01 00:00 closed/f",
             "crw-rw-rw- 3/4 1,3 1970-01-01 00:00 dev",
             "lrwxrwxrwx 3/4 0 1970-01-01 00:00 link -> closed",
-            "hrw-r--r-- 0/0 0 1970-01-01 00:00 other link to closed/f",
+            "hrw-r----- 3/4 0 1970-01-01 00:00 other link to closed/f",
             "prw------- 3/4 0 1970-01-01 00:00 pipe",
             "-rws--x--x 3/4 0 1970-01-01 00:00 setuid",
         ]

@@ -263,6 +263,28 @@ fn changes_in_the_tick_of_the_copy_are_seen() {
     }
 }
 
+/// A layer that is made once more, at other times that it does not tell, is in the store as it was made first; what is found in
+/// the tree later is compared with that.
+#[test]
+fn regression_a_layer_made_again_keeps_its_first_times() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("store")).unwrap();
+    let fetch = |_: &Layer| unreachable!("all is in the store");
+    let build = |time: &str| {
+        let snapshots = Snapshotter::new(store.clone(), SnapshotterKind::Copy);
+        let step = |stack: &[Layer], script: &str| {
+            let snapshot = snapshots.prepare(stack, &fetch).unwrap();
+            let Root::Dir(root) = snapshot.root() else { panic!("no directory") };
+            sh(&root, script);
+            snapshot.commit(store.blob_writer().unwrap(), options(), &[]).unwrap().0
+        };
+        let first = step(&[], &format!("echo x > file; ln file link; mkdir d; touch -d {time} file d"));
+        let second = step(std::slice::from_ref(&first), "chmod 600 file; chmod 644 file; chmod 755 d; echo > new");
+        (first.diff_id, second.diff_id)
+    };
+    assert_eq!(build("2020-01-01"), build("2021-01-01"));
+}
+
 /// Two stages on one base each have a tree of their own; what is kept is found by the stack it is the tree of.
 #[test]
 fn trees_are_not_shared_between_stages() {

@@ -144,8 +144,11 @@ fn layers_appear_whole() {
     assert_eq!(store.layer_dir(&chain), None);
     let gone = dropped.path().to_path_buf();
     drop(dropped);
-    let path = a.commit(&chain).unwrap();
-    assert_eq!(b.commit(&chain).unwrap(), path, "the first one stays");
+    let first = a.commit(&chain).unwrap();
+    let second = b.commit(&chain).unwrap();
+    let path = first.path;
+    assert_eq!(second.path, path, "the first one stays");
+    assert_eq!((first.was_there, second.was_there), (false, true));
     assert_eq!(store.layer_dir(&chain), Some(path.clone()));
     assert!(path.join("a").exists() && !path.join("b").exists());
     // What was dropped is removed in the background.
@@ -159,13 +162,13 @@ fn a_layer_of_another_boot_is_made_anew() {
     let root = dir.path().join("s");
     let store = open(&root);
     let chain = ChainId::new(digest("chain"));
-    let path = store.stage_layer().unwrap().commit(&chain).unwrap();
+    let path = store.stage_layer().unwrap().commit(&chain).unwrap().path;
     fs::write(path.join("torn"), "").unwrap();
     fs::write(path.parent().unwrap().join("boot"), "another").unwrap();
     assert_eq!(store.layer_dir(&chain), None);
     let again = store.stage_layer().unwrap();
     fs::write(again.path().join("whole"), "").unwrap();
-    assert_eq!(again.commit(&chain).unwrap(), path);
+    assert_eq!(again.commit(&chain).unwrap().path, path);
     assert!(path.join("whole").exists() && !path.join("torn").exists());
 }
 
@@ -306,7 +309,7 @@ fn many_writers_at_once_lose_nothing() {
                     store.tag(&reference(&format!("w{writer}:{n}")), &image).unwrap();
                     let layer = store.stage_layer().unwrap();
                     fs::write(layer.path().join("f"), format!("{n}")).unwrap();
-                    let path = layer.commit(&ChainId::new(digest(&n.to_string()))).unwrap();
+                    let path = layer.commit(&ChainId::new(digest(&n.to_string()))).unwrap().path;
                     assert_eq!(fs::read_to_string(path.join("f")).unwrap(), format!("{n}"));
                     store.put_record("step", &digest("shared"), n.to_string().as_bytes()).unwrap();
                     assert!(store.record("step", &digest("shared")).unwrap().is_some());

@@ -59,8 +59,12 @@ fn packed(steps: &[KnownStep], limit: usize) -> Option<String> {
         return None;
     }
     let bytes = serde_json::to_vec(&all).ok().filter(|bytes| (bytes.len() as u64) < UNPACKED)?;
-    let text = STANDARD.encode(zstd::encode_all(&bytes[..], LEVEL).ok()?);
-    (text.len() <= limit).then_some(text)
+    seal(&bytes).filter(|text| text.len() <= limit)
+}
+
+/// Bytes in the form that stands in a document.
+pub fn seal(bytes: &[u8]) -> Option<String> {
+    Some(STANDARD.encode(zstd::encode_all(bytes, LEVEL).ok()?))
 }
 
 /// Gives `steps` the details in `text`; `None` where it is not what [`pack`] makes.

@@ -1,10 +1,16 @@
 //! Filling caches: layers on their way while the build goes on, the records of all of them when it is done.
 //!
 //! A cache is one image under one tag. Whoever writes it reads what is there, adds its own ([`super::merge`]) and puts the
-//! result. Registries put manifests without a condition (they ignore `If-Match`), so two that write at once could each lose
-//! the other's. Therefore all blobs go first; then a writer looks whether the name still stands for what it added to, puts
-//! the manifest at once, and looks once more after a while ([`pause`]): if its own is not there any more it merges again.
-//! A loss would need another writer that was held up between look and put for longer than that.
+//! result. So two that write at once could each lose the other's. Therefore all blobs go first; then a writer looks whether the
+//! name still stands for what it added to, puts the manifest at once, and looks once more after a while ([`pause`]): if its
+//! own is not there any more it merges again. A loss would need another writer that was held up between look and put for
+//! longer than that.
+//!
+//! Nothing better can be had. The OCI distribution specification knows no condition for a PUT of a manifest, and a registry
+//! that does not know `If-Match` ignores it, so a client cannot even learn whether it was minded. A tag for each writer
+//! would need no condition, but each import would need a listing of tags, which has pages and which many tokens do not allow,
+//! and somebody would have to clean up. The referrers API joins writers in those registries alone that have it; its fallback is a
+//! tag with the same race.
 //!
 //! Whatever goes wrong is a warning: the image is built.
 

@@ -11,7 +11,7 @@
 //! Names of variables and of files are in clear. Each file has two bytes of its digest; of a step with more than
 //! [`FILES`] of them only the number is kept.
 
-use crate::build::explain::Files;
+use crate::build::copy::Files;
 use crate::build::key::Parts;
 use crate::dockerfile::lint::is_secret_key;
 use crate::oci::Digest;
@@ -163,7 +163,7 @@ impl Makings {
             Traced::Each(files) => files.len(),
         };
         match (&old.files, &self.files) {
-            (Some(Traced::Each(old)), Some(Traced::Each(new))) => files_changed(old, new),
+            (Some(Traced::Each(old)), Some(Traced::Each(new))) => files_changed(pairs(old), pairs(new)),
             (Some(old), Some(new)) if count(old) != count(new) => {
                 format!("the files changed: there were {}, and are {}", count(old), count(new))
             }
@@ -173,8 +173,13 @@ impl Makings {
     }
 }
 
+/// The names and digests of files.
+pub fn pairs<'f>(files: impl IntoIterator<Item = (&'f String, &'f String)>) -> BTreeMap<&'f str, &'f str> {
+    files.into_iter().map(|(path, digest)| (path.as_str(), digest.as_str())).collect()
+}
+
 /// The first file that differs, and how many more do.
-pub fn files_changed(old: &Files, new: &Files) -> String {
+pub fn files_changed(old: BTreeMap<&str, &str>, new: BTreeMap<&str, &str>) -> String {
     let mut changes = Vec::new();
     for path in new.keys().chain(old.keys().filter(|path| !new.contains_key(*path))) {
         match (old.get(path), new.get(path)) {

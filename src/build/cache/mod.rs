@@ -8,6 +8,11 @@
 //! image, and does not look at stages of which the image holds nothing but what was copied from them. A stage of which
 //! something was edited starts over, unless a cache with `mode=max` has its layers.
 //!
+//! Beside that there are [`details`] of each step: what it was made of ([`makings`]), so that a miss on a machine that built
+//! nothing before can be explained, and what it saw of the tree below it ([`crate::rootfs::glimpse`]), so that a COPY of other
+//! files to the same place can be made although nothing of that tree is there. Both are a pure function of the step's input
+//! and the tree that it was made on.
+//!
 //! The config and not a tag, an annotation or a referrer: the config is the one thing that every way of moving an image keeps
 //! (`docker pull` and `push`, `save` and `load`, `skopeo copy`, registries that know no referrers), and it costs no request
 //! of its own. It is part of the image's ID; so that the same input still gives the same bytes, only what follows from
@@ -18,7 +23,7 @@
 //!
 //! An image with such a document and the layers of many steps, in a registry ([`CacheSource::Registry`]) or in a directory
 //! ([`CacheSource::Directory`]). Beside layers of steps it has [`envelope`]s: the lists of files of all layers of the image,
-//! the base's too, so that a COPY can be made on top of layers that nobody fetched.
+//! the base's too, so that a COPY to a place where none went before can be made on top of layers that nobody fetched.
 
 pub mod details;
 pub mod directory;

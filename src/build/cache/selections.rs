@@ -11,9 +11,8 @@
 
 use super::document::KnownSelection;
 use crate::build::Build;
-use crate::build::copy::{self, CopyRequest, Heredoc};
+use crate::build::copy::{self, CopyRequest, Files, Heredoc};
 use crate::build::error::StepError;
-use crate::build::explain::Files;
 use crate::build::key::{Encoder, ParentId};
 use crate::build::schedule::Results;
 use crate::build::stage::StageResult;

@@ -4,14 +4,16 @@ use super::{Change, Changes, CopyError, CopyRequest, Data, copy};
 use crate::context::{EmptyTree, SourceTree};
 use crate::oci::layer::{Kind, Metadata};
 use crate::oci::{Digest, digest};
-use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// As much of a file's digest as tells two versions of it apart.
 const BEGINNING: usize = 16;
+/// A thread reads as many files at a time, or so many bytes.
+const BATCH_FILES: usize = 64;
+const BATCH_BYTES: u64 = 1 << 20;
 /// Files are read by this many threads at most; more only wait for the disk.
 const THREADS: usize = 4;
 
@@ -22,12 +24,12 @@ pub fn selection_digest(request: &CopyRequest<'_>, source: &dyn SourceTree) -> R
     Ok(selection(request, source)?.0)
 }
 
-/// [`selection_digest`], and what it is made of: paths, each with the beginning of a digest of all that counts of it.
-pub fn selection(
-    request: &CopyRequest<'_>,
-    source: &dyn SourceTree,
-) -> Result<(Digest, BTreeMap<String, String>), CopyError> {
-    let (mut all, mut files) = (digest::Hasher::new(digest::Algorithm::Sha256), BTreeMap::new());
+/// What a selection is made of: paths, each with the beginning of a digest of all that counts of it.
+pub type Files = Arc<[(String, String)]>;
+
+/// [`selection_digest`], and what it is made of.
+pub fn selection(request: &CopyRequest<'_>, source: &dyn SourceTree) -> Result<(Digest, Files), CopyError> {
+    let (mut all, mut files) = (digest::Hasher::new(digest::Algorithm::Sha256), Vec::new());
     let plain = CopyRequest {
         dest: "/",
         chown: None,
@@ -41,16 +43,15 @@ pub fn selection(
         let one = CopyRequest { sources: std::slice::from_ref(text), heredocs: &[], ..plain };
         // Nothing is spooled where nothing is unpacked.
         let changes = copy(&one, source, &EmptyTree, Path::new(""))?;
-        let mut own = BTreeMap::new();
-        all.update(changes_digest(&changes, source, &mut own)?.hex().as_bytes());
-        files.extend(own.into_iter().map(|(path, digest)| (named(text, path), digest)));
+        let digest = changes_digest(&changes, source, |path, digest| files.push((named(text, path), digest)))?;
+        all.update(digest.hex().as_bytes());
     }
     for heredoc in request.heredocs {
         for part in [heredoc.name.as_bytes(), heredoc.body] {
             field(&mut all, part);
         }
     }
-    Ok((all.finish(), files))
+    Ok((all.finish(), files.into()))
 }
 
 /// A path of what a source selects, in the words of the source: a directory's content is known by names below it.
@@ -73,7 +74,7 @@ fn field(hasher: &mut digest::Hasher, bytes: &[u8]) {
 fn changes_digest(
     changes: &Changes,
     source: &dyn SourceTree,
-    files: &mut BTreeMap<String, String>,
+    mut tell: impl FnMut(String, String),
 ) -> Result<Digest, CopyError> {
     let entries: Vec<(&[u8], &Change)> = changes.iter().collect();
     let contents = contents(&entries, changes, source)?;
@@ -93,7 +94,7 @@ fn changes_digest(
         field(&mut hasher, content.as_ref().map_or("", |content| content.hex()).as_bytes());
         let entry = hasher.finish();
         all.update(entry.hex().as_bytes());
-        files.insert(String::from_utf8_lossy(path).into_owned(), entry.hex()[..BEGINNING].to_string());
+        tell(String::from_utf8_lossy(path).into_owned(), entry.hex()[..BEGINNING].to_string());
     }
     Ok(all.finish())
 }
@@ -123,40 +124,86 @@ fn contents(
     changes: &Changes,
     source: &dyn SourceTree,
 ) -> io::Result<Vec<Option<Digest>>> {
-    let next = AtomicUsize::new(0);
-    let results = Mutex::new((vec![None; entries.len()], None));
-    let work = || {
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some((_, change)) = entries.get(index) else { return };
-            let Change::Entry { data, .. } = change else { continue };
-            if *data == Data::None {
-                continue;
+    let mut digests = vec![None; entries.len()];
+    let mut unread = Vec::new();
+    for (index, (_, change)) in entries.iter().enumerate() {
+        match change {
+            Change::Entry { data: Data::Source { digest: Some(digest), .. }, .. } => {
+                digests[index] = Some(digest.clone())
             }
-            let known = match data {
-                Data::Source(path) => source.content_digest(path),
-                _ => Ok(None),
-            };
-            let hashed = known.and_then(|known| match known {
-                Some(digest) => Ok(digest),
-                None => changes.open(data, source, &EmptyTree).and_then(|mut file| Digest::read(&mut file)),
-            });
+            Change::Entry { meta, data } if *data != Data::None => {
+                unread.push(Unread { index, size: meta.size(), data })
+            }
+            _ => {}
+        }
+    }
+    let batches: Vec<&[Unread<'_>]> = batches(&unread);
+    let next = AtomicUsize::new(0);
+    let results = Mutex::new((digests, None));
+    let work = || {
+        while let Some(batch) = batches.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let read = read(batch, changes, source);
             let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
-            match hashed {
-                Ok(digest) => results.0[index] = Some(digest),
+            match read {
+                Ok(digests) => {
+                    batch.iter().zip(digests).for_each(|(file, digest)| results.0[file.index] = Some(digest));
+                }
                 Err(error) => {
                     results.1.get_or_insert(error);
-                    return;
+                    next.store(batches.len(), Ordering::Relaxed);
                 }
             }
         }
     };
     std::thread::scope(|scope| {
-        for _ in 0..THREADS.min(entries.len() / 16) {
+        for _ in 1..THREADS.min(batches.len()) {
             scope.spawn(work);
         }
         work();
     });
     let (digests, error) = results.into_inner().unwrap_or_else(PoisonError::into_inner);
     error.map_or(Ok(digests), Err)
+}
+
+/// A file whose digest is not known.
+struct Unread<'a> {
+    index: usize,
+    size: u64,
+    data: &'a Data,
+}
+
+impl<'a> Unread<'a> {
+    /// Its path in the source tree, where it is from there.
+    fn path(&self) -> Option<&'a [u8]> {
+        match self.data {
+            Data::Source { path, .. } => Some(path),
+            _ => None,
+        }
+    }
+}
+
+/// `files` in pieces that are worth a thread's while.
+fn batches<'f, 'a>(files: &'f [Unread<'a>]) -> Vec<&'f [Unread<'a>]> {
+    let (mut out, mut start, mut bytes) = (Vec::new(), 0, 0);
+    for (at, file) in files.iter().enumerate() {
+        bytes += file.size;
+        if bytes >= BATCH_BYTES || at - start + 1 == BATCH_FILES {
+            out.push(&files[start..=at]);
+            (start, bytes) = (at + 1, 0);
+        }
+    }
+    out.push(&files[start..]);
+    out.retain(|batch| !batch.is_empty());
+    out
+}
+
+/// Digests of `files`, in order.
+fn read(files: &[Unread<'_>], changes: &Changes, source: &dyn SourceTree) -> io::Result<Vec<Digest>> {
+    let paths: Vec<&[u8]> = files.iter().filter_map(Unread::path).collect();
+    let mut known = source.content_digests(&paths)?.into_iter();
+    let digest = |file: &Unread<'_>| match file.path().and_then(|_| known.next().flatten()) {
+        Some(digest) => Ok(digest),
+        None => Digest::read(&mut *changes.open(file.data, source, &EmptyTree)?),
+    };
+    files.iter().map(digest).collect()
 }

@@ -5,6 +5,7 @@
 //! (FOLLOW links in what is named, keep them in what is found inside; merge directories; created directories are 0755).
 //! Remote sources of ADD are fetched before, and stand beside the source tree ([`WithRemotes`]).
 
+mod ahead;
 mod archive;
 mod digest;
 mod owner;
@@ -14,7 +15,7 @@ mod target;
 mod walk;
 
 pub use archive::{is_archive, newest_member};
-pub use digest::{selection, selection_digest};
+pub use digest::{Files, selection, selection_digest};
 pub use owner::{ModeChange, Owner};
 pub use remotes::{WithRemotes, remote_path};
 
@@ -153,13 +154,36 @@ pub struct CopyRequest<'a> {
     pub created_mtime: i64,
 }
 
+impl CopyRequest<'static> {
+    /// Nothing, to the root, with every option off: what others differ from.
+    pub const PLAIN: CopyRequest<'static> = CopyRequest {
+        sources: &[],
+        heredocs: &[],
+        dest: "/",
+        workdir: "/",
+        chown: None,
+        chmod: None,
+        exclude: &[],
+        parents: false,
+        link: false,
+        is_add: false,
+        unpack: None,
+        created_mtime: 0,
+    };
+}
+
 /// Where a file's bytes are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Data {
     /// No bytes: not a regular file.
     None,
-    /// This path of the source tree.
-    Source(Vec<u8>),
+    /// A file of the source tree.
+    Source {
+        /// Its path.
+        path: Vec<u8>,
+        /// SHA-256 of its content, where that was known without reading it.
+        digest: Option<Digest>,
+    },
     /// This path of the destination tree.
     Dest(Vec<u8>),
     /// These bytes.
@@ -194,6 +218,16 @@ pub enum Change {
     Opaque,
 }
 
+impl Change {
+    /// The metadata of what the path is now; `None` for another name of a file, and for what is gone.
+    pub fn entry(&self) -> Option<&Metadata> {
+        match self {
+            Change::Entry { meta, .. } => Some(meta),
+            Change::Hardlink { .. } | Change::Whiteout | Change::Opaque => None,
+        }
+    }
+}
+
 /// What a COPY or ADD changes, by path: relative to the root, in the order of a layer (component by component, each by its
 /// bytes, so parents come before what they hold).
 ///
@@ -219,7 +253,7 @@ impl Changes {
     ) -> io::Result<Box<dyn Read + Send + 'a>> {
         Ok(match data {
             Data::None => Box::new(io::empty()),
-            Data::Source(path) => source.open(path)?,
+            Data::Source { path, .. } => source.open(path)?,
             Data::Dest(path) => dest.open(path)?,
             Data::Bytes(bytes) => Box::new(Cursor::new(&bytes[..])),
             Data::Spool { offset, len } => Box::new(SpoolReader { file: self.spool.as_ref(), at: *offset, left: *len }),
@@ -277,9 +311,10 @@ pub fn copy(
     }
     let mut changes = Changes { entries: Vec::new(), spool: job.spool.map(|(file, _)| file) };
     let target = job.target;
-    let same = |ours: &Data, path: &[u8]| match below.content_digest(path)? {
-        Some(digest) => Ok(Digest::read(&mut *changes.open(ours, source, below)?)? == digest),
-        None => same_bytes(&mut *changes.open(ours, source, below)?, &mut *below.open(path)?),
+    let same = |ours: &Data, path: &[u8]| match (below.content_digest(path)?, ours) {
+        (Some(digest), Data::Source { digest: Some(known), .. }) => Ok(digest == *known),
+        (Some(digest), _) => Ok(Digest::read(&mut *changes.open(ours, source, below)?)? == digest),
+        (None, _) => same_bytes(&mut *changes.open(ours, source, below)?, &mut *below.open(path)?),
     };
     changes.entries = target.finish(same)?;
     Ok(changes)

@@ -3,7 +3,7 @@
 //! The tree number N is reached below the root's entry NUL N: no path of a file system or of a Dockerfile can hold a NUL, so
 //! nothing else can lead there, and no listing shows it.
 
-use crate::context::{Exclusion, SourceTree};
+use crate::context::{Exclusion, Found, SourceTree};
 use crate::oci::Digest;
 use crate::oci::layer::Metadata;
 use std::io::{self, Read};
@@ -47,6 +47,14 @@ impl SourceTree for WithRemotes<'_> {
 
     fn read_dir(&self, path: &[u8]) -> io::Result<Vec<Vec<u8>>> {
         self.find(path).map_or(Err(io::ErrorKind::NotFound.into()), |(tree, path)| tree.read_dir(path))
+    }
+
+    fn look(&self, path: &[u8]) -> io::Result<Option<Found>> {
+        self.find(path).map_or(Ok(None), |(tree, path)| tree.look(path))
+    }
+
+    fn entries(&self, path: &[u8]) -> io::Result<Vec<(Vec<u8>, Found)>> {
+        self.find(path).map_or(Err(io::ErrorKind::NotFound.into()), |(tree, path)| tree.entries(path))
     }
 
     fn open(&self, path: &[u8]) -> io::Result<Box<dyn Read + Send>> {

@@ -4,7 +4,7 @@ use super::{Change, CopyError, Data, shown, source};
 use crate::context::SourceTree;
 use crate::oci::layer::{Kind, Metadata, OPAQUE_WHITEOUT, WHITEOUT_PREFIX};
 use crate::rootfs::layer::order;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 
 /// A tree and what changes in it.
@@ -15,6 +15,8 @@ pub struct Target<'a> {
     hidden: BTreeSet<Vec<u8>>,
     /// Times of directories of the tree that changes below them, or a copy, set.
     times: BTreeMap<Vec<u8>, i64>,
+    /// The directory whose time a change below it set last, while nothing else did.
+    touched: Option<Vec<u8>>,
     now: i64,
 }
 
@@ -22,7 +24,7 @@ impl<'a> Target<'a> {
     /// No changes in `tree` yet; `now` is the time of what is made without a source.
     pub fn new(tree: &'a dyn SourceTree, now: i64) -> Target<'a> {
         let (changes, hidden, times) = Default::default();
-        Target { tree, changes, hidden, times, now }
+        Target { tree, changes, hidden, times, touched: None, now }
     }
 
     /// Metadata of a path as it will be.
@@ -32,10 +34,8 @@ impl<'a> Target<'a> {
             Some(Change::Hardlink { to }) => return self.metadata(to),
             Some(Change::Whiteout | Change::Opaque) | None => {}
         }
-        if self.ancestors(path).any(|above| self.is_covered(above)) {
-            return Ok(None);
-        }
-        self.tree.metadata(path)
+        let Some(meta) = self.tree.metadata(path)? else { return Ok(None) };
+        Ok(self.ancestors(path).all(|above| !self.is_covered(above)).then_some(meta))
     }
 
     fn ancestors<'p>(&self, path: &'p [u8]) -> impl Iterator<Item = &'p [u8]> + use<'p> {
@@ -93,27 +93,32 @@ impl<'a> Target<'a> {
 
     /// Puts `change` at `path` whatever is there; the directory above it must exist.
     fn put(&mut self, path: &[u8], change: Change) {
-        if self.changes.contains_key(path) {
-            self.relink(path);
+        if let Some(before) = self.changes.insert(path.to_vec(), change) {
+            self.relink(path, before);
         }
-        self.changes.insert(path.to_vec(), change);
-        self.set_time(source::split(path).0, self.now);
+        let above = source::split(path).0;
+        // A copy puts one file after the other into a directory.
+        if self.touched.as_deref() != Some(above) {
+            self.set_time(above, self.now);
+            self.touched = Some(above.to_vec());
+        }
     }
 
-    /// Before the entry at `path` goes: the first of its other names takes over what it is.
-    fn relink(&mut self, path: &[u8]) {
+    /// After the entry `before` at `path` went: the first of its other names takes over what it is.
+    fn relink(&mut self, path: &[u8], before: Change) {
         let names = |change: &Change| matches!(change, Change::Hardlink { to } if to == path);
         let others: Vec<Vec<u8>> =
             self.changes.iter().filter(|(_, change)| names(change)).map(|(other, _)| other.clone()).collect();
-        let (Some(heir), Some(entry)) = (others.first().cloned(), self.changes.get(path).cloned()) else { return };
+        let Some(heir) = others.first().cloned() else { return };
         for other in &others[1..] {
             self.changes.insert(other.clone(), Change::Hardlink { to: heir.clone() });
         }
-        self.changes.insert(heir, entry);
+        self.changes.insert(heir, before);
     }
 
     /// Sets the time of a directory; what changes below it later sets it again.
     pub fn set_time(&mut self, path: &[u8], time: i64) {
+        self.touched = None;
         match self.changes.get_mut(path) {
             Some(Change::Entry { meta, .. }) => meta.mtime = time,
             _ => drop(self.times.insert(path.to_vec(), time)),
@@ -122,6 +127,7 @@ impl<'a> Target<'a> {
 
     /// Sets all metadata of an existing directory.
     pub fn set_directory(&mut self, path: &[u8], meta: Metadata) {
+        self.touched = None;
         self.changes.insert(path.to_vec(), Change::Entry { meta, data: Data::None });
     }
 
@@ -134,8 +140,9 @@ impl<'a> Target<'a> {
     pub fn replace(&mut self, path: &[u8], change: Change) -> io::Result<()> {
         let below: Vec<Vec<u8>> = self.below(path).cloned().collect();
         for inner in below {
-            self.relink(&inner);
-            self.changes.remove(&inner);
+            if let Some(before) = self.changes.remove(&inner) {
+                self.relink(&inner, before);
+            }
         }
         if self.tree.metadata(path)?.is_some_and(|meta| meta.is_dir()) {
             self.hidden.insert(path.to_vec());
@@ -151,6 +158,7 @@ impl<'a> Target<'a> {
 
     /// The entry that `path` names, to change its metadata; a file of the tree becomes an entry by this.
     pub fn entry(&mut self, path: &[u8]) -> io::Result<Option<(Vec<u8>, &mut Metadata)>> {
+        self.touched = None;
         let path = match self.changes.get(path) {
             Some(Change::Hardlink { to }) => to.clone(),
             _ => path.to_vec(),
@@ -171,55 +179,75 @@ impl<'a> Target<'a> {
     /// `same` compares the bytes of an entry with those of a path of the tree.
     pub fn finish(mut self, same: impl Fn(&Data, &[u8]) -> io::Result<bool>) -> io::Result<Vec<(Vec<u8>, Change)>> {
         self.order_links();
-        let mut kept = BTreeMap::new();
         let links = self.unchanged_links(&same)?;
+        let (mut keep, mut unchanged) = (Vec::with_capacity(self.changes.len()), HashSet::new());
         for (path, change) in &self.changes {
-            let unchanged = match links.get(link_target(change).unwrap_or(path)) {
+            let is_unchanged = match links.get(link_target(change).unwrap_or(path)) {
                 Some(unchanged) => *unchanged,
                 None => !self.hidden.contains(path) && self.is_unchanged(path, change, &same)?,
             };
-            if !unchanged {
-                kept.insert(path.clone(), change.clone());
+            // The root is no entry of a layer.
+            keep.push(!is_unchanged && !path.is_empty());
+            if is_unchanged {
+                unchanged.insert(&path[..]);
             }
         }
-        let needed: BTreeSet<Vec<u8>> =
-            kept.keys().flat_map(|path| self.ancestors(path).map(<[u8]>::to_vec).collect::<Vec<_>>()).collect();
-        for path in needed {
-            if kept.contains_key(&path) {
-                continue;
-            }
-            let Some(mut meta) = self.metadata(&path)? else { continue };
-            meta.mtime = self.times.get(&path).copied().unwrap_or(meta.mtime);
-            kept.insert(path, Change::Entry { meta, data: Data::None });
-        }
-        // The root is no entry of a layer.
-        kept.remove(&b""[..]);
+        let needed = self.directories_above(&unchanged)?;
+        let changes = std::mem::take(&mut self.changes).into_iter().zip(keep);
+        let mut kept: Vec<_> = changes.filter_map(|(entry, keep)| keep.then_some(entry)).collect();
+        kept.extend(needed);
         Ok(self.in_layer_order(kept))
     }
 
+    /// The directories above what is not in `unchanged`, as they are, where they are no changes themselves.
+    fn directories_above(&self, unchanged: &HashSet<&[u8]>) -> io::Result<BTreeMap<Vec<u8>, Change>> {
+        let is_kept = |path: &[u8]| self.changes.contains_key(path) && !unchanged.contains(path);
+        let (mut out, mut last) = (BTreeMap::new(), None);
+        for path in self.changes.keys().filter(|path| !unchanged.contains(&path[..])) {
+            let above = source::split(path).0;
+            if last.replace(above) == Some(above) {
+                continue;
+            }
+            for dir in self.ancestors(above).filter(|dir| !dir.is_empty()) {
+                if is_kept(dir) || out.contains_key(dir) {
+                    continue;
+                }
+                let Some(mut meta) = self.metadata(dir)? else { continue };
+                meta.mtime = self.times.get(dir).copied().unwrap_or(meta.mtime);
+                out.insert(dir.to_vec(), Change::Entry { meta, data: Data::None });
+            }
+        }
+        Ok(out)
+    }
+
     /// Files that are called like deletions become those, and all of it gets the order of a layer.
-    fn in_layer_order(&self, kept: BTreeMap<Vec<u8>, Change>) -> Vec<(Vec<u8>, Change)> {
+    fn in_layer_order(&self, mut kept: Vec<(Vec<u8>, Change)>) -> Vec<(Vec<u8>, Change)> {
+        kept.sort_by(|(a, _), (b, _)| order(a, b));
+        let find = |path: &[u8]| kept.binary_search_by(|(known, _)| order(known, path)).ok().map(|at| &kept[at].1);
         // A directory made anew where the tree had one must not show what that one held.
-        let is_dir = |path: &Vec<u8>| matches!(kept.get(path), Some(Change::Entry { meta, .. }) if meta.is_dir());
-        let mut opaque: BTreeSet<Vec<u8>> = self.hidden.iter().filter(|path| is_dir(path)).cloned().collect();
-        let mut out = Vec::new();
-        for (path, change) in &kept {
+        let is_dir = |path: &&Vec<u8>| matches!(find(path), Some(Change::Entry { meta, .. }) if meta.is_dir());
+        let mut opaque: BTreeSet<Vec<u8>> = self.hidden.iter().filter(is_dir).cloned().collect();
+        let is_mark = |path: &[u8]| source::split(path).1.starts_with(WHITEOUT_PREFIX.as_bytes());
+        let mut gone = Vec::new();
+        for (path, _) in kept.iter().filter(|(path, _)| is_mark(path)) {
             let (dir, name) = source::split(path);
             if name == OPAQUE_WHITEOUT.as_bytes() {
                 opaque.insert(dir.to_vec());
-            } else if let Some(gone) = name.strip_prefix(WHITEOUT_PREFIX.as_bytes()) {
-                let gone = source::join(dir, gone);
-                if !kept.contains_key(&gone) {
-                    out.push((gone, Change::Whiteout));
-                }
             } else {
-                out.push((path.clone(), change.clone()));
+                let path = source::join(dir, &name[WHITEOUT_PREFIX.len()..]);
+                if find(&path).is_none() {
+                    gone.push((path, Change::Whiteout));
+                }
             }
         }
-        out.extend(opaque.into_iter().map(|dir| (dir, Change::Opaque)));
-        // The sort is stable: a directory comes before its own mark.
-        out.sort_by(|(a, _), (b, _)| order(a, b));
-        out
+        kept.retain(|(path, _)| !is_mark(path));
+        if !gone.is_empty() || !opaque.is_empty() {
+            kept.extend(gone);
+            kept.extend(opaque.into_iter().map(|dir| (dir, Change::Opaque)));
+            // The sort is stable: a directory comes before its own mark.
+            kept.sort_by(|(a, _), (b, _)| order(a, b));
+        }
+        kept
     }
 
     /// Of the names of one file the first is the entry.
@@ -280,11 +308,11 @@ impl<'a> Target<'a> {
         same: &impl Fn(&Data, &[u8]) -> io::Result<bool>,
     ) -> io::Result<bool> {
         let Change::Entry { meta, data } = change else { return Ok(false) };
+        let Some(mut before) = self.tree.metadata(path)? else { return Ok(false) };
         let above = source::split(path).0;
         if self.ancestors(above).any(|above| self.is_covered(above)) {
             return Ok(false);
         }
-        let Some(mut before) = self.tree.metadata(path)? else { return Ok(false) };
         if meta.is_dir() {
             before.mtime = meta.mtime;
         }

@@ -1,7 +1,9 @@
 //! Copying one source: a file, or what a directory holds.
 
+use super::ahead::{self, Ahead};
 use super::source::{join, split};
 use super::{CopyError, Data, Job};
+use crate::context::Found;
 use crate::context::ignore::{Patterns, Verdict};
 use crate::context::pattern::has_wildcard;
 use crate::oci::layer::{Kind, Metadata};
@@ -52,6 +54,7 @@ struct Item<'a> {
 
 struct Walk<'j, 'a> {
     job: &'j mut Job<'a>,
+    ahead: &'j Ahead<'a>,
     include: Option<&'j Include>,
     open: Vec<Open>,
     /// Files with several names, and where the first of them went.
@@ -61,18 +64,17 @@ struct Walk<'j, 'a> {
 impl Job<'_> {
     /// Copies the source at `path`, which was named as `name`.
     pub fn copy_one(&mut self, name: &[u8], path: &[u8], include: Option<&Include>) -> Result<(), CopyError> {
-        let is_dir = self.source.metadata(path)?.is_some_and(|meta| meta.is_dir());
-        let target = self.target_of(name, is_dir)?;
-        let mut walk = Walk { job: self, include, open: Vec::new(), links: HashMap::new() };
-        walk.copy(&Item { source: path, inner: b"", target: &target, include: None, exclude: None })
+        let found = self.source.look(path)?;
+        let target = self.target_of(name, found.as_ref().is_some_and(|found| found.meta.is_dir()))?;
+        let found = found.ok_or_else(|| CopyError::not_found(path, None))?;
+        let ahead = Ahead::new(self.source);
+        let mut walk = Walk { job: self, ahead: &ahead, include, open: Vec::new(), links: HashMap::new() };
+        walk.copy(&Item { source: path, inner: b"", target: &target, include: None, exclude: None }, found)
     }
 }
 
 impl Walk<'_, '_> {
-    fn copy(&mut self, item: &Item<'_>) -> Result<(), CopyError> {
-        let Some(meta) = self.job.source.metadata(item.source)? else {
-            return Err(CopyError::not_found(item.source, None));
-        };
+    fn copy(&mut self, item: &Item<'_>, found: Found) -> Result<(), CopyError> {
         let named = item.inner.is_empty();
         let include = self.include.filter(|_| !named).map(|i| i.compiled.judge(item.inner, item.include));
         let exclude = self.job.exclude.as_ref().filter(|_| !named).map(|e| e.judge(item.inner, item.exclude));
@@ -80,37 +82,33 @@ impl Walk<'_, '_> {
         if selected {
             self.make_open_directories()?;
         }
-        if meta.is_dir() {
-            return self.directory(item, meta, selected, include.as_ref(), exclude.as_ref());
+        if found.meta.is_dir() {
+            return self.directory(item, found.meta, selected, include.as_ref(), exclude.as_ref());
         }
         if !selected {
             return Ok(());
         }
         let outermost = !named && !item.source.contains(&b'/');
-        if outermost && self.job.exclude.is_some() && matches!(meta.kind, Kind::Symlink { .. }) {
+        if outermost && self.job.exclude.is_some() && matches!(found.meta.kind, Kind::Symlink { .. }) {
             // With --exclude BuildKit looks at what a link in the tree's root leads to, as if the link had been named.
             self.job.follow(item.source)?;
         }
-        self.file(item, meta)
+        self.file(item, found)
     }
 
-    fn file(&mut self, item: &Item<'_>, meta: Metadata) -> Result<(), CopyError> {
-        let data = match meta.kind {
+    fn file(&mut self, item: &Item<'_>, found: Found) -> Result<(), CopyError> {
+        let data = match found.meta.kind {
             Kind::Socket => return Ok(()),
-            Kind::File { .. } => Data::Source(item.source.to_vec()),
+            Kind::File { .. } => Data::Source { path: item.source.to_vec(), digest: found.digest },
             _ => Data::None,
         };
-        let identity = match meta.kind {
-            Kind::File { .. } => self.job.source.link_identity(item.source)?,
-            _ => None,
-        };
-        if let Some(first) = identity.and_then(|identity| self.links.get(&identity)) {
+        if let Some(first) = found.identity.and_then(|identity| self.links.get(&identity)) {
             return self.job.target.put_link(item.target, first);
         }
-        if let Some(identity) = identity {
+        if let Some(identity) = found.identity {
             self.links.insert(identity, item.target.to_vec());
         }
-        let meta = self.job.ownership.applied(meta);
+        let meta = self.job.ownership.applied(found.meta);
         self.job.target.put_file(item.target, meta, data)
     }
 
@@ -129,9 +127,13 @@ impl Walk<'_, '_> {
         let may_match = selected || self.include.is_none_or(|include| include.may_match_below(item.inner));
         if may_match {
             self.open.push(Open { source: item.source.to_vec(), target: item.target.to_vec(), made: selected });
-            for name in self.job.source.read_dir(item.source)? {
-                let [source, inner, target] = [item.source, item.inner, item.target].map(|path| join(path, &name));
-                self.copy(&Item { source: &source, inner: &inner, target: &target, include, exclude })?;
+            let entries = self.ahead.entries(item.source)?;
+            // What is not copied need not be looked at.
+            if named && self.include.is_none() && self.job.exclude.is_none() {
+                let directories = ahead::directories(&entries);
+                self.ahead.during(item.source, &directories, || self.inside(item, entries, include, exclude))?;
+            } else {
+                self.inside(item, entries, include, exclude)?;
             }
             self.open.pop();
         }
@@ -141,6 +143,21 @@ impl Walk<'_, '_> {
             self.job.target.set_time(item.target, time);
         } else if selected {
             self.finish_directory(item.target, meta)?;
+        }
+        Ok(())
+    }
+
+    /// Copies what is in a directory.
+    fn inside(
+        &mut self,
+        item: &Item<'_>,
+        entries: Vec<(Vec<u8>, Found)>,
+        include: Option<&Verdict>,
+        exclude: Option<&Verdict>,
+    ) -> Result<(), CopyError> {
+        for (name, found) in entries {
+            let [source, inner, target] = [item.source, item.inner, item.target].map(|path| join(path, &name));
+            self.copy(&Item { source: &source, inner: &inner, target: &target, include, exclude }, found)?;
         }
         Ok(())
     }

@@ -2,9 +2,10 @@
 
 use super::RemoteError;
 use crate::build::Lookup;
-use crate::context::{ContextDir, SourceTree};
+use crate::context::{ContextDir, Found, SourceTree};
 use crate::dockerfile::git_ref::{self, GitRef, Mtime};
 use crate::git::{self, Reach, Wanted};
+use crate::oci::Digest;
 use crate::oci::layer::Metadata;
 use crate::plan::AddOptions;
 use crate::store::TempDir;
@@ -60,8 +61,20 @@ impl SourceTree for GitTree {
         self.tree.read_dir(path)
     }
 
+    fn look(&self, path: &[u8]) -> io::Result<Option<Found>> {
+        self.tree.look(path)
+    }
+
+    fn entries(&self, path: &[u8]) -> io::Result<Vec<(Vec<u8>, Found)>> {
+        self.tree.entries(path)
+    }
+
     fn open(&self, path: &[u8]) -> io::Result<Box<dyn Read + Send>> {
         self.tree.open(path)
+    }
+
+    fn content_digests(&self, paths: &[&[u8]]) -> io::Result<Vec<Option<Digest>>> {
+        self.tree.content_digests(paths)
     }
 
     fn link_identity(&self, path: &[u8]) -> io::Result<Option<(u64, u64)>> {

@@ -146,15 +146,7 @@ impl<W: Write> TarWriter<W> {
             Kind::BlockDevice { major, minor } => (EntryType::Block, 0, no_link, (*major, *minor)),
             Kind::Socket => return Err(LayerError::Socket(path.to_vec())),
         };
-        let mtime = self.clamp(meta.mtime);
-        let numbers = Numbers { mode: meta.mode, uid: meta.uid, gid: meta.gid, mtime, size };
-        let mut records = Records::default();
-        for (name, value) in &meta.xattrs {
-            if name.iter().any(|b| matches!(b, b'=' | 0)) {
-                return Err(LayerError::XattrName { path: path.to_vec(), name: name.clone() });
-            }
-            records.push(&[b"SCHILY.xattr.", name.as_slice()].concat(), value);
-        }
+        let (numbers, mut records) = self.attributes(path, meta, size)?;
         let name = match &meta.kind {
             Kind::Dir if path.is_empty() => b"./".to_vec(),
             Kind::Dir => [path, b"/"].concat(),
@@ -170,16 +162,28 @@ impl<W: Write> TarWriter<W> {
         }
     }
 
-    /// Adds `path` as another name of `target`, which came before.
-    pub fn hardlink(&mut self, path: &[u8], target: &[u8]) -> Result<(), LayerError> {
+    fn attributes(&self, path: &[u8], meta: &Metadata, size: u64) -> Result<(Numbers, Records), LayerError> {
+        let mtime = self.clamp(meta.mtime);
+        let numbers = Numbers { mode: meta.mode, uid: meta.uid, gid: meta.gid, mtime, size };
+        let mut records = Records::default();
+        for (name, value) in &meta.xattrs {
+            if name.iter().any(|b| matches!(b, b'=' | 0)) {
+                return Err(LayerError::XattrName { path: path.to_vec(), name: name.clone() });
+            }
+            records.push(&[b"SCHILY.xattr.", name.as_slice()].concat(), value);
+        }
+        Ok((numbers, records))
+    }
+
+    /// Adds `path` as another name of `target`, which came before with the metadata `meta`. The entry has them too: Docker and
+    /// containerd set owner, mode, time and attributes of a link's entry on the file that it is a name of.
+    pub fn hardlink(&mut self, path: &[u8], target: &[u8], meta: &Metadata) -> Result<(), LayerError> {
         check(target)?;
         if target.is_empty() || order(target, path) != std::cmp::Ordering::Less {
             return Err(LayerError::LinkTarget { path: path.to_vec(), target: target.to_vec() });
         }
         self.next(path)?;
-        // A link has no attributes of its own; extractors take those of the target.
-        let numbers = Numbers { mode: 0o644, uid: 0, gid: 0, mtime: 0, size: 0 };
-        let mut records = Records::default();
+        let (numbers, mut records) = self.attributes(path, meta, 0)?;
         let header = self.header(path, path, EntryType::Link, target, &numbers, (0, 0), &mut records)?;
         self.emit(&header, &records)
     }
@@ -418,6 +422,9 @@ fn check(path: &[u8]) -> Result<(), LayerError> {
 /// The canonical order: component by component, each by its bytes.
 pub fn order(a: &[u8], b: &[u8]) -> std::cmp::Ordering {
     // A slash sorts before every byte that a name can hold.
-    let key = |byte: &u8| if *byte == b'/' { 0 } else { *byte };
-    a.iter().map(key).cmp(b.iter().map(key))
+    let key = |byte: u8| if byte == b'/' { 0 } else { byte };
+    match a.iter().zip(b).position(|(a, b)| a != b) {
+        Some(at) => key(a[at]).cmp(&key(b[at])),
+        None => a.len().cmp(&b.len()),
+    }
 }

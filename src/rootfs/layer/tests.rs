@@ -145,8 +145,8 @@ fn refuses_what_an_archive_must_not_hold() {
     }
     let mut layer = writer(plain());
     assert!(matches!(layer.append(b"s", &meta(Kind::Socket), None), Err(LayerError::Socket(_))));
-    assert!(matches!(layer.hardlink(b"x", b"y"), Err(LayerError::LinkTarget { .. })));
-    assert!(matches!(layer.hardlink(b"x", b"../y"), Err(LayerError::Path { .. })));
+    assert!(matches!(layer.hardlink(b"x", b"y", &file(b"")), Err(LayerError::LinkTarget { .. })));
+    assert!(matches!(layer.hardlink(b"x", b"../y", &file(b"")), Err(LayerError::Path { .. })));
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn content_leaves_times_out_and_nothing_else() {
     for target in [&b"a"[..], b"b"] {
         let kind = Kind::Symlink { target: target.to_vec() };
         others.push(content(|layer| layer.append(b"f", &meta(kind.clone()), None).unwrap()));
-        others.push(content(|layer| layer.hardlink(b"f", target).unwrap_or(())));
+        others.push(content(|layer| layer.hardlink(b"f", target, &base).unwrap_or(())));
     }
     for (major, minor) in [(1, 3), (1, 5)] {
         for kind in [Kind::CharDevice { major, minor }, Kind::BlockDevice { major, minor }] {
@@ -219,4 +219,34 @@ fn the_layer_is_what_its_digests_say() {
         };
         assert_eq!(&Digest::sha256(tar), layer.diff_id.digest());
     }
+}
+
+/// Docker and containerd set what a link's entry says on the file that it is a name of.
+#[test]
+fn regression_a_link_says_what_its_file_is() {
+    let like = |meta: &Metadata| {
+        let mut layer = LayerWriter::new(Vec::new(), LayerOptions { epoch: Some(4), ..plain() });
+        layer.append(b"f", meta, Some(&mut &b"abc"[..])).unwrap();
+        layer.hardlink(b"g", b"f", meta).unwrap();
+        let tar = layer.finish_into().unwrap().0;
+        let mut archive = tar::Archive::new(&tar[..]);
+        let entries = archive.entries().unwrap().map(|entry| {
+            let mut entry = entry.unwrap();
+            let xattrs: Vec<String> = entry
+                .pax_extensions()
+                .unwrap()
+                .into_iter()
+                .flatten()
+                .map(|pair| pair.unwrap().key().unwrap().into())
+                .collect();
+            let header = entry.header();
+            let ids = (header.uid().unwrap(), header.gid().unwrap());
+            (header.mode().unwrap(), ids, header.mtime().unwrap(), xattrs)
+        });
+        entries.collect::<Vec<_>>()
+    };
+    let xattrs = [(b"security.capability".to_vec(), vec![1])].into();
+    let found = like(&Metadata { mode: 0o4755, uid: 12, gid: 34, mtime: 9, xattrs, ..file(b"abc") });
+    assert_eq!(found[0], (0o4755, (12, 34), 4, vec!["SCHILY.xattr.security.capability".to_string()]));
+    assert_eq!(found[1], found[0]);
 }

@@ -13,7 +13,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, XattrFlags};
@@ -34,12 +34,24 @@ pub(crate) struct Target {
     pub path: CString,
     /// Whether a link at its end is followed.
     pub follow: bool,
+    /// What the path leads through by its number.
+    held: Option<Arc<OwnedFd>>,
 }
 
 impl Target {
     /// The file at `path`; a nul in it is `ENOENT`, since no file has one.
     pub(crate) fn new(path: impl Into<Vec<u8>>, follow: bool) -> Result<Target, Errno> {
-        Ok(Target { path: CString::new(path).map_err(|_| Errno::NOENT)?, follow })
+        Ok(Target { path: CString::new(path).map_err(|_| Errno::NOENT)?, follow, held: None })
+    }
+
+    /// The same for a path that leads through the descriptor `held` of this process.
+    pub(crate) fn through(held: OwnedFd, path: impl Into<Vec<u8>>) -> Result<Target, Errno> {
+        Ok(Target { held: Some(Arc::new(held)), ..Target::new(path, false)? })
+    }
+
+    /// The same but for a link at its end, which is meant then.
+    pub(crate) fn unfollowed(self) -> Target {
+        Target { follow: false, ..self }
     }
 
     fn at_flags(&self) -> AtFlags {
@@ -110,7 +122,7 @@ impl Target {
         let start = path[..end].iter().rposition(|byte| *byte == b'/')? + 1;
         let name = &path[start..end];
         let dir = if start > 1 { &path[..start] } else { b"/" };
-        let target = Target::new(dir, true).ok()?;
+        let target = Target { held: self.held.clone(), ..Target::new(dir, true).ok()? };
         (name != b"." && name != b"..").then_some((target, name))
     }
 }

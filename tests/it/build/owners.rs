@@ -35,7 +35,7 @@ chown 0 ids 2> /dev/null && exit 1; chmod 600 /shared/byroot 2> /dev/null && exi
 chgrp staff2 ids; chmod 2640 ids
 touch-as /shared/byprogram && mkdir sub && mv sub /shared/moved && ln -s there /shared/moved/l
 perl -e 'use Socket; socket(my $s, AF_UNIX, SOCK_STREAM, 0); mkdir "made", 0; symlink "a", "made/x" and die; chmod 0700, "made"'
-tar -C / -cf ../t.tar t/a home/app/d && tar -xf ../t.tar && rm ../t.tar
+tar --hard-dereference -C / -cf ../t.tar t/a home/app/d && tar -xf ../t.tar && rm ../t.tar
 SCRIPT
 USER root
 RUN <<SCRIPT
@@ -43,29 +43,42 @@ set -e
 mv /shared /moved && cp -a /moved /copied && mv /t/a/link /t/renamed && ln /t/pipe /t/pipe2
 rm /home/app/d/l && ln -s x /home/app/d/l && rm -r /home/app/d/p && mkfifo /home/app/d/p
 chown -hR svc /home/app/work && chown root:root /t/acl && rm -r /srv/svc && mkdir /srv/svc
-stat -c '%n %u:%g %a %F' /t/* /moved/* /copied/* /home/app/d/* > /stats
+mkdir -p /c/tmp && for p in /bin/bash /usr/bin/chown /usr/bin/touch /usr/bin/mkdir; do
+    cp --parents -L $p $(ldd $p | grep -o '/[^ ]*') /c; done
+chroot /c /bin/bash -ec 'touch /tmp/a; chown 1500:2000 /tmp/a; mkdir -m 2775 d; chown 0:2000 d; cd d; umask 027; touch x ../tmp/y; ! echo > /t/acl'
+chmod 1777 /c/tmp; chroot --userspec=33:33 /c /usr/bin/touch /tmp/b
+! chroot --userspec=33:33 /c /usr/bin/mkdir /d/no 2> /dev/null; chroot --userspec=33:33 /c /usr/bin/mkdir /tmp/e; rm -r /c/bin /c/usr /c/lib*
+stat -c '%n %u:%g %a %F' /c/* /c/*/* /t/* /moved/* /copied/* /home/app/d/* > /stats
 SCRIPT
 "#;
+
+/// Who builds, in which tier.
+type Way = (Caller, &'static str);
 
 #[test]
 fn layers_are_the_same_bytes_whoever_builds() {
     let registry = Registry::start();
     let base = registry.put_base("debian");
-    let mut first: Option<(Caller, Vec<Value>)> = None;
-    for caller in callers("the same layers") {
+    let mut first: Option<(Way, Vec<Value>)> = None;
+    let mut ways: Vec<Way> = callers("the same layers").into_iter().map(|caller| (caller, "auto")).collect();
+    if ways.len() > 1 {
+        ways.extend([(Caller::Own, "chroot"), (Caller::OneId, "emulated")]);
+    }
+    for way in ways {
+        let (caller, tier) = way;
         let place = Place::new(caller);
         place.file("Dockerfile", DOCKERFILE);
-        let name = format!("{}/owners:{caller:?}", registry.host());
+        let name = format!("{}/owners:{caller:?}-{tier}", registry.host());
         let words = format!("build --rewrite-timestamp --build-arg BASE={base} -t {name} --push context");
         let mut command = place.command(&words, [""; 0]);
-        command.env("SOURCE_DATE_EPOCH", "1700000000");
+        command.env("SOURCE_DATE_EPOCH", "1700000000").env("DOCKLESS_ISOLATION", tier);
         place.finish(command.output().expect("the binary starts")).succeeded();
         let (_, path) = name.split_once('/').expect("host/name");
         let image: Value = serde_json::from_slice(&registry.manifest(path)).expect("a manifest");
         let layers: Vec<Value> = image["layers"].as_array().expect("layers").clone();
         match &first {
-            None => first = Some((caller, layers)),
-            Some((other, expected)) => assert_eq!(&layers, expected, "{caller:?} and {other:?}"),
+            None => first = Some((way, layers)),
+            Some((other, expected)) => assert_eq!(&layers, expected, "{way:?} and {other:?}"),
         }
     }
 }

@@ -57,6 +57,12 @@ fn trees_are_made_on_the_jobs_volume() {
     let left = fs::read_dir(trees.join("tmp")).unwrap().filter(|entry| entry.as_ref().unwrap().path().is_dir());
     assert_eq!(left.count(), 0);
 
+    // They are cache as what is in the state directory is.
+    let listed = dockless(dir, project, &["cache", "ls", "-q", "--type=layer"]);
+    assert_eq!(listed.lines().count(), layers(&trees), "{listed}");
+    dockless(dir, project, &["cache", "prune", "--all", "--type=layer"]);
+    assert_eq!(layers(&trees), 0);
+
     // In the volume itself one would work among the trees: each stage copies its base then, and the image is the same.
     assert!(dockless(dir, "volume", &["info"]).contains("copy, because an overlay does not work"));
     let moved = [&build[..build.len() - 1], &["group/project"]].concat();

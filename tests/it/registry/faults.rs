@@ -399,6 +399,28 @@ fn an_unchanged_push_takes_three_round_trips_and_a_retag_five() {
     assert_eq!(kinds(&reference(&registry).with_tag("2")), retag);
 }
 
+/// Inside a registry no blob moves: one request for each, and none where the repository is the same.
+#[test]
+fn a_copy_asks_for_no_more_than_it_needs() {
+    let registry = Faulty::start();
+    image().put_into(&registry);
+    let kinds = |to: &str| {
+        let before = registry.seen().len();
+        let to = format!("{}/{to}", registry.host()).parse().unwrap();
+        orderly(&registry, brisk()).copy_image(&reference(&registry), &to, None, &Quiet).unwrap();
+        let mut kinds: Vec<_> = registry.seen()[before..].iter().map(Seen::kind).collect();
+        kinds.retain(|kind| kind != "GET token");
+        kinds.sort();
+        kinds
+    };
+    // An index, and one image in it.
+    let copied = [&["GET manifests"; 2][..], &["GET ping", "HEAD manifests"], &["POST blobs/uploads/"; 3]];
+    assert_eq!(kinds("team/other:far"), [&copied.concat()[..], &["PUT manifests"; 2]].concat());
+    let questions = ["GET manifests", "GET ping", "HEAD manifests"];
+    assert_eq!(kinds("team/app:near"), [&questions[..], &["PUT manifests"]].concat());
+    assert_eq!(kinds("team/app:near"), questions);
+}
+
 /// A signature points at an image; where the registry keeps no list of such, a tag does.
 #[test]
 fn referrers_are_listed_by_the_registry_or_by_a_tag() {

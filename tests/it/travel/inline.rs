@@ -4,6 +4,7 @@ use super::{Count, Job, Project};
 use crate::build::place::{Caller, Place, tool};
 use crate::support::registry::Registry;
 use crate::support::throttle::long_line;
+use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 /// Two stages; what the first makes is not the same twice, what is copied from it is.
@@ -279,6 +280,51 @@ fn what_is_no_source_is_named_and_passed_over() {
     log.says(&format!("warning: --cache-from {host}/no/such:1: "));
     log.says("warning: --cache-from ");
     assert_eq!(log.missed().len(), 6);
+}
+
+/// Images with records of BuildKit, and its caches in registries in both forms that they have.
+#[test]
+fn what_buildkit_wrote_is_named() {
+    let registry = Registry::start();
+    let base = registry.put_base("busybox");
+    let place = Place::new(Caller::Own);
+    let put = |name: &str, media_type: &str, document: &str| {
+        let file = place.path("document");
+        std::fs::write(&file, document).unwrap();
+        let url = format!("http://{}/v2/cache/{name}", registry.host());
+        let data = format!("@{}", file.display());
+        let header = format!("Content-Type: {media_type}");
+        tool("curl", ["-sSf", "-X", "PUT", "-H", &header, "--data-binary", &data, &url]);
+    };
+    let blob = |document: &str| {
+        let digest = dockless::oci::Digest::sha256(document).to_string();
+        let begin = format!("http://{}/v2/cache/blobs/uploads/", registry.host());
+        let told = tool("curl", ["-sSf", "-i", "-X", "POST", &begin]);
+        let location = told.lines().find_map(|line| line.strip_prefix("Location: ")).unwrap().trim().to_string();
+        let url = format!("{location}&digest={digest}");
+        let plain = "Content-Type: application/octet-stream";
+        tool("curl", ["-sSf", "-X", "PUT", "-H", plain, "--data-binary", document, &url]);
+        json!({"digest": digest, "size": document.len()})
+    };
+    let described = |document: &str, media_type: &str| {
+        let mut descriptor = blob(document);
+        descriptor["mediaType"] = media_type.into();
+        descriptor
+    };
+    let oci = |kind: &str| format!("application/vnd.oci.image.{kind}.v1+json");
+    let records = described(r#"{"layers":[],"records":[]}"#, "application/vnd.buildkit.cacheconfig.v0");
+    let image = r#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]},"moby.buildkit.cache.v0":"eyJ9"}"#;
+    let image = described(image, &oci("config"));
+    let manifest =
+        |config: &Value| json!({"schemaVersion": 2, "mediaType": oci("manifest"), "config": config, "layers": []});
+    let index = json!({"schemaVersion": 2, "mediaType": oci("index"), "manifests": [&records]});
+    for (tag, document) in [("inline", manifest(&image)), ("image", manifest(&records)), ("index", index)] {
+        let media_type = document["mediaType"].as_str().unwrap();
+        put(&format!("manifests/{tag}"), media_type, &document.to_string());
+        let log = Job::new(&project(&base)).build(&format!("--cache-from {}/cache:{tag}", registry.host()));
+        log.says(&format!("warning: --cache-from {}/cache:{tag}: its records are BuildKit's", registry.host()));
+        assert_eq!(log.missed().len(), 6);
+    }
 }
 
 /// What is copied from one stage in two steps is of one run of it, although only one of the steps was in the cache.

@@ -55,11 +55,16 @@ impl Recorded {
                 Ok(Site::Free(Room { target, dir }))
             }
             Some(_) => Ok(Site::Kernel),
-            None => match target.split() {
-                Some((dir, _)) => Ok(Site::Free(Room { dir: self.records.look(&dir)?.owned, target })),
-                None => Ok(Site::Kernel),
-            },
+            None => Ok(self.room_in_chroot(asked, target)?.map_or(Site::Kernel, Site::Free)),
         }
+    }
+
+    /// Room for a file in another root, where the way to it is not checked; `None` where there is one.
+    fn room_in_chroot(&self, asked: &Asked<'_>, target: Target) -> Result<Option<Room>, Errno> {
+        let Some((dir, _)) = target.split().filter(|_| target.stat().is_err()) else { return Ok(None) };
+        let dir = self.records.look(&dir)?.owned;
+        access::check(&asked.who, &dir, Want::ENTRIES)?;
+        Ok(Some(Room { target, dir }))
     }
 
     fn site_of_root(&self, asked: &Asked<'_>, target: Target, dir: &Target) -> Result<Site, Errno> {
@@ -130,6 +135,10 @@ impl Recorded {
                     access::check(&asked.who, &dir, Want::ENTRIES)?;
                     Room { target, dir }
                 }
+                (target, None) => match self.room_in_chroot(asked, target)? {
+                    Some(room) => room,
+                    None => return Ok(None),
+                },
                 _ => return Ok(None),
             }
         } else {
@@ -327,7 +336,7 @@ impl Recorded {
             return;
         }
         let Ok(reached) = self.reach(asked, path) else { return };
-        let target = Target { follow: false, ..reached.target };
+        let target = reached.target.unfollowed();
         if let (Err(Errno::NOENT), Ok(entry)) = (target.stat(), self.records.canonical_entry(&target)) {
             self.records.tell(entry, Owned { uid: 0, gid: 0, mode: 0 });
         }
@@ -338,7 +347,7 @@ impl Recorded {
         if told && self.records.native_mode(&owned).as_raw_mode() == owned.mode & 0o7777 {
             return Ok(Answer::Value(0));
         }
-        let target = Target { follow: false, ..target.clone() };
+        let target = target.clone().unfollowed();
         let mut look = self.records.look(&target)?;
         look.record = None;
         self.records.give(&target, &look, owned)?;
@@ -381,7 +390,7 @@ impl Recorded {
             if !self.records.has_table() {
                 return Ok(Answer::Continue);
             }
-            let old = Target { follow: false, ..self.reach(asked, from)?.target };
+            let old = self.reach(asked, from)?.target.unfollowed();
             // A file takes its record along; only what the table may tell of, or holds, has to be followed.
             let is_file = old.stat().is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
             if is_file && flags & libc::RENAME_EXCHANGE == 0 && !self.records.tells_of_files() {

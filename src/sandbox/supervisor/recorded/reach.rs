@@ -2,7 +2,6 @@
 //! and its /proc, so an absolute path means the same to both; a relative one goes through the caller's /proc/PID/cwd or fd.
 
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::Arc;
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -14,14 +13,13 @@ use crate::sandbox::supervisor::places::Places;
 use crate::sandbox::supervisor::view::Eyes;
 use crate::sandbox::supervisor::{Caller, Worker};
 
-/// A file, and what keeps the way to it open.
+/// A file, and how it was called.
 #[derive(Debug, Clone)]
 pub(super) struct Reached {
     /// The file.
     pub target: Target,
     /// The path as the caller gave it; empty where it gave a descriptor.
     pub said: Vec<u8>,
-    _held: Option<Arc<OwnedFd>>,
 }
 
 /// What `argument` names.
@@ -35,16 +33,16 @@ pub(super) fn reach(caller: &Caller<'_>, argument: &PathArgument, chroots: bool)
         if !argument.empty_path {
             return Err(Errno::NOENT);
         }
-        return Ok(Reached { target: Target::new(base, true)?, said, _held: None });
+        return Ok(Reached { target: Target::new(base, true)?, said });
     }
     if chroots && let Some((path, held)) = in_chroot(caller, &base, &said, argument.follow)? {
-        return Ok(Reached { target: Target::new(path, false)?, said, _held: Some(Arc::new(held)) });
+        return Ok(Reached { target: Target::through(held, path)?, said });
     }
     let path = match absolute(caller, &said) {
         Some(path) => path,
         None => [base.as_bytes(), b"/", &said].concat(),
     };
-    Ok(Reached { target: Target::new(path, argument.follow)?, said, _held: None })
+    Ok(Reached { target: Target::new(path, argument.follow)?, said })
 }
 
 /// What `argument` names in what the step sees, which is elsewhere.
@@ -62,7 +60,7 @@ pub(super) fn from_outside(
         if !argument.empty_path {
             return Err(Errno::NOENT);
         }
-        return Ok(Reached { target: Target::new(base(caller, argument.dirfd), true)?, said, _held: None });
+        return Ok(Reached { target: Target::new(base(caller, argument.dirfd), true)?, said });
     }
     let last = if argument.follow { Last::Follow } else { Last::Keep };
     let mut worker = Worker::only();
@@ -71,12 +69,12 @@ pub(super) fn from_outside(
     let follow = walked.found == Found::Magic && argument.follow;
     let mut path = records.host(&walked.path).as_bytes().to_vec();
     if let (true, Some(leads)) = (follow, eyes.leads(&walked.path)?) {
-        return Ok(Reached { target: Target::new(records.host(&leads).as_bytes(), false)?, said, _held: None });
+        return Ok(Reached { target: Target::new(records.host(&leads).as_bytes(), false)?, said });
     }
     if walked.slash {
         path.push(b'/');
     }
-    Ok(Reached { target: Target::new(path, follow)?, said, _held: None })
+    Ok(Reached { target: Target::new(path, follow)?, said })
 }
 
 /// The magic link to a descriptor's file, or to the working directory.
