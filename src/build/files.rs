@@ -280,20 +280,7 @@ type Sources = (Vec<String>, Vec<Arc<dyn SourceTree>>);
 
 /// All of a tree, copied to the root; `all` is its only source.
 fn whole(all: &[String; 1], created_mtime: i64) -> CopyRequest<'_> {
-    CopyRequest {
-        sources: all,
-        heredocs: &[],
-        dest: "/",
-        workdir: "/",
-        chown: None,
-        chmod: None,
-        exclude: &[],
-        parents: false,
-        link: false,
-        is_add: false,
-        unpack: None,
-        created_mtime,
-    }
+    CopyRequest { sources: all, created_mtime, ..CopyRequest::PLAIN }
 }
 
 /// Puts `changes` into a layer.

@@ -25,6 +25,16 @@ pub struct PullArgs {
     /// Pull the image of this platform alone [default: the host's, under the name of all]
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<String>,
+    #[command(flatten)]
+    common: Common,
+    /// The image
+    #[arg(value_name = "IMAGE")]
+    image: String,
+}
+
+/// What `pull` and `push` have both.
+#[derive(Args, Debug)]
+struct Common {
     /// Print only the image's name
     #[arg(short, long)]
     quiet: bool,
@@ -33,9 +43,6 @@ pub struct PullArgs {
     disable_content_trust: bool,
     #[command(flatten)]
     reach: ReachArgs,
-    /// The image
-    #[arg(value_name = "IMAGE")]
-    image: String,
 }
 
 /// Push an image under its name
@@ -48,14 +55,8 @@ pub struct PushArgs {
     /// Push the image of this platform alone
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<String>,
-    /// Print only the image's name
-    #[arg(short, long)]
-    quiet: bool,
-    /// Accepted: content trust is not checked
-    #[arg(long, hide = true)]
-    disable_content_trust: bool,
     #[command(flatten)]
-    reach: ReachArgs,
+    common: Common,
     /// The image, or with --all-tags the repository
     #[arg(value_name = "IMAGE")]
     image: String,
@@ -106,14 +107,14 @@ impl PullArgs {
         }
         // As `docker pull`: the variable asks for one platform, as the flag does.
         let platform = platform(self.platform.as_deref(), environment)?;
-        let registry = self.reach.network(environment, state, &[&image])?.client()?;
+        let registry = self.common.reach.network(environment, state, &[&image])?.client()?;
         let store = Store::open(state)?;
-        go(&screen(look, self.quiet), |screen| {
+        go(&screen(look, self.common.quiet), |screen| {
             let images = match self.all_tags {
                 true => registry.tags(&image)?.iter().map(|tag| image.with_tag(tag)).collect(),
                 false => vec![image.clone()],
             };
-            if !self.quiet && !self.all_tags && !tagged(&self.image) && image.digest().is_none() {
+            if !self.common.quiet && !self.all_tags && !tagged(&self.image) && image.digest().is_none() {
                 print("Using default tag: latest\n")?;
             }
             images.iter().try_for_each(|image| self.one(&store, &registry, image, platform.as_ref(), screen))
@@ -128,7 +129,7 @@ impl PullArgs {
         platform: Option<&Platform>,
         screen: &Screen,
     ) -> Outcome<()> {
-        if !self.quiet {
+        if !self.common.quiet {
             print(&format!("{}: Pulling from {}\n", image.identifier(), image.repository()))?;
         }
         let pulled = images::pull(store, registry, image, platform, self.all_layers, screen)?;
@@ -136,7 +137,7 @@ impl PullArgs {
             true => "Downloaded newer image for",
             false => "Image is up to date for",
         };
-        match self.quiet {
+        match self.common.quiet {
             true => print(&format!("{image}\n"))?,
             false => print(&format!("Digest: {}\nStatus: {status} {}\n{image}\n", pulled.digest, image.familiar()))?,
         };
@@ -160,12 +161,12 @@ impl PushArgs {
             return Err(usage("an image is pushed under a tag: its digest comes from its content"));
         }
         let platform = platform(self.platform.as_deref(), environment)?;
-        let network = self.reach.network(environment, state, &[&image])?;
+        let network = self.common.reach.network(environment, state, &[&image])?;
         let store = Store::open(state)?;
         let images = if self.all_tags { images::tags_of(&store, &image)? } else { vec![image.clone()] };
         let registry = network.client()?;
-        go(&screen(look, self.quiet), |screen| {
-            if !self.quiet {
+        go(&screen(look, self.common.quiet), |screen| {
+            if !self.common.quiet {
                 if !self.all_tags && !tagged(&self.image) {
                     print("Using default tag: latest\n")?;
                 }
@@ -174,7 +175,7 @@ impl PushArgs {
             for name in &images {
                 let pushed = images::push(&store, &registry, name, platform.as_ref(), screen)
                     .map_err(|error| ui::images_push_failure(&error, name))?;
-                match self.quiet {
+                match self.common.quiet {
                     true => print(&format!("{name}\n"))?,
                     false => {
                         let (digest, size) = (pushed.digest(), pushed.size());

@@ -392,14 +392,22 @@ impl Containers {
         if taken.is_err() && self.is_running(&container.id)? {
             return Err(RunError::Running { id: container.short_id().to_string() });
         }
-        self.discard(store, container)
+        self.discard(store, container, |_| {})
     }
 
-    /// Removes the files of a container that the caller keeps.
-    pub(super) fn discard(&self, store: &Store, container: &Container) -> Result<(), RunError> {
-        let _lock = self.lock()?;
+    /// Removes the files of a container that the caller keeps: `last` may take them from the directory that it is given first.
+    pub(super) fn discard(
+        &self,
+        store: &Store,
+        container: &Container,
+        last: impl FnOnce(&Path),
+    ) -> Result<(), RunError> {
         let gone = store.temp_dir()?;
-        fs::rename(self.dir(&container.id), gone.path().join("container"))?;
+        let files = gone.path().join("container");
+        let lock = self.lock()?;
+        fs::rename(self.dir(&container.id), &files)?;
+        drop(lock);
+        last(&files);
         Ok(())
     }
 

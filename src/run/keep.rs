@@ -21,7 +21,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -80,11 +80,15 @@ pub struct Attachment {
 
 /// The tree of a container, to be started from or looked at.
 pub(super) fn tree(container: &Container, services: &Services<'_>) -> Result<KeptTree, RunError> {
-    let containers = Containers::of(services.store.root());
+    tree_in(&Containers::of(services.store.root()).dir(&container.id), container, services)
+}
+
+/// The same, of a container whose files are in `dir`.
+pub(super) fn tree_in(dir: &Path, container: &Container, services: &Services<'_>) -> Result<KeptTree, RunError> {
     let image = Image::load(services.store, &container.manifest, &container.platform)?;
     let fetch = |layer: &Layer| Ok(services.registry.ensure_known(services.store, &layer.digest, services.progress)?);
     let snapshots = Snapshotter::new(services.store.clone(), container.snapshots);
-    Ok(KeptTree::open(&snapshots, &containers.dir(&container.id), &image.layers, &fetch)?)
+    Ok(KeptTree::open(&snapshots, dir, &image.layers, &fetch)?)
 }
 
 /// Starts a container and keeps it until it ends; `started` is called when its command runs. Signals that this process is sent
@@ -120,7 +124,7 @@ pub fn start(
         tracing::debug!(%error, "no socket to remove");
     }
     if container.settings.auto_remove {
-        super::remove_kept(services.store, container)?;
+        super::remove_kept(services, container)?;
     }
     result
 }

@@ -78,9 +78,18 @@ pub fn remove(store: &Store, container: &Container, volumes: bool) -> Result<(),
     if volumes { remove_volumes(store, container) } else { Ok(()) }
 }
 
-/// The same by the keeper, whose lock is held.
-fn remove_kept(store: &Store, container: &Container) -> Result<(), RunError> {
-    Containers::of(store.root()).discard(store, container)?;
+/// The same by the keeper, whose lock is held; its tree may serve the next container of the image.
+fn remove_kept(services: &Services<'_>, container: &Container) -> Result<(), RunError> {
+    let store = services.store;
+    Containers::of(store.root()).discard(store, container, |files| {
+        match keep::tree_in(files, container, services) {
+            Ok(tree) => match tree.pass_on() {
+                Ok(kept) => tracing::debug!(kept, "the container's tree"),
+                Err(error) => tracing::debug!(%error, "the container's tree is not passed on"),
+            },
+            Err(error) => tracing::debug!(%error, "the container's tree is not looked at"),
+        }
+    })?;
     remove_volumes(store, container)
 }
 

@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 /// In a layer's directory: how many bytes its files have, once somebody counted.
-const SIZE: &str = "size";
+pub(super) const SIZE: &str = "size";
 /// Its modification time is when the store was last cleaned by itself.
 const CLEANED: &str = "cleaned";
 /// What was not used for so long is dropped where nobody says otherwise.

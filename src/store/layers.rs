@@ -8,6 +8,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// Spare trees that are kept of one stack.
+const SPARES: usize = 2;
+
 /// In `boot`, of a layer that was synced before it was put in place.
 const SYNCED: &str = "synced";
 
@@ -23,6 +26,49 @@ impl Store {
         holds.then(|| dir.join("tree"))
     }
 
+    /// Moves a spare tree of the stack `chain`, see [`Store::put_spare`], to the empty directory `to`; whether there was one.
+    pub fn take_spare(&self, chain: &ChainId, to: &Path) -> Result<bool, StoreError> {
+        let layer = self.inner.layer_path(chain);
+        for number in 0..SPARES {
+            match fs::rename(layer.join("spare").join(number.to_string()), to) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(e.into()),
+                Ok(()) => {
+                    count_anew(&layer);
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Keeps the directory `from`, which holds a whole tree of the stack `chain` that nobody has changed, for whoever wants
+    /// one; whether there was room. It goes with the layer.
+    pub fn put_spare(&self, chain: &ChainId, from: &Path) -> Result<bool, StoreError> {
+        if self.layer_dir(chain).is_none() {
+            return Ok(false);
+        }
+        let _together = self.inner.stay()?;
+        let layer = self.inner.layer_path(chain);
+        match fs::create_dir(layer.join("spare")) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e.into()),
+            _ => {}
+        }
+        for number in 0..SPARES {
+            match fs::rename(from, layer.join("spare").join(number.to_string())) {
+                // One is there.
+                Err(e) if matches!(e.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => {}
+                Err(e) => return Err(e.into()),
+                Ok(()) => {
+                    count_anew(&layer);
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
     /// An empty directory to unpack a layer into.
     pub fn stage_layer(&self) -> Result<StagedLayer, StoreError> {
         let temp = self.temp_dir()?;
@@ -30,6 +76,13 @@ impl Store {
         fs::create_dir(&tree)?;
         fs::set_permissions(&tree, std::fs::Permissions::from_mode(0o755))?;
         Ok(StagedLayer { inner: Arc::clone(&self.inner), temp, tree })
+    }
+}
+
+/// A layer has another size now: what it was is forgotten.
+fn count_anew(layer: &Path) {
+    if let Err(error) = fs::remove_file(layer.join(super::cleaning::SIZE)) {
+        tracing::debug!(%error, "its size was not counted yet");
     }
 }
 

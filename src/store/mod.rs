@@ -15,6 +15,7 @@
 //!     boot               the boot it was written in; its modification time is when the layer was last of use
 //!     size               bytes of the whole, once somebody counted
 //!     tree/              its files in overlayfs's format (`userxattr`)
+//!     spare/N/           whole trees of the stack, as `rootfs` makes them for containers; nobody has changed them
 //!     owners             owners that `tree` cannot hold itself, see `overrides`; often absent
 //!   caches/HEX/N/        a directory that RUN steps keep, by what it is; N is 0 but for those that want one alone
 //!     lock               held by its users, shared or exclusively

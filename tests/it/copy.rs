@@ -150,20 +150,7 @@ fn step(request: &CopyRequest<'_>, source: &dyn SourceTree, dest: &mut MemTree) 
     Ok(paths)
 }
 
-const PLAIN: CopyRequest<'static> = CopyRequest {
-    sources: &[],
-    heredocs: &[],
-    dest: "/",
-    workdir: "/",
-    chown: None,
-    chmod: None,
-    exclude: &[],
-    parents: false,
-    link: false,
-    is_add: false,
-    unpack: None,
-    created_mtime: NOW,
-};
+const PLAIN: CopyRequest<'static> = CopyRequest { created_mtime: NOW, ..CopyRequest::PLAIN };
 
 fn lay_out(dir: &Path, files: &Value) {
     let files = files.as_array().unwrap();

@@ -154,6 +154,24 @@ pub struct CopyRequest<'a> {
     pub created_mtime: i64,
 }
 
+impl CopyRequest<'static> {
+    /// Nothing, to the root, with every option off: what others differ from.
+    pub const PLAIN: CopyRequest<'static> = CopyRequest {
+        sources: &[],
+        heredocs: &[],
+        dest: "/",
+        workdir: "/",
+        chown: None,
+        chmod: None,
+        exclude: &[],
+        parents: false,
+        link: false,
+        is_add: false,
+        unpack: None,
+        created_mtime: 0,
+    };
+}
+
 /// Where a file's bytes are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Data {

@@ -377,20 +377,7 @@ fn files_digest(tree: &dyn SourceTree, path: &[u8], meta: &Metadata) -> Result<S
     // in a Dockerfile, but a link can lead there.
     let kind = if meta.kind == Kind::Dir { "dir" } else { "file" };
     let source = format!("/{}", literal(&String::from_utf8_lossy(path)));
-    let request = CopyRequest {
-        sources: &[source],
-        heredocs: &[],
-        dest: "/",
-        workdir: "/",
-        chown: None,
-        chmod: None,
-        exclude: &[],
-        parents: false,
-        link: true,
-        is_add: false,
-        unpack: None,
-        created_mtime: 0,
-    };
+    let request = CopyRequest { sources: &[source], link: true, ..CopyRequest::PLAIN };
     let digest = copy::selection_digest(&request, tree)?;
     Ok(format!("{kind} {:o} {}:{} {digest}", meta.mode, meta.uid, meta.gid))
 }

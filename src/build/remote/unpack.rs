@@ -23,17 +23,9 @@ pub fn unpack(archive: &FileTree, into: &Path, spool: &Path, from: &str) -> Resu
     }
     let request = CopyRequest {
         sources: std::slice::from_ref(&archive.name),
-        heredocs: &[],
-        dest: "/",
-        workdir: "/",
-        chown: None,
-        chmod: None,
-        exclude: &[],
-        parents: false,
-        link: false,
         is_add: true,
         unpack: Some(true),
-        created_mtime: 0,
+        ..CopyRequest::PLAIN
     };
     let changes = copy::copy(&request, archive, &EmptyTree, spool).map_err(broken)?;
     Writer { changes: &changes, archive, into, from }.write().map(|()| true)

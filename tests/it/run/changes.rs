@@ -44,6 +44,36 @@ fn copies_both_ways() {
 }
 
 #[test]
+fn a_tree_that_nobody_changed_serves_the_next_container() {
+    in_every_tier("trees that are passed on", |host| {
+        let run = |script: &str| host.prints(&["run", "--rm", "app", "sh", "-c", script]);
+        let inode = || run("stat -c %i /bin/busybox");
+        let first = inode();
+        assert_eq!(inode(), first, "{}", host.what(&[]));
+        // The root's own time is another one where something is mounted in it.
+        let look = "cat /seed/file; stat -c '%n %a %u:%g' / /etc; ls -a / /seed /tmp; \
+            stat -c '%n %a %u:%g %h %Y' /etc/passwd /seed /seed/file /tmp";
+        let before = run(look);
+        for change in [
+            "echo x >> /seed/file",
+            "time=$(stat -c %Y /seed/file); echo SEEDED > /seed/file; touch -d @$time /seed/file",
+            "touch /seed",
+            "chmod 700 /seed",
+            "chmod 700 /",
+            "chown 7:8 /seed/file",
+            "rm /etc/passwd",
+            "mkdir /tmp/new",
+            "ln /seed/file /seed/other",
+            "ln -s a /seed/link",
+            "echo x > /tmp/x; rm /tmp/x",
+        ] {
+            run(change);
+            assert_eq!(run(look), before, "{change} {}", host.what(&[]));
+        }
+    });
+}
+
+#[test]
 fn buildah_makes_images_step_by_step() {
     in_every_tier("working containers", |host| {
         fs::create_dir_all(host.place.path("context/dir")).unwrap();
