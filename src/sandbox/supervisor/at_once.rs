@@ -16,7 +16,7 @@ impl Eyes<'_> {
     /// The answer to a call, where it is such a one.
     pub(super) fn at_once(&mut self, call: &Call) -> Result<Option<Answer>, Errno> {
         let is_native = self.identity.is_none() && !self.places.is_empty() && !self.places.is_emulated();
-        if !is_native || self.may_exchange() || self.caller.process.root().is_some() {
+        if !is_native || self.places.has_given_directory() || self.caller.process.root().is_some() {
             return Ok(None);
         }
         // What has wrong flags fails before its path is looked at.

@@ -166,13 +166,22 @@ impl Eyes<'_> {
         self.as_caller()?;
         let from_fd = from.map_or(CWD, AsFd::as_fd);
         let named = OFlags::PATH | OFlags::CLOEXEC | wanted.flags.intersection(OFlags::NOFOLLOW);
-        let held = from.filter(|_| self.may_exchange());
+        let is_left = match from {
+            Some(_) => !self.may_exchange(),
+            None => !self.places.has_given_directory(),
+        };
         if wanted.has(OFlags::PATH) {
             // Whether the caller may pass through the directories is the question; the descriptor is its own to make.
             openat(from_fd, path, named, Mode::empty())?;
-            let Some(from) = held else { return Ok(Answer::Continue) };
+            if is_left {
+                return Ok(Answer::Continue);
+            }
             self.as_self()?;
-            let directory = self.reopen(from, OFlags::RDONLY | OFlags::DIRECTORY)?;
+            let whole = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let directory = match from {
+                Some(from) => self.reopen(from, whole)?,
+                None => openat(CWD, "/", whole, Mode::empty())?,
+            };
             let flags = wanted.flags.intersection(named | OFlags::DIRECTORY);
             return Ok(Answer::Restart(Restart::Name { directory, name: path.to_vec(), flags }));
         }
@@ -183,7 +192,7 @@ impl Eyes<'_> {
                 if !matches!(kind, FileType::RegularFile | FileType::Directory | FileType::Symlink) {
                     // To wait for what only the caller may wait for, and to give it its terminal.
                     raw(sys::may_access(object.as_fd(), wanted.access() as i32))?;
-                    if held.is_none() {
+                    if is_left {
                         return Ok(Answer::Continue);
                     }
                     let object = Object { fd: object, path: None, place: None, is_pipe: false };

@@ -63,11 +63,6 @@ impl Process {
         self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether other threads than its first have made trapped calls.
-    pub(crate) fn has_threads(&self) -> bool {
-        !self.threads().is_empty()
-    }
-
     /// Has the kernel make the calls of `thread`, one at a time of a process, as they are: 0 for none again.
     pub(crate) fn set_native(&self, thread: i32) {
         self.native.store(thread, Ordering::Release);

@@ -200,7 +200,7 @@ impl Eyes<'_> {
                 return Ok(Some(Site::At(path::walk(self, &start.unwrap_or_else(ViewPath::root), path, last)?)));
             }
         }
-        if self.identity.is_none() {
+        if self.identity.is_none() && (relative || !self.may_turn_relative(dirfd)?) {
             return Ok(None);
         }
         let from = if relative { Some(self.descriptor(dirfd)?) } else { None };
@@ -220,7 +220,17 @@ impl Eyes<'_> {
     /// above them: a relative path must not be left to it then. (Processes that share descriptors without being threads
     /// of one are not thought of.)
     pub(super) fn may_exchange(&self) -> bool {
-        self.places.has_given_directory() && self.caller.process.has_threads()
+        self.places.has_given_directory() && self.places.outside.count_threads(self.caller.process.pid) != Ok(1)
+    }
+
+    /// Whether the kernel, if it finds a relative path where an absolute one was read, may be led outside by it: whoever
+    /// shares the caller's memory can change that meanwhile.
+    fn may_turn_relative(&mut self, dirfd: i32) -> Result<bool, Errno> {
+        if !self.places.has_given_directory() {
+            return Ok(false);
+        }
+        self.as_self()?;
+        Ok(self.may_exchange() || !matches!(self.start_in_place(dirfd), Ok(None)))
     }
 
     /// [`Eyes::locate`] of a relative path from a directory that is looked at once and held.
