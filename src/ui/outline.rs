@@ -21,7 +21,7 @@ pub fn targets_text(file: &Dockerfile) -> String {
         };
         rows.push(vec![name, clean(stage.doc_comment.as_deref().unwrap_or_default().as_bytes())]);
     }
-    super::table(&rows)
+    super::table::narrow_table(&rows)
 }
 
 /// The stages, in the form of BuildKit's `result.json`.
@@ -75,7 +75,7 @@ pub fn outline_text(outline: &Outline) -> String {
         rows.extend(outline.caches.iter().map(|(id, _)| row(&[id])));
         parts.push(rows);
     }
-    parts.iter().map(|rows| super::table(rows)).collect::<Vec<_>>().join("\n")
+    parts.iter().map(|rows| super::table::narrow_table(rows)).collect::<Vec<_>>().join("\n")
 }
 
 /// What a build takes, in the form of BuildKit's `result.json`.
