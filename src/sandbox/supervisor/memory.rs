@@ -1,8 +1,8 @@
 //! The memory of a caller: paths, structures in and out. Addresses are the caller's and may be anything: what cannot be
 //! read or written is `EFAULT`, as the kernel has it.
 //!
-//! A process's memory is kept open: reading it so costs a tenth of process_vm_readv(2), which asks each time whether it is
-//! allowed. An exec gives a process other memory, so from then on until the exec is over nothing is kept.
+//! A process's memory is kept open: reading it so takes 1.2 µs where process_vm_readv(2), which asks each time whether it is
+//! allowed, takes 1.5 µs (Linux 6.18, a virtual machine). An exec gives a process other memory, so from then on until the exec is over nothing is kept.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
