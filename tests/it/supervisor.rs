@@ -202,10 +202,11 @@ fn finds_places_behind_links_that_come_later(tier: Tier) {
         for path in /a/link /moved/link /link /hard /c/link; do at $path; at $path; done
         ln -s /proc /a/link; mv /b /moved; ln -s /proc /tmp/link; mv /tmp/link /link; ln /link /hard
         cd /tmp; ln -s ../proc c/link; mv c ..
-        for path in /a/link /moved/link /link /hard /c/link; do at $path; done";
+        for path in /a/link /moved/link /link /hard /c/link; do at $path; done
+        mkdir -p /d/self; echo > /d/self/stat; at /d; at /d; mv /d /e; ln -s /proc /d; at /d";
     let paths = ["/a/link", "/moved/link", "/link", "/hard", "/c/link"];
     let before = paths.map(|path| format!("{path} not\n{path} not\n")).concat();
-    let after = paths.map(|path| format!("{path} there\n")).concat();
+    let after = paths.map(|path| format!("{path} there\n")).concat() + &"/d there\n".repeat(3);
     assert_eq!(stdout(tier, tree.sh(script)), before + &after);
 }
 
