@@ -110,5 +110,6 @@ fn features(own_pids: bool) -> Features {
         hostname: false,
         no_network: false,
         outsiders: !own_pids,
+        volatile: false, // where it can be, the overlay is
     }
 }

@@ -61,6 +61,7 @@ pub(crate) mod stands;
 pub(crate) mod stat;
 pub(crate) mod status;
 mod trodden;
+mod unrecorded;
 mod view;
 mod workers;
 

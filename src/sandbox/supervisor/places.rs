@@ -252,6 +252,14 @@ impl Places {
         }
     }
 
+    /// Opens a path of the tree from its root, which has no link on its way: else `ELOOP`. For a tree that nobody has as
+    /// its root.
+    pub(super) fn open_without_links(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+        let tree = self.tree.as_ref().map_or(CWD, |tree| tree.directory.as_fd());
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        openat2(tree, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
+    }
+
     /// No places at all: where /proc and the like are really mounted.
     pub(super) fn is_empty(&self) -> bool {
         self.served.is_empty()
