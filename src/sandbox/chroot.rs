@@ -275,7 +275,7 @@ impl ChrootStep<'_> {
             root: served.root,
             table: served.table,
             files: match served.recorded {
-                Some(recorded) => Files::Emulated(Emulated::new(served.places, recorded)),
+                Some(recorded) => Files::Emulated(Emulated::new(served.places, recorded).during(Step::Supervise)?),
                 None => Files::Placed(served.places),
             },
             hostname: self.spec.hostname.clone(),

@@ -4,6 +4,7 @@
 //! What it would let the kernel do [`Eyes`] does, as for callers whose ids are not their real ones. Root is checked by
 //! nobody, so for it calls that only look, or take away, are made at once.
 
+mod lookahead;
 mod shortcuts;
 
 use std::cell::Cell;
@@ -17,18 +18,21 @@ use super::places::{Kind, Places, descriptor_path};
 use super::recorded::{Recorded, is_root};
 use super::view::Eyes;
 use super::{Answer, Caller, Identity, Worker};
+use lookahead::LookAhead;
 
 /// The files of one step.
 #[derive(Debug)]
 pub(crate) struct Emulated {
     places: Places,
     recorded: Arc<Recorded>,
+    ahead: LookAhead,
 }
 
 impl Emulated {
     /// Of a step that sees `places`.
-    pub(crate) fn new(places: Places, recorded: Arc<Recorded>) -> Emulated {
-        Emulated { places, recorded }
+    pub(crate) fn new(places: Places, recorded: Arc<Recorded>) -> Result<Emulated, Errno> {
+        let ahead = LookAhead::new(recorded.clone(), places.tree())?;
+        Ok(Emulated { places, recorded, ahead })
     }
 
     /// What it sees.
@@ -61,7 +65,14 @@ impl Emulated {
                 answer => return Ok(answer),
             }
         }
-        eyes.perform(call)
+        let answer = eyes.perform(call)?;
+        if let (Call::Open { flags, .. }, Answer::Descriptor { fd, .. }) = (call, &answer)
+            && flags & libc::O_DIRECTORY != 0
+            && !self.places.has_binds()
+        {
+            self.ahead.opens(fd);
+        }
+        Ok(answer)
     }
 }
 

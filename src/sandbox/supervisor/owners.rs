@@ -12,7 +12,7 @@ use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rustix::fd::{AsRawFd, OwnedFd};
@@ -174,6 +174,7 @@ pub(crate) struct Records {
     /// This process's ids, which files of root have.
     own: (u32, u32),
     unrecorded: Unrecorded,
+    learned: AtomicUsize,
 }
 
 impl Records {
@@ -198,6 +199,7 @@ impl Records {
             mapping: Mapping::none(),
             own: own(),
             unrecorded: Unrecorded::default(),
+            learned: AtomicUsize::new(0),
         })
     }
 
@@ -247,6 +249,7 @@ impl Records {
             || matches!(self.recorded(target), Ok(None)) && {
                 if ours {
                     self.unrecorded.note(file);
+                    self.learned.fetch_add(1, Ordering::Relaxed);
                 }
                 true
             };
@@ -254,6 +257,20 @@ impl Records {
             true => super::stat::own_stat(stat, self.own),
             false => self.put_told(self.told_of(target, Some(mode)), stat),
         }
+    }
+
+    /// Remembers a file of the tree, found to be so, if it has no record.
+    pub(super) fn look_ahead(&self, target: &Target, found: &Stat) {
+        let file = (found.st_dev, found.st_ino);
+        let is_new = can_have_records(found.st_mode) && !self.unrecorded.has(file);
+        if is_new && matches!(self.recorded(target), Ok(None)) {
+            self.unrecorded.note(file);
+        }
+    }
+
+    /// How often a file was asked for, of the tree and without a record, that was not known.
+    pub(super) fn learned(&self) -> usize {
+        self.learned.load(Ordering::Relaxed)
     }
 
     fn put_told(&self, told: Result<Option<Shown>, Errno>, stat: &mut [u8]) {
