@@ -116,6 +116,7 @@ impl OneId {
             hostname: false,
             no_network: false,
             outsiders: !own_pids,
+            volatile: false, // where it can be, the overlay is
         }
     }
 }

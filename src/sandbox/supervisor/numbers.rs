@@ -46,6 +46,10 @@ common! {
     FLISTXATTR = SYS_flistxattr;
     FREMOVEXATTR = SYS_fremovexattr;
     FSTAT = SYS_fstat;
+    FSYNC = SYS_fsync;
+    FDATASYNC = SYS_fdatasync;
+    SYNCFS = SYS_syncfs;
+    SYNC_FILE_RANGE = SYS_sync_file_range;
     FCHMOD = SYS_fchmod;
     FCHOWN = SYS_fchown;
     GETCWD = SYS_getcwd;

@@ -79,6 +79,8 @@ impl Supervisor {
     pub(crate) fn start(setup: Setup) -> std::io::Result<Arc<Supervisor>> {
         let Setup { listener, outside, root, table, files, hostname, pass, shortcuts } = setup;
         listener.wake_synchronously();
+        // Each stop of a thread that a worker traces would wake whoever waits for children to end.
+        crate::sys::want_no_word_of_stops()?;
         let supervisor = Arc::new(Supervisor {
             listener,
             memory: Memory::new(outside.clone()),
