@@ -428,12 +428,14 @@ impl Places {
     }
 
     /// Whether `path` leads over the border of a place: from the directory behind `from`, a link below /proc, or, where that is
-    /// empty, from the root. To be asked as who the worker began as.
-    pub(super) fn crosses(&self, from: &str, path: &[u8], follow: bool) -> bool {
+    /// empty, from the root; `None` where it leads nowhere. To be asked as who the worker began as.
+    pub(super) fn crosses(&self, from: &str, path: &[u8], follow: bool) -> Option<bool> {
         let between = if from.is_empty() { "" } else { "/" };
-        let Ok(path) = CString::new([from.as_bytes(), between.as_bytes(), path].concat()) else { return false };
-        let found = sys::find(self.outside.proc(), &path, libc::F_OK, follow);
-        found.is_err_and(|error| error.raw_os_error() == Some(libc::ELOOP))
+        let path = CString::new([from.as_bytes(), between.as_bytes(), path].concat()).ok()?;
+        match sys::find(self.outside.proc(), &path, libc::F_OK, follow) {
+            Ok(()) => Some(false),
+            Err(error) => (error.raw_os_error() == Some(libc::ELOOP)).then_some(true),
+        }
     }
 
     /// The rest of `path` in /proc, taken apart, where it is one in there.

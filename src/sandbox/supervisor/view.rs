@@ -231,7 +231,18 @@ impl Eyes<'_> {
         let follow = last == Last::Follow || (last == Last::Keep && path.last() == Some(&b'/'));
         let stays = !from.is_empty() && !follow && self.places.is_plain_name(path);
         let border = !follow && self.places.may_end_at_place(path);
-        !stays && (border || self.places.crosses(from, path, follow))
+        if stays || border {
+            return border && !stays;
+        }
+        if !from.is_empty() || !follow {
+            return self.places.crosses(from, path, follow) == Some(true);
+        }
+        let Err(begun) = self.places.trodden.ask(path, Fact::Stays) else { return false };
+        let crosses = self.places.crosses(from, path, follow);
+        if crosses == Some(false) {
+            self.places.trodden.note(path, Fact::Stays, begun);
+        }
+        crosses == Some(true)
     }
 
     /// Whether another thread of the caller may put a directory of a place under a descriptor, or make one the working
