@@ -24,7 +24,7 @@ use super::exec::{CAPABILITIES, Ids, Prepared};
 use super::init::{FromInit, Job, exit_of};
 use super::reaper::Reaper;
 use super::spawner::Spawner;
-use super::spec::{Network, Root, RunSpec};
+use super::spec::{Mount, Network, Root, RunSpec};
 use super::supervisor::credentials::Credentials;
 use super::supervisor::emulated::Emulated;
 use super::supervisor::filter::{Features, Ownership};
@@ -199,6 +199,7 @@ impl ChrootStep<'_> {
             hostname: self.spec.hostname.is_some(),
             no_network: self.spec.network == Network::None,
             outsiders: true,
+            volatile: !self.spec.mounts.iter().any(Mount::outlives_the_step),
         }
     }
 
@@ -301,12 +302,12 @@ impl ChrootStep<'_> {
             root: served.root,
             table: served.table,
             files: match served.recorded {
-                Some(recorded) => Files::Emulated(Emulated::new(served.places, recorded)),
+                Some(recorded) => Files::Emulated(Emulated::new(served.places, recorded).during(Step::Supervise)?),
                 None => Files::Placed(served.places),
             },
             hostname: self.spec.hostname.clone(),
             pass: self.pass,
-            shortcuts: self.takes_shortcuts().then(|| Shortcuts::new(self.token)),
+            shortcuts: self.takes_shortcuts().then(|| Shortcuts::past_barriers(self.token)),
         };
         Supervisor::start(setup).during(Step::Supervise)
     }
@@ -329,7 +330,7 @@ impl ChrootStep<'_> {
 }
 
 /// A number that nobody can guess.
-fn random() -> u64 {
+pub(super) fn random() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     std::hash::RandomState::new().build_hasher().finish() | 1
 }

@@ -24,7 +24,7 @@ pub enum Root {
         #[serde(with = "path")]
         work: PathBuf,
     },
-    /// A directory, changed in place.
+    /// A directory, changed in place. In the tiers without mounts it is as little on disk.
     Dir(#[serde(with = "path")] PathBuf),
 }
 
@@ -56,6 +56,16 @@ pub struct Mount {
     pub target: PathBuf,
     /// Whether it can be written to.
     pub readonly: bool,
+}
+
+impl Mount {
+    /// Whether what is written there is there for others as well, or afterwards.
+    pub(super) fn outlives_the_step(&self) -> bool {
+        match self.source {
+            MountSource::Bind(_) | MountSource::Below { .. } => !self.readonly,
+            MountSource::Overlay { .. } | MountSource::Tmpfs(_) | MountSource::Secret { .. } => false,
+        }
+    }
 }
 
 /// What a [`Mount`] shows.

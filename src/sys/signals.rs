@@ -84,6 +84,17 @@ pub fn reset_signals() {
     unblock_all();
 }
 
+/// Has the kernel send no SIGCHLD where a child, or a thread that this process traces, stops, but only where one ends:
+/// `SA_NOCLDSTOP`. Who waits for a stop is told all the same.
+pub fn want_no_word_of_stops() -> io::Result<()> {
+    // SAFETY: sigaction is made of integers and a set, for which zero is valid: the default action.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_flags = libc::SA_NOCLDSTOP;
+    // SAFETY: the action is read only, it names no function, and a null old action is allowed.
+    let done = unsafe { libc::sigaction(libc::SIGCHLD, &raw const action, std::ptr::null_mut()) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Sends the signal of that number (0 for none, as a question) to a process, or with `thread` to one thread.
 pub fn send_signal(id: i32, thread: bool, number: i32) -> io::Result<()> {
     if id <= 0 {

@@ -8,7 +8,7 @@ pub const STAT_SIZE: usize = size_of::<libc::stat>();
 /// Bytes of `struct statx`.
 pub const STATX_SIZE: usize = size_of::<libc::statx>();
 
-/// `newfstatat(2)` of an absolute path.
+/// `newfstatat(2)` of a path, a relative one from the working directory.
 pub fn stat_bytes(path: &CStr, flags: i32) -> io::Result<[u8; STAT_SIZE]> {
     let mut out = [0; STAT_SIZE];
     // SAFETY: the path is nul-terminated, and the kernel writes one struct stat, whose size the buffer has. Its alignment

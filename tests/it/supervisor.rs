@@ -80,6 +80,8 @@ in_each_tier!(
     survives_garbage_and_sudden_death,
     keeps_paths_inside_that_begin_elsewhere_meanwhile,
     finds_places_behind_links_that_come_later,
+    sees_links_that_take_the_place_of_directories,
+    tells_of_owners_that_change,
     outlives_threads_that_take_over,
 );
 
@@ -208,6 +210,38 @@ fn finds_places_behind_links_that_come_later(tier: Tier) {
     let before = paths.map(|path| format!("{path} not\n{path} not\n")).concat();
     let after = paths.map(|path| format!("{path} there\n")).concat() + &"/d there\n".repeat(3);
     assert_eq!(stdout(tier, tree.sh(script)), before + &after);
+}
+
+/// What realpath(3) was told of a directory holds until something else is there, whoever put that there.
+fn sees_links_that_take_the_place_of_directories(tier: Tier) {
+    let script = "cd /tmp; mkdir -p a/b/c x/y; ln -s x o; chown -h 5 o 2> /dev/null; at() { realpath /tmp/a/b/c; realpath /tmp/a/b/c; }; at
+        mv a/b a/moved; ln -s moved a/b; at
+        rm a/b; mv a/moved a/b; at; realpath /tmp/a/moved/c 2> /dev/null
+        ln -s ../../x/y /tmp/l; rmdir a/b/c; mv l a/b/c; at
+        rm a/b/c; ln x/y/none a/b/c 2> /dev/null; mkdir a/b/c; at";
+    let places = ["/tmp/a/b/c", "/tmp/a/moved/c", "/tmp/a/b/c", "/tmp/x/y", "/tmp/a/b/c"];
+    let expected: String = places.map(|path| format!("{path}\n{path}\n")).concat();
+    for user in ["", "app"] {
+        let tree = Tree::new();
+        let mut spec = tree.sh(script);
+        spec.user = user.into();
+        assert_eq!(stdout(tier, spec), expected, "{user}");
+    }
+}
+
+/// Owners and modes are the right ones at once, by a path, by a name in a directory and by a descriptor, of a file that
+/// takes another one's inode too.
+fn tells_of_owners_that_change(tier: Tier) {
+    let tree = Tree::new();
+    let script = "cd /tmp; one='stat -L -c %u:%g:%a'; at() { $one /tmp/f; $one f; $one f; $one /dev/stdin < f; }
+        echo > f; at; chown 5:6 f; at; chmod 4711 f; at; chown 0:0 f; chmod 644 f; at
+        for i in 1 2 3; do rm f; (umask 77; echo > f); at; chown 7:$i f; at; done; rm f; echo > f; at";
+    let states = [
+        "0:0:644", "5:6:644", "5:6:4711", "0:0:644", "0:0:600", "7:1:600", "0:0:600", "7:2:600", "0:0:600", "7:3:600",
+        "0:0:644",
+    ];
+    let expected: String = states.map(|state| format!("{state}\n").repeat(4)).concat();
+    assert_eq!(stdout(tier, tree.sh(script)), expected);
 }
 
 /// A thread that runs a program takes the first one's number, which may be traced for a call of its own then.

@@ -4,6 +4,9 @@
 //! What it would let the kernel do [`Eyes`] does, as for callers whose ids are not their real ones. Root is checked by
 //! nobody, so for it calls that only look, or take away, are made at once.
 
+mod lookahead;
+mod shortcuts;
+
 use std::cell::Cell;
 use std::sync::Arc;
 
@@ -15,18 +18,21 @@ use super::places::{Kind, Places, descriptor_path};
 use super::recorded::{Recorded, is_root};
 use super::view::Eyes;
 use super::{Answer, Caller, Identity, Worker};
+use lookahead::LookAhead;
 
 /// The files of one step.
 #[derive(Debug)]
 pub(crate) struct Emulated {
     places: Places,
     recorded: Arc<Recorded>,
+    ahead: LookAhead,
 }
 
 impl Emulated {
     /// Of a step that sees `places`.
-    pub(crate) fn new(places: Places, recorded: Arc<Recorded>) -> Emulated {
-        Emulated { places, recorded }
+    pub(crate) fn new(places: Places, recorded: Arc<Recorded>) -> Result<Emulated, Errno> {
+        let ahead = LookAhead::new(recorded.clone(), places.tree())?;
+        Ok(Emulated { places, recorded, ahead })
     }
 
     /// What it sees.
@@ -41,16 +47,32 @@ impl Emulated {
         let records = Some(self.recorded.records());
         let mut eyes =
             Eyes { places: &self.places, caller, worker, identity: identity.as_ref(), records, said: Cell::default() };
+        let is_root = is_root(&who);
+        if is_root && let Some(answer) = eyes.shortcut(call)? {
+            return Ok(answer);
+        }
         eyes.check_mounts(call)?;
-        if let Some(path) = owned(call, is_root(&who))
+        if let Some(path) = owned(call, is_root)
             && !is_elsewhere(&mut eyes, &path)?
         {
-            match self.recorded.answer(call, caller, caller.table, Some(&self.places))? {
+            let answered = self.recorded.answer(call, caller, caller.table, Some(&self.places));
+            let makes_links = matches!(call, Call::Symlink { .. } | Call::Link { .. } | Call::Rename { .. });
+            if makes_links && !matches!(answered, Ok(Answer::Continue)) {
+                self.places.trodden.forget();
+            }
+            match answered? {
                 Answer::Continue => {}
                 answer => return Ok(answer),
             }
         }
-        eyes.perform(call)
+        let answer = eyes.perform(call)?;
+        if let (Call::Open { flags, .. }, Answer::Descriptor { fd, .. }) = (call, &answer)
+            && flags & libc::O_DIRECTORY != 0
+            && !self.places.has_binds()
+        {
+            self.ahead.opens(fd);
+        }
+        Ok(answer)
     }
 }
 
@@ -103,8 +125,10 @@ fn is_elsewhere(eyes: &mut Eyes<'_>, argument: &PathArgument) -> Result<bool, Er
         return Ok(leads_there(&descriptor_path(eyes.caller.thread, argument.dirfd)));
     }
     let last = if argument.follow { Last::Follow } else { Last::Keep };
+    let walked = eyes.walk(argument.dirfd, &path, last);
+    eyes.said.set(Some((argument.address, path)));
     // What is wrong with it is for those to say who make the call.
-    let Ok(walked) = eyes.walk(argument.dirfd, &path, last) else { return Ok(false) };
+    let Ok(walked) = walked else { return Ok(false) };
     if walked.found == Found::Magic && argument.follow {
         let (_, link) = places.find(&walked.path).unwrap_or_default();
         return Ok(leads_there(&String::from_utf8_lossy(link)));

@@ -1,6 +1,7 @@
 //! The seccomp filter of a step: which calls are handed over, refused or let through. Pure.
 
 use super::numbers as nr;
+use super::shortcuts;
 use crate::sys::Instruction;
 
 /// Who files belong to.
@@ -33,6 +34,8 @@ pub(crate) struct Features {
     pub no_network: bool,
     /// There is no pid namespace: processes outside the step are to be left alone.
     pub outsiders: bool,
+    /// Nothing that the step writes has to be on disk before the step is over.
+    pub volatile: bool,
 }
 
 /// What the filter does with a call.
@@ -144,6 +147,9 @@ const SHORTCUTS: &[i64] = &[
     nr::READLINKAT,
 ];
 
+/// Those that ask whether a file has a record, and fstat(2), which then is handed over, too.
+const RECORD_SHORTCUTS: &[i64] = &[nr::FSTAT, nr::GETXATTR, nr::LGETXATTR, nr::FGETXATTR];
+
 /// What may not be asked of openat(2) besides to read: all but `O_NOCTTY`, `O_NONBLOCK`, `O_LARGEFILE` (as the kernel has it),
 /// `O_DIRECTORY`, `O_NOFOLLOW`, `O_CLOEXEC`.
 const MORE_THAN_READING: u32 =
@@ -209,6 +215,12 @@ const REACHING: &[i64] = &[
     nr::MOVE_PAGES,
 ];
 
+/// Calls that wait until a file, or all of a file system, is on disk.
+const SYNCS: &[i64] = &[nr::FSYNC, nr::FDATASYNC, nr::SYNCFS, nr::SYNC_FILE_RANGE];
+
+/// The error number of a call that is not made and succeeds.
+const DONE: i32 = 0;
+
 /// Refused with EPERM as Docker's profile does: they reach what belongs to the whole user (keyrings) or machine.
 const DENIED: &[i64] =
     &[nr::KEYCTL, nr::ADD_KEY, nr::REQUEST_KEY, nr::PERF_EVENT_OPEN, nr::BPF, nr::OPEN_BY_HANDLE_AT, nr::CHROOT];
@@ -233,7 +245,12 @@ impl Features {
         }
         if let Some(token) = self.shortcuts {
             add(SHORTCUTS, When::Token(token, 0, 0), Verdict::Allow);
-            add(&[nr::OPENAT], When::Token(token, 2, MORE_THAN_READING), Verdict::Allow);
+            if recorded {
+                add(RECORD_SHORTCUTS, When::Token(token, 0, 0), Verdict::Allow);
+                add(&[nr::GETXATTRAT], When::Is(5, shortcuts::ARGUMENTS_LENGTH.into()), Verdict::Allow);
+            } else {
+                add(&[nr::OPENAT], When::Token(token, 2, MORE_THAN_READING), Verdict::Allow);
+            }
             add(&[nr::MMAP], When::MapsCode, Verdict::HandOver);
         }
         if self.emulated {
@@ -279,6 +296,9 @@ impl Features {
         }
         if self.hostname {
             add(&[nr::UNAME], When::Always, Verdict::HandOver);
+        }
+        if self.volatile {
+            add(SYNCS, When::Always, Verdict::Refuse(DONE));
         }
         if self.no_network {
             let families =
@@ -462,6 +482,7 @@ mod tests {
         hostname: true,
         no_network: true,
         outsiders: true,
+        volatile: true,
     };
 
     /// Runs the filter as the kernel does.
@@ -504,6 +525,7 @@ mod tests {
             (nr::OPENAT, [0; 6], notify),
             (libc::SYS_read, [0; 6], allow),
             (libc::SYS_mmap, [0; 6], allow),
+            (nr::FSYNC, [0; 6], refused(0)),
             (nr::IO_URING_SETUP, [0; 6], refused(libc::ENOSYS)),
             (nr::PRCTL, [4, 0, 0, 0, 0, 0], notify),
             (nr::PRCTL, [3, 0, 0, 0, 0, 0], notify),
@@ -625,8 +647,9 @@ mod tests {
             hostname: false,
             no_network: false,
             outsiders: false,
+            volatile: false,
         };
-        for number in [nr::OPENAT, nr::SETUID, nr::KILL, nr::SOCKET, nr::FSTAT] {
+        for number in [nr::OPENAT, nr::SETUID, nr::KILL, nr::SOCKET, nr::FSTAT, nr::FSYNC] {
             assert_eq!(run(&none.program(), number, [9; 6], AUDIT_ARCH), libc::SECCOMP_RET_ALLOW, "call {number}");
         }
     }

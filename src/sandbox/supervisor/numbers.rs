@@ -46,6 +46,10 @@ common! {
     FLISTXATTR = SYS_flistxattr;
     FREMOVEXATTR = SYS_fremovexattr;
     FSTAT = SYS_fstat;
+    FSYNC = SYS_fsync;
+    FDATASYNC = SYS_fdatasync;
+    SYNCFS = SYS_syncfs;
+    SYNC_FILE_RANGE = SYS_sync_file_range;
     FCHMOD = SYS_fchmod;
     FCHOWN = SYS_fchown;
     GETCWD = SYS_getcwd;
@@ -116,7 +120,8 @@ pub(crate) const FILE_SETATTR: i64 = 469;
 pub(crate) const STATMOUNT: i64 = 457;
 pub(crate) const LISTMOUNT: i64 = 458;
 /// `setxattrat`, `getxattrat`, `listxattrat`, `removexattrat`.
-pub(crate) const XATTRS_AT: [i64; 4] = [463, 464, 465, 466];
+pub(crate) const XATTRS_AT: [i64; 4] = [463, GETXATTRAT, 465, 466];
+pub(crate) const GETXATTRAT: i64 = 464;
 
 #[cfg(target_arch = "x86_64")]
 mod old {

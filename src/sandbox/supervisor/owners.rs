@@ -12,7 +12,7 @@ use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rustix::fd::{AsRawFd, OwnedFd};
@@ -22,7 +22,8 @@ use rustix::io::Errno;
 use super::access::Owned;
 use super::path::ViewPath;
 use super::places::Mapping;
-use super::stat::Shown;
+use super::stat::{Shown, file_id};
+use super::unrecorded::Unrecorded;
 use crate::overrides::{OVERRIDE, Override, Owners, SHELVED, Type, image_ids, own_bits};
 
 const TYPE: u32 = 0o170000;
@@ -172,6 +173,8 @@ pub(crate) struct Records {
     mapping: Mapping,
     /// This process's ids, which files of root have.
     own: (u32, u32),
+    unrecorded: Unrecorded,
+    learned: AtomicUsize,
 }
 
 impl Records {
@@ -195,6 +198,8 @@ impl Records {
             is_elsewhere: AtomicBool::new(false),
             mapping: Mapping::none(),
             own: own(),
+            unrecorded: Unrecorded::default(),
+            learned: AtomicUsize::new(0),
         })
     }
 
@@ -234,13 +239,63 @@ impl Records {
         Mode::from_raw_mode(owned.mode & bits | own)
     }
 
-    /// Puts what is recorded of `target` into a `struct stat` of it.
-    pub(super) fn correct_stat(&self, target: &Target, stat: &mut [u8]) {
-        match self.told_of(target, Some(super::stat::mode(stat))) {
+    /// Puts what is recorded of `target` into a `struct stat` of it. With `ours` nobody else gives it a record.
+    pub(super) fn correct_stat(&self, target: &Target, stat: &mut [u8], ours: bool) {
+        let (file, mode) = (file_id(stat), super::stat::mode(stat));
+        if !can_have_records(mode) || self.tells_of_files() {
+            return self.put_told(self.told_of(target, Some(mode)), stat);
+        }
+        let is_unrecorded = ours && self.unrecorded.has(file)
+            || matches!(self.recorded(target), Ok(None)) && {
+                if ours {
+                    self.unrecorded.note(file);
+                    self.learned.fetch_add(1, Ordering::Relaxed);
+                }
+                true
+            };
+        match is_unrecorded {
+            true => super::stat::own_stat(stat, self.own),
+            false => self.put_told(self.told_of(target, Some(mode)), stat),
+        }
+    }
+
+    /// Remembers a file of the tree, found to be so, if it has no record.
+    pub(super) fn look_ahead(&self, target: &Target, found: &Stat) {
+        let file = (found.st_dev, found.st_ino);
+        let is_new = can_have_records(found.st_mode) && !self.unrecorded.has(file);
+        if is_new && matches!(self.recorded(target), Ok(None)) {
+            self.unrecorded.note(file);
+        }
+    }
+
+    /// How often a file was asked for, of the tree and without a record, that was not known.
+    pub(super) fn learned(&self) -> usize {
+        self.learned.load(Ordering::Relaxed)
+    }
+
+    fn put_told(&self, told: Result<Option<Shown>, Errno>, stat: &mut [u8]) {
+        match told {
             Ok(Some(shown)) => super::stat::correct_stat(stat, &shown),
             // Of what has no path the kernel says it best.
             Ok(None) | Err(_) => super::stat::own_stat(stat, self.own),
         }
+    }
+
+    /// The same where nothing has to be asked: the file is known to have no record. False where that is not so.
+    pub(super) fn correct_known_stat(&self, stat: &mut [u8]) -> bool {
+        let is_known = can_have_records(super::stat::mode(stat)) && self.unrecorded.has(file_id(stat));
+        if !is_known || self.tells_of_files() {
+            return false;
+        }
+        super::stat::own_stat(stat, self.own);
+        true
+    }
+
+    /// Gives an open file a record.
+    pub(super) fn record_held(&self, file: &OwnedFd, record: &str) -> Result<(), Errno> {
+        let stat = rustix::fs::fstat(file)?;
+        self.unrecorded.gives((stat.st_dev, stat.st_ino));
+        rustix::fs::fsetxattr(file, OVERRIDE, record.as_bytes(), XattrFlags::empty())
     }
 
     /// Puts what is recorded of `target` into a `struct statx` of it.
@@ -383,6 +438,7 @@ impl Records {
             }
         } else {
             let record = Override { uid: new.uid, gid: new.gid, mode: new.mode & 0o7777, kind };
+            self.unrecorded.gives(look.id());
             match target.set_xattr(OVERRIDE, record.to_string().as_bytes(), XattrFlags::empty()) {
                 Err(Errno::NOTSUP | Errno::PERM) => return self.give_special(target, look, new),
                 other => other?,

@@ -20,6 +20,7 @@ use super::procfs::{self, ProcPath};
 use super::protected::is_device;
 use super::view::{Eyes, Object};
 use super::{Answer, Caller, Identity, Restart, Worker};
+use crate::overrides::PRIVATE;
 use crate::sys::{self, Replaced};
 
 /// Most bytes of the value of an extended attribute, and of a list of names (`XATTR_SIZE_MAX`).
@@ -108,20 +109,24 @@ impl Eyes<'_> {
     }
 
     /// The object of a call that asks for nothing but its `struct stat`: of an open file the place does not matter then,
-    /// but for /proc.
-    fn stated(&mut self, argument: &PathArgument) -> Result<Option<Object>, Errno> {
+    /// but for /proc. And whether it is sure to be in no place.
+    fn stated(&mut self, argument: &PathArgument) -> Result<Option<(Object, bool)>, Errno> {
         let path = self.path(argument)?;
         if !path.is_empty() || !argument.empty_path {
-            return self.seen_at(argument, &path);
+            let object = self.seen_at(argument, &path)?;
+            return Ok(object.map(|object| {
+                let inside = object.place.is_none();
+                (object, inside)
+            }));
         }
         if !self.places.is_emulated() {
-            return self.seen_by_descriptor(argument.dirfd);
+            return Ok(self.seen_by_descriptor(argument.dirfd)?.map(|object| (object, false)));
         }
         let fd = self.descriptor(argument.dirfd)?;
         if rustix::fs::fstat(&fd)?.st_dev == self.places.proc_device {
-            return self.object_of_descriptor(argument.dirfd).map(Some);
+            return Ok(Some((self.object_of_descriptor(argument.dirfd)?, false)));
         }
-        Ok(Some(Object { fd, path: None, place: None, is_pipe: false }))
+        Ok(Some((Object { fd, path: None, place: None, is_pipe: false }, !self.places.has_binds())))
     }
 
     /// What a caller holds a descriptor of it may look at, so the kernel's answer is the right one, but for owners in /proc.
@@ -191,14 +196,14 @@ impl Eyes<'_> {
 
     fn stat(&mut self, path: &PathArgument, flags: i32, buffer: Address) -> Result<Answer, Errno> {
         let allowed = libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH | libc::AT_NO_AUTOMOUNT;
-        let Some(object) = self.stated(path)? else { return Ok(Answer::Continue) };
+        let Some((object, inside)) = self.stated(path)? else { return Ok(Answer::Continue) };
         if flags & !allowed != 0 {
             return Err(Errno::INVAL);
         }
         let owner = self.shown_owner(&object);
         let mut bytes = raw(sys::stat_object(object.fd.as_fd(), owner))?;
         if let (None, Some(records)) = (owner, self.records) {
-            records.correct_stat(&held(&object.fd)?, &mut bytes);
+            records.correct_stat(&held(&object.fd)?, &mut bytes, inside);
         }
         self.caller.write(buffer, &bytes)?;
         Ok(Answer::Value(0))
@@ -318,6 +323,12 @@ impl Eyes<'_> {
                 let mut into = vec![0; size.min(MAX_XATTR) as usize];
                 let got = rustix::fs::listxattr(&file, &mut into)?;
                 self.give_bytes(list, &into, got)
+            }
+            // Those of records are refused before, by a name that may have been another one then.
+            XattrCall::Set { .. } | XattrCall::Remove { .. }
+                if self.records.is_some() && name.starts_with(PRIVATE.as_bytes()) =>
+            {
+                Err(Errno::PERM)
             }
             XattrCall::Set { value, size, flags, .. } => {
                 if size > MAX_XATTR {

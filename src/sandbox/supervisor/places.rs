@@ -208,6 +208,11 @@ impl Places {
         })
     }
 
+    /// The step's tree.
+    pub(super) fn tree(&self) -> BorrowedFd<'_> {
+        self.tree.as_ref().map_or(CWD, |tree| tree.directory.as_fd())
+    }
+
     /// All that the step sees: the tree and what is shown in it.
     pub(crate) fn sources(&self) -> Vec<BorrowedFd<'_>> {
         let tree = self.tree.iter().map(|tree| tree.directory.as_fd());
@@ -256,6 +261,13 @@ impl Places {
                 other => return other,
             }
         }
+    }
+
+    /// Opens a path of the tree from its root, which has no link on its way: else `ELOOP`. For a tree that nobody has as
+    /// its root.
+    pub(super) fn open_without_links(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        openat2(self.tree(), path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
     }
 
     /// No places at all: where /proc and the like are really mounted.

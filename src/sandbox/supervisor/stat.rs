@@ -34,6 +34,12 @@ pub(crate) fn mode(stat: &[u8]) -> u32 {
     u32::from_ne_bytes(std::array::from_fn(|byte| stat[at::MODE + byte]))
 }
 
+/// Device and inode in a `struct stat`.
+pub(crate) fn file_id(stat: &[u8]) -> (u64, u64) {
+    let word = |at: usize| u64::from_ne_bytes(std::array::from_fn(|byte| stat[at + byte]));
+    (word(0), word(8))
+}
+
 /// Puts `shown` into a `struct stat`.
 pub(crate) fn correct_stat(stat: &mut [u8], shown: &Shown) {
     put(stat, at::MODE, shown.owned.mode);
@@ -97,6 +103,7 @@ mod tests {
                 offset_of!(libc::stat, st_rdev)
             )
         );
+        assert_eq!((offset_of!(libc::stat, st_dev), offset_of!(libc::stat, st_ino)), (0, 8));
         let mut stat = [0xee; crate::sys::STAT_SIZE];
         correct_stat(&mut stat, &SHOWN);
         assert_eq!(stat[at::RDEV..at::RDEV + 8], libc::makedev(259, 70_000).to_ne_bytes());

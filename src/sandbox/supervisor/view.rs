@@ -14,6 +14,7 @@ use super::perform::own;
 use super::places::{Kind, NAMED, Places, descriptor_path, is_directory, kind_of};
 use super::process::Process;
 use super::procfs::{self, Person, ProcPath, ProcessPath};
+use super::trodden::{Begun, Fact};
 use super::{Caller, Identity, Worker};
 
 /// A caller's eyes, and a worker's hands.
@@ -83,13 +84,31 @@ impl View for Eyes<'_> {
 
 impl Eyes<'_> {
     fn look_in_tree(&self, path: &ViewPath) -> Result<Node, Errno> {
+        let begun = match self.places.is_emulated().then(|| self.places.trodden.ask(path.as_bytes(), Fact::IsDirectory))
+        {
+            Some(Ok(())) => return Ok(Node::Directory),
+            asked => asked.and_then(Result::err),
+        };
         let (from, name) = self.places.name_in_tree(path);
         let stat = statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
         Ok(match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => Node::Directory,
+            FileType::Directory => {
+                if let Some(begun) = begun {
+                    self.note_directory(path, begun);
+                }
+                Node::Directory
+            }
             FileType::Symlink => Node::Link(readlinkat(from, name, Vec::new())?.into_bytes()),
             _ => Node::Other,
         })
+    }
+
+    /// Remembers a directory that has been seen at `path`, if no link is on the way now: what led there may have changed
+    /// since it was gone.
+    fn note_directory(&self, path: &ViewPath, begun: Begun) {
+        if self.places.open_without_links(path.as_bytes(), OFlags::PATH | OFlags::DIRECTORY).is_ok() {
+            self.places.trodden.note(path.as_bytes(), Fact::IsDirectory, begun);
+        }
     }
 
     /// Makes the worker the caller.

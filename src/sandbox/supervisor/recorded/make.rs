@@ -2,11 +2,11 @@
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, ResolveFlags, XattrFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::{Asked, Recorded, last, reach, search};
-use crate::overrides::{OVERRIDE, Type};
+use crate::overrides::Type;
 use crate::sandbox::supervisor::Answer;
 use crate::sandbox::supervisor::access::{self, Owned, Want};
 use crate::sandbox::supervisor::call::{Address, PathArgument};
@@ -177,7 +177,7 @@ impl Recorded {
     fn record_open(&self, fd: OwnedFd, owned: Owned, flags: i32) -> Result<Answer, Errno> {
         if (owned.uid, owned.gid) != (0, 0) || self.records.native_mode(&owned).as_raw_mode() != owned.mode & 0o7777 {
             let text = record_text(owned, Type::File);
-            match rustix::fs::fsetxattr(&fd, OVERRIDE, text.as_bytes(), XattrFlags::empty()) {
+            match self.records.record_held(&fd, &text) {
                 Err(Errno::NOTSUP | Errno::PERM) => {
                     let path = Target::new(format!("/proc/self/fd/{}", fd.as_raw_fd()), true)?;
                     let path = self.records.canonical(&path)?;
@@ -313,7 +313,7 @@ impl Recorded {
         let owned = access::created(&asked.who, &room.dir, mode);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::open(&room.target.path, flags, Mode::from_raw_mode(mode & 0o777))?;
-        rustix::fs::fsetxattr(&fd, OVERRIDE, record_text(owned, kind).as_bytes(), XattrFlags::empty())?;
+        self.records.record_held(&fd, &record_text(owned, kind))?;
         Ok(Answer::Value(0))
     }
 
