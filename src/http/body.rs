@@ -1,6 +1,6 @@
 //! Bodies in both directions, bridged between blocking readers and the runtime.
 
-use super::client::Network;
+use super::network::Network;
 use super::{Address, HttpError};
 use bytes::{Buf, Bytes};
 use http_body::{Frame, SizeHint};
@@ -33,6 +33,8 @@ pub enum Body<'a> {
 
 /// Bytes read from the source at once.
 const CHUNK: usize = 128 * 1024;
+/// Bytes of an answer that come in no time: a manifest, a token.
+const SMALL: u64 = 64 * 1024;
 /// Chunks that wait to be sent.
 pub(super) const QUEUE: usize = 4;
 
@@ -130,6 +132,9 @@ pub struct BodyReader {
 impl BodyReader {
     pub(super) fn new(network: Arc<Network>, response: reqwest::Response, method: Method, idle: Duration) -> Self {
         let address = Address::of(response.url());
+        if response.content_length().is_none_or(|length| length > SMALL) {
+            network.drive();
+        }
         BodyReader { network, response, method, address, rest: Bytes::new(), window: Window::new(idle) }
     }
 

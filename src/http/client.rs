@@ -2,6 +2,7 @@
 
 use super::address::may_go;
 use super::body::{Buffers, Feed, QUEUE};
+use super::network::Network;
 use super::retry::asked;
 use super::tls::{TlsSettings, no_tls};
 use super::{Address, Body, BodyReader, HttpError, RetryPolicy};
@@ -15,7 +16,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
-use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -92,28 +92,6 @@ impl Request<'_> {
     }
 }
 
-/// The runtime; kept alive by the bodies that are still being read.
-pub(super) struct Network(Option<Runtime>);
-
-impl Network {
-    pub(super) fn block_on<F: Future>(&self, future: F) -> F::Output {
-        self.runtime().block_on(future)
-    }
-
-    fn runtime(&self) -> &Runtime {
-        self.0.as_ref().expect("taken only on drop")
-    }
-}
-
-impl Drop for Network {
-    fn drop(&mut self) {
-        // A resolver that hangs must not hold up the end of the process.
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
-        }
-    }
-}
-
 /// A way of doing TLS; each has a client, made at its first use.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Profile {
@@ -148,7 +126,7 @@ impl Http {
     /// Sends `request`, whose body is not a stream, without waiting for the answer: several go out from one thread.
     pub fn begin(&self, request: &Request<'static>) -> Result<Pending, HttpError> {
         let (network, exchange) = (self.network()?, self.exchange(request)?);
-        let answer = network.runtime().spawn(exchange);
+        let answer = network.spawn(exchange);
         Ok(Pending { network, answer })
     }
 
@@ -233,9 +211,7 @@ impl Http {
     fn network(&self) -> Result<Arc<Network>, HttpError> {
         let mut network = self.network.lock().unwrap_or_else(PoisonError::into_inner);
         if network.is_none() {
-            let mut builder = tokio::runtime::Builder::new_multi_thread();
-            let runtime = builder.worker_threads(2).thread_name("network").enable_all().build();
-            *network = Some(Arc::new(Network(Some(runtime.map_err(HttpError::Runtime)?))));
+            *network = Some(Arc::new(Network::new().map_err(HttpError::Runtime)?));
         }
         Ok(network.as_ref().expect("made above").clone())
     }
@@ -432,8 +408,9 @@ impl Upload<'_> {
     ) -> Result<reqwest::Response, HttpError> {
         let mut source = open().map_err(|source| self.source(source))?;
         let (sender, chunks) = mpsc::channel(QUEUE);
+        self.network.drive();
         let request = builder.body(reqwest::Body::wrap(Feed { chunks, left: length }));
-        let mut answer: Answer = self.network.runtime().spawn(request.send());
+        let mut answer: Answer = self.network.spawn(request.send());
         let fed = self.feed(&mut source, sender, &mut answer);
         let result = match fed {
             Ok(()) => self.wait(&mut answer),

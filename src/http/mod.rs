@@ -2,8 +2,9 @@
 //!
 //! # Contract
 //!
-//! * [`Http`] owns a tokio runtime of two workers, made when the first request goes out, and one `reqwest` client for each
-//!   way of doing TLS. There is nothing global: two `Http` values share nothing.
+//! * [`Http`] owns a tokio runtime, made when the first request goes out, and one `reqwest` client for each way of doing
+//!   TLS. There is nothing global: two `Http` values share nothing.
+//! * Whoever waits drives the runtime; one thread of its own does while bodies move.
 //! * [`Http::send`] sends one request, follows its redirects by hand and gives back whatever the server answered, 4xx and
 //!   5xx included. It blocks the calling thread; call it from as many threads as there are transfers. Never call it from
 //!   async code.
@@ -22,6 +23,7 @@ mod address;
 mod body;
 mod client;
 mod error;
+mod network;
 mod retry;
 mod tls;
 

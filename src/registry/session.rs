@@ -175,7 +175,10 @@ impl Session<'_> {
         };
         {
             let mut state = self.registry.state();
-            state.tokens.retain(|token| Some(&token.header) != shown);
+            // What is older than a token that is refused is no better.
+            if let Some(refused) = state.tokens.iter().position(|token| Some(&token.header) == shown) {
+                state.tokens.drain(..=refused);
+            }
             state.challenge = Some(challenge.clone());
         }
         let again = auth::authorization(self, &wanted)?;

@@ -103,7 +103,10 @@ impl Image {
 
 /// One transfer at a time, so that requests come in the same order in every run.
 fn orderly(registry: &Faulty, settings: Settings) -> RegistryClient {
-    let keychain = Keychain::anonymous().with(&registry.host(), "me", Secret::new(SECRET), "--creds");
+    orderly_with(Keychain::anonymous().with(&registry.host(), "me", Secret::new(SECRET), "--creds"), settings)
+}
+
+fn orderly_with(keychain: Keychain, settings: Settings) -> RegistryClient {
     let one = dockless::registry::Settings { parallel: 1, early: 100_000, ..Default::default() };
     RegistryClient::new(Arc::new(dockless::http::Http::new(settings)), keychain, one)
 }
@@ -126,6 +129,10 @@ enum Operation {
     CopyFrom,
     /// From another registry.
     CopyTo,
+    /// To another repository of the same registry.
+    CopyWithin,
+    /// The same, by somebody without a credential: the first request is no greeting.
+    CopyNameless,
     /// A push whose layer is sent while it is written.
     Early,
     Preflight,
@@ -137,8 +144,18 @@ enum Operation {
 
 use Operation::*;
 
+impl Operation {
+    fn habits(self) -> Habits {
+        Habits { open: self == CopyNameless, ..Habits::default() }
+    }
+}
+
 fn perform(operation: Operation, registry: &Faulty, store: &Store) -> Result<(), RegistryError> {
-    let (image, client) = (image(), orderly(registry, brisk()));
+    let image = image();
+    let client = match operation {
+        CopyNameless => orderly_with(Keychain::anonymous(), brisk()),
+        _ => orderly(registry, brisk()),
+    };
     let here = reference(registry);
     match operation {
         Pull => {
@@ -163,6 +180,12 @@ fn perform(operation: Operation, registry: &Faulty, store: &Store) -> Result<(),
             image.put_into(&other);
             client.copy_image(&reference(&other), &here, Some(&linux()), &Quiet)?;
             assert!(image.is_in(registry));
+        }
+        CopyWithin | CopyNameless => {
+            image.put_into(registry);
+            let there: Reference = format!("{}/team/other:far", registry.host()).parse().unwrap();
+            client.copy_image(&here, &there, Some(&linux()), &Quiet)?;
+            assert_eq!(registry.manifest("far").as_ref(), Some(&image.manifest));
         }
         Early => {
             let large = &image.layers[0];
@@ -209,7 +232,7 @@ fn perform(operation: Operation, registry: &Faulty, store: &Store) -> Result<(),
 
 /// The requests of an operation that nothing disturbs.
 fn undisturbed(operation: Operation) -> Vec<Seen> {
-    let registry = Faulty::start();
+    let registry = Faulty::start_with(operation.habits(), |_, _| None);
     run(&registry, operation).unwrap();
     registry.seen()
 }
@@ -259,7 +282,8 @@ fn passes(operation: Operation, fault: &Fault, request: &Seen) -> bool {
         return true;
     }
     match fault {
-        Fault::Status(401) => !kind.contains("token"),
+        // Somebody without a credential has nothing to show.
+        Fault::Status(401) => !kind.contains("token") && operation != CopyNameless,
         Fault::Status(404 | 416) if operation == Preflight => false,
         Fault::Status(404 | 416) => kind == "PUT blobs/uploads/" || kind == "POST blobs/uploads/",
         Fault::Status(status) => matches!(status, 408 | 429 | 499 | 500 | 502..=504),
@@ -280,7 +304,7 @@ fn disturb(operation: Operation) {
     for (number, request) in undisturbed(operation).into_iter().enumerate() {
         for fault in faults() {
             let (once, kind) = (fault.clone(), request.kind());
-            let registry = Faulty::start_with(Habits::default(), move |n, _| (n == number).then(|| once.clone()));
+            let registry = Faulty::start_with(operation.habits(), move |n, _| (n == number).then(|| once.clone()));
             if let Err(error) = run(&registry, operation)
                 && passes(operation, &fault, &request)
             {
@@ -291,7 +315,7 @@ fn disturb(operation: Operation) {
                 continue;
             }
             let always = fault.clone();
-            let registry = Faulty::start_with(Habits::default(), move |n, seen| {
+            let registry = Faulty::start_with(operation.habits(), move |n, seen| {
                 (n >= number && seen.kind() == kind).then(|| always.clone())
             });
             // What must hold is held in `run`; that it fails is not asked for, since some faults harm no request of a kind.
@@ -318,6 +342,12 @@ fn a_copy_survives_or_fails_clearly() {
 }
 
 #[test]
+fn a_copy_inside_a_registry_survives_or_fails_clearly() {
+    disturb(CopyWithin);
+    disturb(CopyNameless);
+}
+
+#[test]
 fn an_early_upload_survives_or_fails_clearly() {
     disturb(Early);
 }
@@ -341,6 +371,10 @@ fn requests_are_few() {
     assert_eq!(kinds(Push), pushed);
     assert_eq!(kinds(Preflight), ["GET ping", "GET token", "POST blobs/uploads/", "DELETE blobs/uploads/"]);
     assert_eq!(kinds(Login), ["GET ping", "GET token", "GET ping"]);
+    // Without a credential nobody is greeted.
+    let copied = ["GET manifests", "GET manifests", "HEAD manifests"];
+    let copied = copied.into_iter().chain(["POST blobs/uploads/"; 3]).chain(["PUT manifests"]);
+    assert_eq!(kinds(CopyNameless), copied.collect::<Vec<_>>());
     // One pass: the layer goes out as it is written, and is not even looked for afterwards.
     let early = ["GET ping", "GET token", "POST blobs/uploads/", "PATCH blobs/uploads/", "PUT blobs/uploads/"];
     let early: Vec<_> = early.into_iter().chain(["HEAD manifests"]).chain(blob).chain(["PUT manifests"]).collect();
@@ -363,7 +397,7 @@ fn habits_of_registries() {
         Habits { no_delete: true, ..Habits::default() },
         Habits { relative: true, no_delete: true, no_referrers: true, page: Some(1), ..Habits::default() },
     ] {
-        for operation in [Pull, Push, CopyFrom, CopyTo, Early, Preflight, Login, Tags, Referrers, Delete] {
+        for operation in [Pull, Push, CopyFrom, CopyTo, CopyWithin, Early, Preflight, Login, Tags, Referrers, Delete] {
             let registry = Faulty::start_with(habits.clone(), |_, _| None);
             run(&registry, operation).unwrap_or_else(|error| panic!("{habits:?} {operation:?}: {}", told(&error)));
         }

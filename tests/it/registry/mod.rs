@@ -12,6 +12,7 @@ mod verbs;
 use crate::support::faulty::{Faulty, Habits};
 use crate::support::registry::{Options, Registry};
 use dockless::http::{Http, Method, Proxies, Request, RetryPolicy, Secret, Settings, TlsSettings};
+use dockless::oci::manifest::digest_of;
 use dockless::oci::{Platform, Reference};
 use dockless::progress::{Event, Outcome, Progress};
 use dockless::registry::{Environment, Keychain, Mirror, RegistryClient, RegistryError, Route};
@@ -235,6 +236,17 @@ fn plain_http_is_for_this_machine_and_for_the_insecure() {
 
     let tls = TlsSettings { insecure: [host].into(), ..TlsSettings::default() };
     copy(&client(Settings { tls, ..here() }, Keychain::anonymous()), &store, &from, &to).unwrap();
+}
+
+/// What is asked first, several questions at once, finds out that https is spoken here.
+#[test]
+fn a_registry_on_this_machine_may_speak_https() {
+    let registry = Registry::start_with(Options { tls: true, ..Options::default() });
+    registry.put_base("busybox");
+    let name = |name: &str| format!("127.0.0.1:{}/{name}", registry.port()).parse::<Reference>().unwrap();
+    let client = client(impatient(), Keychain::anonymous());
+    let copied = client.copy_image(&name("library/busybox:latest"), &name("team/app:1"), None, &Quiet).unwrap();
+    assert_eq!(client.digest_at(&name("team/app:1")).unwrap(), Some(digest_of(&copied).unwrap()));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 pub mod bases;
 pub mod faulty;
 pub mod registry;
+pub mod server;
 pub mod standin;
 pub mod throttle;
 pub mod token;

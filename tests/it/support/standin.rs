@@ -1,8 +1,9 @@
 //! A server in this process that answers as a closure says: the clouds' token servers, and registries with habits.
 
+use super::server::{Received, listen, receive};
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufReader, Write};
+use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 
 /// One request.
@@ -40,16 +41,9 @@ pub struct StandIn {
 
 impl StandIn {
     pub fn start(answer: impl Fn(&Call) -> Reply + Send + Sync + 'static) -> StandIn {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("an address").to_string();
         let calls = Arc::<Mutex<Vec<Call>>>::default();
-        let (answer, log) = (Arc::new(answer), calls.clone());
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let (answer, log) = (answer.clone(), log.clone());
-                std::thread::spawn(move || serve(&stream, &*answer, &log));
-            }
-        });
+        let log = calls.clone();
+        let address = listen(move |stream| _ = serve(&stream, &answer, &log)).to_string();
         StandIn { address, calls }
     }
 
@@ -70,23 +64,8 @@ impl StandIn {
 fn serve(mut stream: &TcpStream, answer: &dyn Fn(&Call) -> Reply, log: &Mutex<Vec<Call>>) -> Option<()> {
     let mut reader = BufReader::new(stream);
     loop {
-        let mut line = String::new();
-        reader.read_line(&mut line).ok().filter(|n| *n > 0)?;
-        let (method, target) = line.trim_end().rsplit_once(' ')?.0.split_once(' ')?;
-        let mut headers = BTreeMap::new();
-        loop {
-            let mut line = String::new();
-            reader.read_line(&mut line).ok()?;
-            let Some((name, value)) = line.trim_end().split_once(':') else { break };
-            headers.insert(name.to_lowercase(), value.trim().to_string());
-        }
-        let mut body = Vec::new();
-        if let Some(length) = headers.get("content-length").and_then(|length| length.parse().ok()) {
-            body.resize(length, 0);
-            reader.read_exact(&mut body).ok()?;
-        }
-        let body = String::from_utf8_lossy(&body).into_owned();
-        let call = Call { method: method.into(), target: target.into(), headers, body };
+        let Received { method, target, headers, body } = receive(&mut reader)?;
+        let call = Call { method, target, headers, body: String::from_utf8_lossy(&body).into_owned() };
         log.lock().ok()?.push(call.clone());
         let (status, lines, body) = answer(&call);
         let mut head = format!("HTTP/1.1 {status} x\r\nContent-Length: {}\r\n", body.len());

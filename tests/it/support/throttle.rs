@@ -1,7 +1,8 @@
 //! Slow lines, which hand a TCP port on: so many bytes a second from the caller to the server, or every answer so late.
 
+use super::server::listen;
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -23,21 +24,17 @@ pub fn long_line(port: u16, delay: Duration) -> u16 {
 
 fn line(
     port: u16,
-    forth: impl Fn(TcpStream, TcpStream) + Clone + Send + 'static,
-    back: impl Fn(TcpStream, TcpStream) + Clone + Send + 'static,
+    forth: impl Fn(TcpStream, TcpStream) + Send + Sync + 'static,
+    back: impl Fn(TcpStream, TcpStream) + Clone + Send + Sync + 'static,
 ) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let own = listener.local_addr().expect("an address").port();
-    std::thread::spawn(move || {
-        for caller in listener.incoming().flatten() {
-            let Ok(server) = TcpStream::connect(("127.0.0.1", port)) else { return };
-            let (back_from, back_to) = (server.try_clone().expect("a socket"), caller.try_clone().expect("a socket"));
-            let (forth, back) = (forth.clone(), back.clone());
-            std::thread::spawn(move || forth(caller, server));
-            std::thread::spawn(move || back(back_from, back_to));
-        }
-    });
-    own
+    let hand_on = move |caller: TcpStream| {
+        let Ok(server) = TcpStream::connect(("127.0.0.1", port)) else { return };
+        let (back_from, back_to) = (server.try_clone().expect("a socket"), caller.try_clone().expect("a socket"));
+        let back = back.clone();
+        std::thread::spawn(move || back(back_from, back_to));
+        forth(caller, server);
+    };
+    listen(hand_on).port()
 }
 
 fn pass(mut from: TcpStream, mut to: TcpStream, wait: impl Fn(usize)) {

@@ -1,6 +1,7 @@
 //! A token server as GitLab has one: it knows users and what each may do in which project, and gives tokens that live for
 //! seconds. Spec: distribution, docs/spec/auth/{token,jwt,oauth}.md.
 
+use super::server::{Received, listen, receive};
 use super::standin::{Call, Reply};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -10,8 +11,7 @@ use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
+use std::io::{BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -60,27 +60,23 @@ impl TokenServer {
             lifetime,
             rights,
         };
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = listener.local_addr().expect("an address").port();
         let config = tls.map(|(certificate, key)| Arc::new(server_config(certificate, key)));
+        let (given, scopes) = (Arc::<AtomicUsize>::default(), Arc::<Mutex<Vec<String>>>::default());
+        let (count, log) = (given.clone(), scopes.clone());
+        let port = listen(move |stream| {
+            _ = match config.clone() {
+                Some(config) => {
+                    let connection = rustls::ServerConnection::new(config).expect("a configuration");
+                    serve(rustls::StreamOwned::new(connection, stream), &state, &count, &log)
+                }
+                None => serve(stream, &state, &count, &log),
+            }
+        })
+        .port();
         let realm = match tls {
             Some(_) => format!("https://registry.test:{port}/jwt/auth"),
             None => format!("http://127.0.0.1:{port}/jwt/auth"),
         };
-        let (given, scopes) = (Arc::<AtomicUsize>::default(), Arc::<Mutex<Vec<String>>>::default());
-        let (state, count, log) = (Arc::new(state), given.clone(), scopes.clone());
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let (state, config, count, log) = (state.clone(), config.clone(), count.clone(), log.clone());
-                std::thread::spawn(move || match config {
-                    Some(config) => {
-                        let connection = rustls::ServerConnection::new(config).expect("a configuration");
-                        serve(rustls::StreamOwned::new(connection, stream), &state, &count, &log)
-                    }
-                    None => serve(stream, &state, &count, &log),
-                });
-            }
-        });
         TokenServer { realm, certificate, given, scopes }
     }
 
@@ -107,22 +103,7 @@ fn server_config(certificate: &Path, key: &Path) -> rustls::ServerConfig {
 fn serve(stream: impl Read + Write, state: &State, given: &AtomicUsize, log: &Mutex<Vec<String>>) -> Option<()> {
     let mut reader = BufReader::new(stream);
     loop {
-        let mut line = String::new();
-        reader.read_line(&mut line).ok().filter(|n| *n > 0)?;
-        let (method, target) = line.trim_end().rsplit_once(' ')?.0.split_once(' ')?;
-        let (method, target) = (method.to_string(), target.to_string());
-        let mut headers = std::collections::BTreeMap::new();
-        loop {
-            let mut line = String::new();
-            reader.read_line(&mut line).ok()?;
-            let Some((name, value)) = line.trim_end().split_once(':') else { break };
-            headers.insert(name.to_lowercase(), value.trim().to_string());
-        }
-        let mut body = Vec::new();
-        if let Some(length) = headers.get("content-length").and_then(|length| length.parse().ok()) {
-            body.resize(length, 0);
-            reader.read_exact(&mut body).ok()?;
-        }
+        let Received { method, target, headers, body } = receive(&mut reader)?;
         let call = Call { method, target, headers, body: String::from_utf8_lossy(&body).into_owned() };
         let (status, _, body) = answer(state, &call, log);
         if status == 200 {

@@ -1,8 +1,9 @@
 //! A small web server in this process: files by path, and git repositories by `git http-backend`.
 
+use super::server::{Received, listen, receive};
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::io::{BufReader, Write};
+use std::net::{Shutdown, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -47,16 +48,9 @@ impl Web {
     }
 
     fn start(content: Content) -> Web {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("an address").to_string();
         let seen = Arc::<Mutex<Vec<Head>>>::default();
-        let (content, log) = (Arc::new(content), seen.clone());
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let (content, log) = (content.clone(), log.clone());
-                std::thread::spawn(move || answer(&stream, &content, &log));
-            }
-        });
+        let log = seen.clone();
+        let address = listen(move |stream| _ = answer(&stream, &content, &log)).to_string();
         Web { address, seen }
     }
 
@@ -72,24 +66,11 @@ impl Web {
 }
 
 fn answer(mut stream: &TcpStream, content: &Content, log: &Mutex<Vec<Head>>) -> Option<()> {
-    let mut reader = BufReader::new(stream);
-    let mut line = String::new();
-    reader.read_line(&mut line).ok()?;
-    let (method, target) = line.trim_end().rsplit_once(' ')?.0.split_once(' ')?;
-    let mut headers = BTreeMap::new();
-    loop {
-        let mut line = String::new();
-        reader.read_line(&mut line).ok()?;
-        let Some((name, value)) = line.trim_end().split_once(':') else { break };
-        headers.insert(name.to_lowercase(), value.trim().to_string());
-    }
+    let Received { method, target, headers, body } = receive(&mut BufReader::new(stream))?;
     log.lock().ok()?.push(headers.clone());
-    let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).ok()?;
-    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let (path, query) = target.split_once('?').unwrap_or((&target, ""));
     let page = match &content.repositories {
-        Some(root) => backend(root, content.old, method, path, query, &headers, &body),
+        Some(root) => backend(root, content.old, &method, path, query, &headers, &body),
         None => content.pages.get(path).cloned().unwrap_or(Page { status: Some(404), ..Page::default() }),
     };
     let tag = page.headers.iter().find_map(|line| line.strip_prefix("ETag: "));
