@@ -538,7 +538,7 @@ mod tests {
             (nr::SOCKET, [libc::AF_INET as u64, 0, 0, 0, 0, 0], refused(libc::EACCES)),
             (nr::SOCKET, [libc::AF_NETLINK as u64, 0, 0, 0, 0, 0], refused(libc::EACCES)),
             (nr::PTRACE, [0, 1, 0, 0, 0, 0], allow),
-            (nr::PTRACE, [u64::from(libc::PTRACE_SEIZE), 1, 0, 0, 0, 0], notify),
+            (nr::PTRACE, [libc::PTRACE_SEIZE as u64, 1, 0, 0, 0, 0], notify),
             (nr::PRLIMIT64, [0; 6], allow),
             (nr::PRLIMIT64, [5, 0, 0, 0, 0, 0], notify),
             (nr::IOCTL, [0, 0x8004_5430, 0, 0, 0, 0], notify),
