@@ -9,7 +9,7 @@
 //! The first process drops its rights, installs the filter, sends the listener, and does the rest of its set-up (working
 //! directory, ids) under the supervisor already, so that this is emulated as anything later is.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -33,6 +33,7 @@ use super::supervisor::places::Places;
 use super::supervisor::process::{State, Table};
 use super::supervisor::recorded::Recorded;
 use super::supervisor::serve::{Files, Setup, Supervisor};
+use super::supervisor::shortcuts::Shortcuts;
 use super::wire::Control;
 use super::{Exit, Tier, emulated, mounts};
 use crate::sys::{self, Fork, SignalSet};
@@ -83,7 +84,17 @@ fn run_job(control: &Control, tier: Tier) -> Result<Option<Exit>, Failure> {
     let outside = Arc::new(Outside::open().during_at(Step::OpenDirectory, Path::new("/proc"))?);
     let ids = Ids::read()?;
     let mut tree = PreparedTree::prepare(root, spec, &ids)?;
-    let step = ChrootStep { control, spec, root, ids, outside: outside.clone(), signals, tier, pass: random() };
+    let step = ChrootStep {
+        control,
+        spec,
+        root,
+        ids,
+        outside: outside.clone(),
+        signals,
+        tier,
+        pass: random(),
+        token: random(),
+    };
     let done = Served::open(&outside, &mut tree, step.tree()).and_then(|served| step.run(served, fds));
     // Nothing of the step runs any more, or nothing ever did: this process may go back to where its root was.
     rustix::process::fchdir(outside.root()).during(Step::Chroot)?;
@@ -131,6 +142,8 @@ struct ChrootStep<'a> {
     tier: Tier,
     /// See `filter`.
     pass: u64,
+    /// What shortcuts are known by; see `filter`.
+    token: u64,
 }
 
 impl ChrootStep<'_> {
@@ -168,13 +181,20 @@ impl ChrootStep<'_> {
         }
     }
 
+    /// Whether programs of the step may do without the supervisor where it is not needed: code for that there is for one kind
+    /// of processor.
+    fn takes_shortcuts(&self) -> bool {
+        self.tier == Tier::Chroot && cfg!(target_arch = "x86_64")
+    }
+
     /// What the supervisor is to do for the step.
-    fn features(&self) -> Features {
+    fn features(&self, is_fenced: bool) -> Features {
         Features {
             credentials: true,
             ownership: if self.tier == Tier::Emulated { Ownership::Recorded } else { Ownership::Real },
             emulated: self.tier == Tier::Emulated,
             pass: Some(self.pass),
+            shortcuts: (is_fenced && self.takes_shortcuts()).then_some(self.token),
             places: true,
             hostname: self.spec.hostname.is_some(),
             no_network: self.spec.network == Network::None,
@@ -194,20 +214,19 @@ impl ChrootStep<'_> {
         let ready = self.change_root(stdin).and_then(|()| {
             // The tree: its root directory is the working directory in either tier.
             let root = mounts::place(Path::new("."))?;
-            Prepared::new(root.as_fd(), self.spec, &self.ids)
+            let prepared = Prepared::new(root.as_fd(), self.spec, &self.ids)?;
+            Ok((root, prepared))
         });
-        let prepared = match ready {
-            Ok(prepared) => prepared,
+        let (root, prepared) = match ready {
+            Ok(ready) => ready,
             Err(failure) => return failure,
         };
         let supervise = || {
             // The supervisor reads this process's memory, the first program's name in it.
             sys::allow_inspection().during(Step::Supervise)?;
             rustix::thread::set_no_new_privs(true).during(Step::Supervise)?;
-            if self.tier == Tier::Emulated {
-                self.fence(places)?;
-            }
-            let listener = sys::install_filter(&self.features().program()).during(Step::Supervise)?;
+            let is_fenced = self.fence(root.as_fd(), places)?;
+            let listener = sys::install_filter(&self.features(is_fenced).program()).during(Step::Supervise)?;
             supervisor.send(&(), &[listener.as_fd()]).during(Step::Supervise)
         };
         match container {
@@ -216,15 +235,23 @@ impl ChrootStep<'_> {
         }
     }
 
-    /// What the command makes the kernel do by itself, past the supervisor, is to end at what it may see.
-    fn fence(&self, places: &Places) -> Result<(), Failure> {
-        let devices = mounts::place(Path::new("/dev"))?;
-        let mut inside = places.sources();
-        inside.push(devices.as_fd());
+    /// What the command makes the kernel do by itself, past the supervisor, is to end at what it may see; false where
+    /// it does not. With the tree as its root that is the tree, and mounts: what it sees elsewhere it is given.
+    fn fence(&self, tree: BorrowedFd<'_>, places: &Places) -> Result<bool, Failure> {
+        let (devices, inside);
+        match self.tier {
+            Tier::Emulated => {
+                devices = mounts::place(Path::new("/dev"))?;
+                inside = [places.sources(), vec![devices.as_fd()]].concat();
+            }
+            Tier::Chroot | Tier::Namespaces => inside = [places.binds(), vec![tree]].concat(),
+        }
         match sys::fence(&inside) {
             // Refused by the container's profile: there is none then, as before Linux 5.19.
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOSYS | libc::EOPNOTSUPP)) => Ok(()),
-            done => done.map(drop).during(Step::Supervise),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOSYS | libc::EOPNOTSUPP)) => {
+                Ok(false)
+            }
+            done => done.during(Step::Supervise),
         }
     }
 
@@ -280,6 +307,7 @@ impl ChrootStep<'_> {
             },
             hostname: self.spec.hostname.clone(),
             pass: self.pass,
+            shortcuts: self.takes_shortcuts().then(|| Shortcuts::new(self.token)),
         };
         Supervisor::start(setup).during(Step::Supervise)
     }

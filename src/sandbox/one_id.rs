@@ -88,6 +88,7 @@ impl OneId {
             root,
             hostname: None,
             pass: 0,
+            shortcuts: None,
         };
         Supervisor::start(setup).during(Step::Supervise).map(Some)
     }
@@ -107,6 +108,7 @@ fn features(own_pids: bool) -> Features {
         places: false,
         emulated: false,
         pass: None,
+        shortcuts: None,
         hostname: false,
         no_network: false,
         outsiders: !own_pids,

@@ -23,6 +23,7 @@ mod registry;
 mod remote;
 mod run;
 mod sandbox;
+mod shortcuts;
 mod snapshots;
 mod store;
 mod supervisor;

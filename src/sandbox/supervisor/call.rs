@@ -173,6 +173,10 @@ pub(crate) enum Call {
         flags: i32,
         buffer: Address,
     },
+    /// `mmap` of a file's code.
+    MapCode {
+        descriptor: i32,
+    },
     Statx {
         path: PathArgument,
         flags: i32,

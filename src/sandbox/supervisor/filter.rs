@@ -25,6 +25,8 @@ pub(crate) struct Features {
     pub emulated: bool,
     /// Calls that its threads are made to make (`restart`) have this number in their last argument, which they do not use.
     pub pass: Option<u64>,
+    /// Calls that look at files have this number in their last argument where they need no supervisor: see `shortcuts`.
+    pub shortcuts: Option<u64>,
     /// The machine has another name for the step.
     pub hostname: bool,
     /// No network but what local sockets give.
@@ -52,6 +54,10 @@ enum When {
     OneOf(u8, &'static [u32]),
     /// The argument is this.
     Is(u8, u64),
+    /// The last argument is this, and none of these bits is set in another one.
+    Token(u64, u8, u32),
+    /// Code of a file is to be mapped: mmap(2) with `PROT_EXEC`, without `MAP_ANONYMOUS`.
+    MapsCode,
     /// None of the argument's 64 bits is set: not so.
     NotZero(u8),
     /// The call names a path: not so where its flags (this argument) have `AT_EMPTY_PATH` and its first argument is a
@@ -126,6 +132,24 @@ const PATHS: &[i64] = &[
 
 /// Calls that threads are made to make. None uses its last argument.
 const RESTARTED: &[i64] = &[nr::EXECVEAT, nr::OPENAT, nr::BIND, nr::CONNECT, nr::INOTIFY_ADD_WATCH];
+
+/// Calls that look at files, which programs make past the supervisor: none uses its last argument.
+const SHORTCUTS: &[i64] = &[
+    nr::STAT,
+    nr::LSTAT,
+    nr::NEWFSTATAT,
+    nr::STATX,
+    nr::ACCESS,
+    nr::FACCESSAT,
+    nr::FACCESSAT2,
+    nr::READLINK,
+    nr::READLINKAT,
+];
+
+/// What may not be asked of openat(2) besides to read: all but `O_NOCTTY`, `O_NONBLOCK`, `O_LARGEFILE` (as the kernel has it),
+/// `O_DIRECTORY`, `O_NOFOLLOW`, `O_CLOEXEC`.
+const MORE_THAN_READING: u32 =
+    !(libc::O_NOCTTY | libc::O_NONBLOCK | libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC) as u32 & !0o100000;
 
 /// Calls that change a file by its descriptor: natively a process with emulated ids could do too much.
 const DESCRIPTOR_CHANGES: &[i64] = &[nr::FCHMOD, nr::FCHOWN, nr::FSETXATTR, nr::FREMOVEXATTR];
@@ -214,6 +238,11 @@ impl Features {
         let recorded = self.ownership == Ownership::Recorded;
         if let Some(pass) = self.pass {
             add(RESTARTED, When::Is(5, pass), Verdict::Allow);
+        }
+        if let Some(token) = self.shortcuts {
+            add(SHORTCUTS, When::Token(token, 0, 0), Verdict::Allow);
+            add(&[nr::OPENAT], When::Token(token, 2, MORE_THAN_READING), Verdict::Allow);
+            add(&[nr::MMAP], When::MapsCode, Verdict::HandOver);
         }
         if self.emulated {
             // Its threads are traced whenever they run a program or change their directory.
@@ -305,6 +334,24 @@ impl Rule {
                 jump(EQUAL, value as u32, 0, 3),
                 load(high(argument)),
                 jump(EQUAL, (value >> 32) as u32, 0, 1),
+                end,
+                load(NUMBER),
+            ],
+            When::Token(value, argument, unwanted) => vec![
+                load(low(5)),
+                jump(EQUAL, value as u32, 0, 5),
+                load(high(5)),
+                jump(EQUAL, (value >> 32) as u32, 0, 3),
+                load(low(argument)),
+                jump(ANY_BIT, unwanted, 1, 0),
+                end,
+                load(NUMBER),
+            ],
+            When::MapsCode => vec![
+                load(low(2)),
+                jump(ANY_BIT, libc::PROT_EXEC as u32, 0, 3),
+                load(low(3)),
+                jump(ANY_BIT, libc::MAP_ANONYMOUS as u32, 1, 0),
                 end,
                 load(NUMBER),
             ],
@@ -422,6 +469,7 @@ mod tests {
         places: true,
         emulated: false,
         pass: None,
+        shortcuts: None,
         hostname: true,
         no_network: true,
         outsiders: true,
@@ -512,6 +560,35 @@ mod tests {
     }
 
     #[test]
+    fn lets_shortcuts_pass() {
+        let token = 0x1234_5678_9abc_def1;
+        let program = Features { shortcuts: Some(token), ownership: Ownership::Real, ..ALL }.program();
+        let verdict = |number, arguments| run(&program, number, arguments, AUDIT_ARCH);
+        let (notify, allow) = (libc::SECCOMP_RET_USER_NOTIF, libc::SECCOMP_RET_ALLOW);
+        for number in SHORTCUTS.iter().copied().filter(|number| *number >= 0) {
+            assert_eq!(verdict(number, [7, 7, 7, 0x100, 7, token]), allow, "call {number}");
+            for other in [0, token ^ 1, token ^ (1 << 63)] {
+                assert_eq!(verdict(number, [7, 7, 7, 0x100, 7, other]), notify, "call {number}");
+            }
+        }
+        let open = |flags: i32| verdict(nr::OPENAT, [7, 7, flags as u64, 0, 0, token]);
+        for flags in [0, libc::O_CLOEXEC, libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_NONBLOCK, 0o100000] {
+            assert_eq!(open(flags), allow, "{flags:o}");
+        }
+        for flags in [libc::O_WRONLY, libc::O_RDWR, libc::O_CREAT, libc::O_TRUNC, libc::O_PATH, libc::O_TMPFILE] {
+            assert_eq!(open(flags | libc::O_CLOEXEC), notify, "{flags:o}");
+        }
+        for number in [nr::UNLINKAT, nr::FCHMODAT, nr::EXECVEAT, nr::LINKAT, nr::OPENAT2, nr::GETXATTR] {
+            assert_eq!(verdict(number, [7, 7, 0, 0, 0, token]), notify, "call {number}");
+        }
+        let map = |protection: i32, flags: i32| verdict(nr::MMAP, [0, 1, protection as u64, flags as u64, 3, 0]);
+        let (code, data) = (libc::PROT_READ | libc::PROT_EXEC, libc::PROT_READ | libc::PROT_WRITE);
+        assert_eq!(map(code, libc::MAP_PRIVATE), notify);
+        assert_eq!(map(code, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS), allow);
+        assert_eq!(map(data, libc::MAP_PRIVATE), allow);
+    }
+
+    #[test]
     fn hands_over_little_where_ids_are_real() {
         let verdict = |outsiders, number, arguments| {
             run(&device_nodes(outsiders), number, arguments, AUDIT_ARCH) == libc::SECCOMP_RET_USER_NOTIF
@@ -557,6 +634,7 @@ mod tests {
             places: false,
             emulated: false,
             pass: None,
+            shortcuts: None,
             hostname: false,
             no_network: false,
             outsiders: false,

@@ -188,6 +188,13 @@ impl Elf {
         Ok(Some(path.split(|byte| *byte == 0).next().unwrap_or_default().to_vec()))
     }
 
+    /// Where its code is in the file, and the bytes of that, where all of it is in one piece.
+    pub(super) fn text(&self) -> Option<(u64, u64)> {
+        let mut code = self.segments.iter().filter(|segment| segment.flags & 1 != 0);
+        let only = code.next()?;
+        code.next().is_none().then_some((only.offset, only.in_file))
+    }
+
     /// The first address of the program, and the bytes from there to its end.
     fn extent(&self) -> (u64, u64) {
         let first = self.segments.iter().map(|segment| down(segment.address)).min().unwrap_or_default();

@@ -179,7 +179,13 @@ impl Memory {
             Some(_) => return Err(Errno::FAULT),
             None => {}
         }
-        // Through the file even read-only pages can be written, as a debugger does. The caller harms only itself.
+        // The caller harms only itself.
+        self.force(thread, address, from)
+    }
+
+    /// Writes `from` to `address` of the process of `thread`, also where that is only to be read or executed: the process
+    /// gets pages of its own, as a debugger would have it.
+    pub(crate) fn force(&self, thread: i32, address: Address, from: &[u8]) -> Result<(), Errno> {
         match self.open(thread, OFlags::RDWR)?.write_at(from, address) {
             Ok(put) if put == from.len() => Ok(()),
             _ => Err(Errno::FAULT),

@@ -132,7 +132,7 @@ impl Eyes<'_> {
         let (directory, name) = self.directory_and_name(&object, walked)?;
         let directory = self.reopen(&directory, OFlags::RDONLY | OFlags::DIRECTORY)?;
         if self.places.find(&walked.path).is_some() {
-            self.places.give_directory();
+            self.give_directory()?;
         }
         let kept = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let mut flags = wanted.flags.intersection(kept);

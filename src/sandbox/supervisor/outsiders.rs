@@ -195,7 +195,17 @@ impl Neighbours {
             Err(errno) => return Answer::Error(errno),
         };
         let (thread, notification) = (notification.thread, *notification);
-        let caller = Caller { thread, process, notification, outside, listener, memory: &self.memory, table, pass: 0 };
+        let caller = Caller {
+            thread,
+            process,
+            notification,
+            outside,
+            listener,
+            memory: &self.memory,
+            table,
+            pass: 0,
+            shortcuts: None,
+        };
         self.outsiders.answer(call, &caller)
     }
 }

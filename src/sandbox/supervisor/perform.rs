@@ -86,6 +86,7 @@ impl Eyes<'_> {
             | Call::Uname { .. }
             | Call::Identity(_)
             | Call::Process(_)
+            | Call::MapCode { .. }
             | Call::Exit { .. } => Ok(Answer::Continue),
         }
     }
@@ -478,7 +479,7 @@ impl Eyes<'_> {
         }
         self.check_search(&object)?;
         if object.place.is_some() {
-            self.places.give_directory();
+            self.give_directory()?;
         }
         // A descriptor of O_PATH cannot be given; the caller holds this one, which takes the right to read, for a moment.
         self.as_self()?;
@@ -507,11 +508,18 @@ impl Eyes<'_> {
     }
 
     /// Remembers what the step is given, where relative paths may begin at it.
-    pub(super) fn note_given(&self, file: &OwnedFd, path: Option<&ViewPath>) -> Result<(), Errno> {
+    pub(super) fn note_given(&mut self, file: &OwnedFd, path: Option<&ViewPath>) -> Result<(), Errno> {
         if path.is_some_and(|path| self.places.find(path).is_some()) && kind_of(file.as_fd())? == FileType::Directory {
-            self.places.give_directory();
+            self.give_directory()?;
         }
         Ok(())
+    }
+
+    /// To be called before the caller is given a directory of a place.
+    pub(super) fn give_directory(&mut self) -> Result<(), Errno> {
+        self.places.give_directory();
+        self.as_self()?;
+        self.caller.turn_off_shortcuts()
     }
 }
 

@@ -219,6 +219,12 @@ impl Places {
         tree.chain(self.served.iter().map(|one| one.source.as_fd())).collect()
     }
 
+    /// What of the machine's files is shown besides /proc, /sys and terminals.
+    pub(crate) fn binds(&self) -> Vec<BorrowedFd<'_>> {
+        let binds = self.served.iter().filter(|one| one.kind == Kind::Bind);
+        binds.map(|one| one.source.as_fd()).collect()
+    }
+
     /// Whether nobody has the tree as its root, so that the kernel can make no call about a path as it is.
     pub(super) fn is_emulated(&self) -> bool {
         self.tree.is_some()

@@ -27,6 +27,8 @@ pub(crate) struct Process {
     state: Mutex<State>,
     /// A thread whose calls the kernel makes as they are, because the supervisor has it make them; 0 for none.
     native: AtomicI32,
+    /// Its memory may hold a library that takes shortcuts, see `shortcuts`.
+    has_shortcuts: AtomicBool,
 }
 
 /// What changes during a process's life.
@@ -71,6 +73,11 @@ impl Process {
     /// Whether the kernel makes the calls of `thread` as they are.
     pub(crate) fn is_native(&self, thread: i32) -> bool {
         self.native.load(Ordering::Acquire) == thread
+    }
+
+    /// Says whether it may take shortcuts from now on; gives whether it might before.
+    pub(crate) fn set_shortcuts(&self, may: bool) -> bool {
+        self.has_shortcuts.swap(may, Ordering::AcqRel)
     }
 
     /// Whether the supervisor is told how `thread` ends: it is a child of its own, and no mere thread of one.
@@ -190,6 +197,7 @@ impl Table {
                     threads: Mutex::default(),
                     state: Mutex::new(state),
                     native: AtomicI32::new(0),
+                    has_shortcuts: AtomicBool::new(true), // as its parent may
                 })
             }
         };

@@ -32,6 +32,7 @@ impl Eyes<'_> {
         }
         let other = (walked.path != ViewPath::root()).then(|| Arc::new(walked.path));
         self.as_self()?;
+        self.caller.turn_off_shortcuts()?;
         self.places.table.set_root(&self.caller.process, other);
         Ok(Answer::Value(0))
     }

@@ -5,7 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::call::{Call, UNKNOWN};
+use rustix::io::Errno;
+
+use super::call::{Call, IdentityCall, UNKNOWN};
 use super::emulated::Emulated;
 use super::memory::Memory;
 use super::outside::Outside;
@@ -13,6 +15,7 @@ use super::outsiders::Outsiders;
 use super::places::Places;
 use super::process::Table;
 use super::recorded::Recorded;
+use super::shortcuts::Shortcuts;
 use super::workers::{More, Seen, Workers};
 use super::{Answer, Caller, Identity, Worker, directories, exec, identify, identities, peers, programs, restart};
 use crate::sys::{Listener, Notification};
@@ -35,6 +38,7 @@ pub(crate) struct Supervisor {
     /// What uname(2) tells as the machine's name, if it is not the machine's.
     hostname: Option<String>,
     pass: u64,
+    shortcuts: Option<Shortcuts>,
     workers: Workers,
 }
 
@@ -66,12 +70,14 @@ pub(crate) struct Setup {
     pub hostname: Option<String>,
     /// What the filter lets restarted calls through by; 0 for nothing.
     pub pass: u64,
+    /// What its programs may do past the supervisor.
+    pub shortcuts: Option<Shortcuts>,
 }
 
 impl Supervisor {
     /// Starts the workers. They work until this process ends.
     pub(crate) fn start(setup: Setup) -> std::io::Result<Arc<Supervisor>> {
-        let Setup { listener, outside, root, table, files, hostname, pass } = setup;
+        let Setup { listener, outside, root, table, files, hostname, pass, shortcuts } = setup;
         listener.wake_synchronously();
         // Each stop of a thread that a worker traces would wake whoever waits for children to end.
         crate::sys::want_no_word_of_stops()?;
@@ -84,6 +90,7 @@ impl Supervisor {
             files,
             hostname,
             pass,
+            shortcuts,
             workers: Workers::new(),
         });
         supervisor.add_worker()?;
@@ -157,6 +164,7 @@ impl Supervisor {
             memory: &self.memory,
             table: &self.table,
             pass: self.pass,
+            shortcuts: self.shortcuts.as_ref(),
         };
         if caller.process.is_native(caller.thread) {
             return self.give(notification.id, Answer::Continue);
@@ -216,7 +224,13 @@ impl Supervisor {
     fn dispatch(&self, call: &Call, caller: &Caller<'_>, worker: &mut Worker) -> Answer {
         match *call {
             Call::Process(call) => self.outsiders.answer(call, caller),
-            Call::Identity(call) => identities::answer(call, caller, &self.table).into(),
+            Call::Identity(call) => self.identity(call, caller).into(),
+            Call::MapCode { descriptor } => {
+                if let (Some(shortcuts), Files::Placed(places)) = (&self.shortcuts, &self.files) {
+                    let _ = shortcuts.map(places, caller, descriptor); // without it is slower, and no more
+                }
+                Answer::Continue
+            }
             Call::Exit { group } => {
                 self.table.ends(&caller.process, caller.thread, group);
                 Answer::Continue
@@ -228,6 +242,15 @@ impl Supervisor {
                 Files::Emulated(emulated) => emulated.answer(call, caller, worker).into(),
             },
         }
+    }
+
+    fn identity(&self, call: IdentityCall, caller: &Caller<'_>) -> Result<Answer, Errno> {
+        let answer = identities::answer(call, caller, &self.table)?;
+        // The kernel would go on to take it for root.
+        if Identity::of(&caller.process.credentials()).is_some() {
+            caller.turn_off_shortcuts()?;
+        }
+        Ok(answer)
     }
 }
 

@@ -1,0 +1,69 @@
+//! A copy of a C library that takes shortcuts: in memory, for one step. The tree's own file stays what it is.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::MemfdFlags;
+use rustix::io::Errno;
+
+use super::code;
+use crate::sandbox::supervisor::load::Elf;
+use crate::sandbox::supervisor::memory::Memory;
+use crate::sandbox::supervisor::places::raw;
+use crate::sys;
+
+/// C libraries are smaller, in bytes.
+const LARGEST: u64 = 16 << 20;
+
+/// The code of a program ends with a page, and the file fills what is left of it.
+const PAGE: usize = 4096;
+
+/// The copy of a library.
+#[derive(Debug)]
+pub(super) struct Library {
+    /// It.
+    pub(super) file: OwnedFd,
+    /// Its number among the files in memory.
+    pub(super) inode: u64,
+    /// Where its switch is, in bytes from its beginning.
+    pub(super) switch: u64,
+}
+
+impl Library {
+    /// A copy of the library that `file` is; `None` where it has nothing to shorten.
+    pub(super) fn copy(file: OwnedFd, token: u64) -> Result<Option<Library>, Errno> {
+        let Some(elf) = Elf::read(&file)? else { return Ok(None) };
+        let Some((offset, length)) = elf.text() else { return Ok(None) };
+        let mut bytes = Vec::new();
+        raw(File::from(file).take(LARGEST).read_to_end(&mut bytes))?;
+        let Some(switch) = shorten(&mut bytes, offset, length, token) else { return Ok(None) };
+        let copy = rustix::fs::memfd_create("dockless-libc", MemfdFlags::CLOEXEC)?;
+        let mut writer = File::from(copy);
+        raw(writer.write_all(&bytes))?;
+        let file = OwnedFd::from(writer);
+        let stat = rustix::fs::fstat(&file)?;
+        Ok(Some(Library { file, inode: stat.st_ino, switch }))
+    }
+
+    /// Whether what its pages hold can be changed in a process that has them mapped, as [`super::Shortcuts::turn_off`] does:
+    /// kernels can be told to forbid that (`proc_mem.force_override`), or to have no programs in memory (`vm.memfd_noexec`).
+    pub(super) fn can_be_turned_off(&self, memory: &Memory) -> bool {
+        let page = self.switch - self.switch % PAGE as u64;
+        let Ok(mapped) = sys::MappedCode::map(self.file.as_fd(), page, PAGE) else { return false };
+        let own = rustix::process::getpid().as_raw_nonzero().get();
+        memory.force(own, mapped.address() + (self.switch - page), &[1]).is_ok()
+    }
+}
+
+/// Puts shortcuts into the code of `length` bytes at `offset`.
+fn shorten(bytes: &mut [u8], offset: u64, length: u64, token: u64) -> Option<u64> {
+    let (start, length) = (usize::try_from(offset).ok()?, usize::try_from(length).ok()?);
+    let end = start.checked_add(length)?;
+    let page = end.checked_next_multiple_of(PAGE)?;
+    let text = bytes.get_mut(start..page)?;
+    if text[length..].iter().any(|byte| *byte != 0) {
+        return None; // it is not free
+    }
+    Some((start + code::put_shortcuts(text, length, token)?) as u64)
+}

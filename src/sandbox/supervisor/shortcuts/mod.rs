@@ -1,0 +1,209 @@
+//! Calls about files that a program makes past the supervisor, because they are right as the kernel makes them: most of what a
+//! compiler or `tar` does. A call that is handed over costs at least five times what it costs itself.
+//!
+//! The tree is the step's root, so a path means to the kernel what it means to the step, but for places; and where a place
+//! is the tree has a barrier, a link to itself (`chroot_tree`): no path that the kernel resolves leads through one. So a call
+//! that only looks is right where it succeeds at something that is no link, and right where it fails by what no barrier makes
+//! it fail by. The C library of a program is made to make such a call itself, with a token in the call's last argument by
+//! which the filter lets it through, and to have the supervisor asked wherever the answer may not be the right one. To that
+//! end the library's code is mapped from a copy ([`code`], [`library`]) when the dynamic linker maps it. Programs that have
+//! no such library are served as ever.
+//!
+//! This is for processes that are root, have the tree as their root and no directory outside it: for others the switch in
+//! their memory is turned off before they are anything else ([`Shortcuts::turn_off`]). The token is no secret, and a program
+//! may use it as it likes. What that gives it are calls that look at files, as the step's real user: in the tree, and from a
+//! directory of a place upwards; opening is kept to the tree and the mounts by landlock(7), without which there are no
+//! shortcuts at all.
+
+mod code;
+mod library;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::{AtFlags, FileType, OFlags, readlinkat, statat};
+use rustix::io::Errno;
+
+use super::call::CWD;
+use super::places::{Places, descriptor_path};
+use super::{Caller, Identity};
+use library::Library;
+
+/// Which file, and in which state of its content: device, inode, size, and when it changed.
+type Version = (u64, u64, i64, i64, u64);
+
+/// What is known of a file whose code programs map.
+#[derive(Debug, Clone)]
+enum Known {
+    /// It gets no shortcuts.
+    Other,
+    /// A C library that one program uses: a copy would cost more than that one saves, if there is no second.
+    Once,
+    /// A C library that has a copy.
+    Copied(Arc<Library>),
+}
+
+/// The shortcuts of a step.
+#[derive(Debug)]
+pub(crate) struct Shortcuts {
+    token: u64,
+    known: Mutex<HashMap<Version, Known>>,
+    /// Some process may use a copy.
+    are_used: AtomicBool,
+}
+
+impl Shortcuts {
+    /// For calls that have `token` in their last argument.
+    pub(crate) fn new(token: u64) -> Shortcuts {
+        Shortcuts { token, known: Mutex::default(), are_used: AtomicBool::new(false) }
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<Version, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// To be called when the caller is about to map the code in its file `fd`, as who the worker began as: puts a copy in
+    /// the file's place where that is a C library and the caller may take shortcuts.
+    pub(super) fn map(&self, places: &Places, caller: &Caller<'_>, fd: i32) -> Result<(), Errno> {
+        let Some(copy) = self.copy_of(caller, fd)? else { return Ok(()) };
+        let may = Identity::of(&caller.process.credentials()).is_none() && caller.process.root().is_none();
+        if !may || (places.has_given_directory() && holds_directory_outside(places, caller)?) {
+            return Ok(());
+        }
+        self.are_used.store(true, Ordering::Release);
+        caller.process.set_shortcuts(true);
+        caller.replace_descriptor(&copy.file, fd, true)
+    }
+
+    /// The copy of the library that the caller's file `fd` is.
+    fn copy_of(&self, caller: &Caller<'_>, fd: i32) -> Result<Option<Arc<Library>>, Errno> {
+        let link = descriptor_path(caller.thread, fd);
+        let stat = statat(caller.outside.proc(), &*link, AtFlags::empty())?;
+        let version = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_ctime, stat.st_ctime_nsec as u64);
+        let known = self.known().get(&version).cloned();
+        let now = match known {
+            Some(Known::Other) => return Ok(None),
+            Some(Known::Copied(copy)) => return Ok(Some(copy)),
+            Some(Known::Once) => match self.make_copy(caller, &link)? {
+                Some(copy) => Known::Copied(Arc::new(copy)),
+                None => Known::Other,
+            },
+            None if is_c_library(&readlinkat(caller.outside.proc(), &*link, Vec::new())?.into_bytes()) => Known::Once,
+            None => Known::Other,
+        };
+        self.known().insert(version, now.clone());
+        Ok(if let Known::Copied(copy) = now { Some(copy) } else { None })
+    }
+
+    fn make_copy(&self, caller: &Caller<'_>, link: &str) -> Result<Option<Library>, Errno> {
+        let file = caller.outside.open_proc(link, OFlags::RDONLY)?;
+        let copy = Library::copy(file, self.token)?;
+        Ok(copy.filter(|copy| copy.can_be_turned_off(caller.memory)))
+    }
+
+    /// Ends the shortcuts of the caller's process, if it has any, as who the worker began as. To be called before a directory
+    /// outside the tree is given to it, and before it has another root or is another user.
+    pub(super) fn turn_off(&self, caller: &Caller<'_>) -> Result<(), Errno> {
+        if !self.are_used.load(Ordering::Acquire) || !caller.process.set_shortcuts(false) {
+            return Ok(());
+        }
+        let done = self.turn_off_in(caller);
+        if done.is_err() {
+            caller.process.set_shortcuts(true);
+        }
+        done
+    }
+
+    fn turn_off_in(&self, caller: &Caller<'_>) -> Result<(), Errno> {
+        let copies: Vec<Arc<Library>> = self
+            .known()
+            .values()
+            .filter_map(|known| if let Known::Copied(copy) = known { Some(copy.clone()) } else { None })
+            .collect();
+        let maps = caller.outside.read_proc(format!("{}/maps", caller.process.pid))?;
+        for mapping in maps.split(|byte| *byte == b'\n').filter_map(Mapping::parse) {
+            let copy = copies.iter().find(|copy| copy.inode == mapping.inode && mapping.is_of_memory);
+            if let Some(address) = copy.and_then(|copy| mapping.address_of(copy.switch)) {
+                caller.memory.force(caller.thread, address, &[1])?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a file is one by its name: `libc.so.6`, and `libc-2.31.so` of older releases.
+fn is_c_library(path: &[u8]) -> bool {
+    let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    name.starts_with(b"libc.so") || name.starts_with(b"libc-2")
+}
+
+/// Whether the caller's working directory, or one that it has a descriptor of, is in a place.
+fn holds_directory_outside(places: &Places, caller: &Caller<'_>) -> Result<bool, Errno> {
+    let is_outside = |fd: i32| {
+        let link = descriptor_path(caller.thread, fd);
+        let is_directory = statat(caller.outside.proc(), &*link, AtFlags::empty())
+            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_dir());
+        // What is gone by now it does not hold.
+        is_directory && places.path_of(&link).is_ok_and(|path| path.is_some_and(|path| places.find(&path).is_some()))
+    };
+    let open = caller.outside.list_proc(format!("{}/fd", caller.thread))?;
+    Ok(open.into_iter().chain([CWD]).any(is_outside))
+}
+
+/// A line of /proc/PID/maps, proc_pid_maps(5), of what can be executed.
+struct Mapping {
+    start: u64,
+    length: u64,
+    offset: u64,
+    inode: u64,
+    /// Of a file that is nowhere but in memory.
+    is_of_memory: bool,
+}
+
+impl Mapping {
+    fn parse(line: &[u8]) -> Option<Mapping> {
+        let line = std::str::from_utf8(line).ok()?;
+        let mut fields = line.split_ascii_whitespace();
+        let (start, end) = fields.next()?.split_once('-')?;
+        let hexadecimal = |text: &str| u64::from_str_radix(text, 16).ok();
+        let (start, end) = (hexadecimal(start)?, hexadecimal(end)?);
+        fields.next().filter(|permissions| permissions.contains('x'))?;
+        let offset = hexadecimal(fields.next()?)?;
+        let inode = fields.nth(1)?.parse().ok()?;
+        let is_of_memory = fields.next()?.starts_with("/memfd:");
+        Some(Mapping { start, length: end.checked_sub(start)?, offset, inode, is_of_memory })
+    }
+
+    /// Where it has the byte at `offset` of its file.
+    fn address_of(&self, offset: u64) -> Option<u64> {
+        let at = offset.checked_sub(self.offset)?;
+        (at < self.length).then(|| self.start + at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knows_c_libraries_by_their_names() {
+        for name in ["/lib/x86_64-linux-gnu/libc.so.6", "/usr/lib/libc-2.31.so", "libc.so.6"] {
+            assert!(is_c_library(name.as_bytes()), "{name}");
+        }
+        for name in ["/lib/libcap.so.2", "/usr/lib/libc++.so.1", "/lib/ld-musl-x86_64.so.1", "/lib/libc.so.6/", ""] {
+            assert!(!is_c_library(name.as_bytes()), "{name}");
+        }
+    }
+
+    #[test]
+    fn reads_maps() {
+        let line = b"7f0010026000-7f001017c000 r-xp 00026000 00:01 1046   /memfd:dockless-libc (deleted)";
+        let found = Mapping::parse(line).unwrap();
+        assert_eq!((found.inode, found.is_of_memory), (1046, true));
+        assert_eq!(found.address_of(0x26010), Some(0x7f00_1002_6010));
+        assert_eq!((found.address_of(0x25fff), found.address_of(0x17c000)), (None, None));
+        assert!(Mapping::parse(b"7f0010026000-7f001017c000 r--p 00026000 00:01 1046   /memfd:x").is_none());
+        assert!(Mapping::parse(b"7f0010026000-7f001017c000 r-xp 00000000 00:00 0").is_none());
+    }
+}

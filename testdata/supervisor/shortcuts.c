@@ -1,0 +1,208 @@
+/* Looks at files in ways that must be answered alike whether a program takes shortcuts past the supervisor or not, and tries
+ * what shortcuts would allow without a fence. Linked with the C library of the tree. Says what is wrong; nothing if nothing is.
+ *
+ * shortcuts SECRET PID        SECRET is a file outside, beside the source of the mount /src; PID is a process outside. */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static const char *where = "";
+#define CHECK(what) \
+    do { \
+        errno = 0; \
+        if (!(what)) { printf("%s: not so: %s (errno %d)\n", where, #what, errno); fflush(stdout); } \
+    } while (0)
+
+static int takes_shortcuts(void) {
+    char line[512];
+    int found = 0;
+    FILE *maps = fopen("/proc/self/maps", "r");
+    while (maps && fgets(line, sizeof line, maps)) found |= strstr(line, "r-xp") && strstr(line, "/memfd:dockless-libc");
+    if (maps) fclose(maps);
+    return found;
+}
+
+/* The token, from where the library's own code takes it. */
+static uint64_t token(void) {
+    unsigned char *at = (unsigned char *)readlink;
+    int32_t distance;
+    for (int byte = 0; byte < 16; byte++, at++)
+        if (at[0] == 0xe9) {
+            memcpy(&distance, at + 1, 4);
+            unsigned char *code = at + 5 + distance;
+            if (code[0] != 0x80 || code[1] != 0x3d) return 0;
+            memcpy(&distance, code + 2, 4);
+            uint64_t value;
+            memcpy(&value, code + 7 + distance - 8, 8);
+            return value;
+        }
+    return 0;
+}
+
+static int same(const struct stat *a, const struct stat *b) { return a->st_dev == b->st_dev && a->st_ino == b->st_ino; }
+
+static void barriers(void) {
+    struct stat root, proc, there;
+    char text[64];
+    CHECK(lstat("/proc", &proc) == 0 && S_ISDIR(proc.st_mode));
+    CHECK(lstat("/", &root) == 0 && !(root.st_dev == proc.st_dev));
+    CHECK(readlink("/proc", text, sizeof text) == -1 && errno == EINVAL);
+    CHECK(readlink("/proc/self", text, sizeof text) > 0 && atoi(text) != 0);
+    CHECK(readlink("/to-proc", text, sizeof text) == 5);
+    CHECK(stat("/to-proc", &there) == 0 && same(&there, &proc));
+    CHECK(access("/to-proc/self/stat", R_OK) == 0);
+    CHECK(access("/to-proc/nothing", R_OK) == -1 && errno == ENOENT);
+    CHECK(access("/nothing", R_OK) == -1 && errno == ENOENT);
+    CHECK(open("/bin/nothing", O_RDONLY) == -1 && errno == ENOENT);
+    CHECK(open("/to-proc/self/stat", O_RDONLY) >= 0);
+    CHECK(stat("/to-src/file", &there) == 0 && S_ISREG(there.st_mode));
+    CHECK(open("/proc", O_RDONLY | O_NOFOLLOW | O_CLOEXEC) >= 0);
+    CHECK(fstatat(AT_FDCWD, "proc", &there, AT_SYMLINK_NOFOLLOW) == 0 && same(&there, &proc));
+    struct statx statx_proc;
+    CHECK(statx(AT_FDCWD, "/proc", AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, &statx_proc) == 0 && S_ISDIR(statx_proc.stx_mode));
+    CHECK(stat((char *)8, &there) == -1 && errno == EFAULT);
+    CHECK(access((char *)8, R_OK) == -1 && errno == EFAULT);
+    CHECK(readlink("/bin", (char *)8, 8) == -1);
+}
+
+/* What is above a place is what the tree has there, not what the machine has. */
+static void above(int directory) {
+    struct stat root, there;
+    CHECK(stat("/", &root) == 0);
+    CHECK(fstatat(directory, "..", &there, 0) == 0 && same(&there, &root));
+    CHECK(fstatat(directory, "../secret", &there, 0) == -1 && errno == ENOENT);
+    CHECK(faccessat(directory, "../bin/shortcuts", R_OK, 0) == 0);
+    CHECK(openat(directory, "../secret", O_RDONLY) == -1 && errno == ENOENT);
+}
+
+static void in_child(const char *name, void (*work)(void)) {
+    fflush(stdout);
+    where = name;
+    pid_t child = fork();
+    if (child == 0) {
+        CHECK(takes_shortcuts());
+        work();
+        fflush(stdout);
+        _exit(0);
+    }
+    int status;
+    waitpid(child, &status, 0);
+    if (status) printf("%s: ended with %x\n", name, status);
+}
+
+static void working_directory(void) {
+    CHECK(chdir("/src") == 0);
+    above(AT_FDCWD);
+    if (fork() == 0) {
+        where = "child of who is in a place";
+        above(AT_FDCWD);
+        fflush(stdout);
+        execl("/bin/shortcuts", "shortcuts", "above", NULL);
+        _exit(1);
+    }
+    wait(NULL);
+}
+
+static void descriptor(void) {
+    int directory = open("/src", O_RDONLY | O_DIRECTORY);
+    CHECK(directory >= 0);
+    above(directory);
+    int named = open("/src", O_PATH);
+    above(named);
+}
+
+static void descriptor_by_link(void) {
+    above(open("/to-src", O_RDONLY | O_DIRECTORY));
+}
+
+static void other_user(void) {
+    CHECK(open("/root/own", O_RDONLY) >= 0);
+    CHECK(setresuid(1234, 1234, 1234) == 0);
+    CHECK(open("/root/own", O_RDONLY) == -1 && errno == EACCES);
+    CHECK(access("/root/own", F_OK) == -1 && errno == EACCES);
+    struct stat there;
+    CHECK(stat("/root/own", &there) == -1 && errno == EACCES);
+}
+
+static void other_group(void) {
+    CHECK(open("/bin/shortcuts", O_RDONLY) >= 0);
+    CHECK(setegid(77) == 0 && seteuid(77) == 0);
+    CHECK(open("/root/own", O_RDONLY) == -1 && errno == EACCES);
+    CHECK(seteuid(0) == 0);
+    CHECK(open("/root/own", O_RDONLY) >= 0);
+}
+
+static void other_root(void) {
+    struct stat there;
+    CHECK(chroot("/other") == 0);
+    CHECK(stat("/only-there", &there) == 0);
+    CHECK(access("/bin/shortcuts", F_OK) == -1 && errno == ENOENT);
+}
+
+static const char *secret, *outsider;
+
+/* As a program would that knows the token. */
+static long past(int directory, const char *path, int flags) {
+    return syscall(SYS_openat, directory, path, flags, 0, 0, token());
+}
+
+static void fenced(void) {
+    char path[4096], up[4096] = "";
+    CHECK(token() != 0);
+    CHECK(past(AT_FDCWD, "/bin/shortcuts", O_RDONLY) >= 0);
+    CHECK(chdir("/src") == 0);
+    CHECK(past(AT_FDCWD, "file", O_RDONLY) >= 0);
+    CHECK(past(AT_FDCWD, "../secret", O_RDONLY) == -1);
+    CHECK(past(AT_FDCWD, "..", O_RDONLY | O_DIRECTORY) == -1);
+    for (int level = 0; level < 20; level++) strcat(up, "../");
+    snprintf(path, sizeof path, "%s%s", up, secret);
+    CHECK(past(AT_FDCWD, path, O_RDONLY) == -1);
+    snprintf(path, sizeof path, "%s/etc/hostname", up);
+    CHECK(past(AT_FDCWD, path, O_RDONLY) == -1);
+    CHECK(chdir("/proc") == 0);
+    snprintf(path, sizeof path, "%s/environ", outsider);
+    CHECK(past(AT_FDCWD, path, O_RDONLY) == -1);
+    CHECK(past(AT_FDCWD, ".", O_RDONLY | O_DIRECTORY) == -1);
+    /* None of these is let past at all: they end at the supervisor, which knows better. */
+    CHECK(syscall(SYS_openat, AT_FDCWD, "../secret", O_RDWR, 0, 0, token()) == -1);
+    CHECK(syscall(SYS_openat, AT_FDCWD, "../made", O_WRONLY | O_CREAT, 0600, 0, token()) >= 0);
+    CHECK(access("/made", F_OK) == 0);
+}
+
+int main(int count, char **words) {
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    if (count > 1 && !strcmp(words[1], "above")) {
+        where = "program that begins in a place";
+        CHECK(!takes_shortcuts());
+        above(AT_FDCWD);
+        return 0;
+    }
+    if (count == 3) {
+        /* A library that one program uses gets no copy. */
+        if (takes_shortcuts()) puts("first: takes shortcuts");
+        execl("/bin/shortcuts", "shortcuts", words[1], words[2], "again", NULL);
+        return 1;
+    }
+    secret = words[1], outsider = words[2];
+    in_child("barriers", barriers);
+    in_child("working directory", working_directory);
+    in_child("descriptor", descriptor);
+    in_child("descriptor by a link", descriptor_by_link);
+    in_child("other user", other_user);
+    in_child("other group", other_group);
+    in_child("other root", other_root);
+    in_child("fenced", fenced);
+    where = "at the end";
+    CHECK(takes_shortcuts());
+    barriers();
+    return 0;
+}

@@ -1,0 +1,45 @@
+//! Programs that look at files past the supervisor, where it is not needed, see what they would see through it. They need
+//! root, a C compiler and glibc, as CI has it.
+#![cfg(target_arch = "x86_64")]
+
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::Command;
+
+use dockless::sandbox::{Exit, Mount, MountSource, Root, RunSpec, Tier};
+
+use super::support::trial_of;
+
+/// Runs `testdata/supervisor/shortcuts.c`, which tells what it finds wrong.
+#[test]
+fn answer_as_the_supervisor_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    for name in ["tree/bin", "tree/lib", "tree/lib64", "tree/root", "tree/other", "source"] {
+        fs_err::create_dir_all(path(name)).unwrap();
+    }
+    for name in ["secret", "source/file", "tree/root/own", "tree/other/only-there"] {
+        fs_err::write(path(name), "canary").unwrap();
+    }
+    fs_err::set_permissions(path("tree/root"), PermissionsExt::from_mode(0o700)).unwrap();
+    symlink("/proc", path("tree/to-proc")).unwrap();
+    symlink("src", path("tree/to-src")).unwrap();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/supervisor/shortcuts.c");
+    let mut cc = Command::new("cc");
+    let program = path("tree/bin/shortcuts");
+    assert!(cc.args(["-O1", "-w", "-o"]).arg(&program).arg(source).status().unwrap().success());
+    for (library, to) in [("libc.so.6", "tree/lib"), ("ld-linux-x86-64.so.2", "tree/lib64")] {
+        let found = Command::new("cc").arg(format!("-print-file-name={library}")).output().unwrap();
+        let found = String::from_utf8(found.stdout).unwrap();
+        fs_err::copy(found.trim(), path(to).join(library)).unwrap();
+    }
+    let mut outsider = Command::new("sleep").arg("300").env("TOKEN", "canary").spawn().unwrap();
+    let secret = path("secret");
+    let words = ["/bin/shortcuts", secret.to_str().unwrap(), &outsider.id().to_string()];
+    let mut spec = RunSpec::new(Root::Dir(path("tree")), words);
+    spec.mounts = vec![Mount { source: MountSource::Bind(path("source")), target: "/src".into(), readonly: false }];
+    let result = trial_of(Tier::Chroot, spec);
+    outsider.kill().unwrap();
+    outsider.wait().unwrap();
+    assert_eq!((&result.exit, result.stdout.as_str()), (&Ok(Exit::Code(0)), ""), "{result:?}");
+}
