@@ -142,11 +142,33 @@ impl Http {
 
     /// Sends `request`, follows redirects, and gives the answer whatever its status.
     pub fn send(&self, request: &Request<'_>) -> Result<Response, HttpError> {
+        self.follow(request, self.send_once(request)?)
+    }
+
+    /// Sends `request`, whose body is not a stream, without waiting for the answer: several go out from one thread.
+    pub fn begin(&self, request: &Request<'static>) -> Result<Pending, HttpError> {
+        let (network, exchange) = (self.network()?, self.exchange(request)?);
+        let answer = network.runtime().spawn(exchange);
+        Ok(Pending { network, answer })
+    }
+
+    /// Waits for the answer to what was begun with `request`, and gives it as [`Http::send`] does.
+    pub fn end(&self, request: &Request<'_>, mut pending: Pending) -> Result<Response, HttpError> {
+        let (method, address) = (&request.method, Address::of(&request.url));
+        let answer = pending.network.clone().block_on(&mut pending.answer);
+        let answer = answer.map_err(|join| HttpError::broken(method, address, join))??;
+        self.follow(request, self.response(request, answer)?)
+    }
+
+    fn follow(&self, request: &Request<'_>, mut response: Response) -> Result<Response, HttpError> {
         let mut request = request.clone();
-        for _ in 0..=REDIRECTS {
-            let response = self.send_once(&request)?;
+        for _ in 0..REDIRECTS {
             let Some(next) = redirect(&request, &response)? else { return Ok(response) };
             request = next;
+            response = self.send_once(&request)?;
+        }
+        if redirect(&request, &response)?.is_none() {
+            return Ok(response);
         }
         let (address, target) = (Address::of(&request.url), "…".to_string());
         Err(HttpError::Redirect { address, target, reason: "too many redirects" })
@@ -161,31 +183,51 @@ impl Http {
 
     fn send_once(&self, request: &Request<'_>) -> Result<Response, HttpError> {
         let network = self.network()?;
-        let client = self.client(&request.url)?;
-        let mut builder = client.request(request.method.clone(), request.url.clone()).headers(request.headers.clone());
-        if let Some(authorization) = &request.authorization {
-            builder = builder.header(AUTHORIZATION, authorization.clone());
-        }
-        let timeouts = &self.settings.timeouts;
-        let (method, address) = (request.method.clone(), Address::of(&request.url));
         let answer = match &request.body {
-            Body::Stream { length, open } => Upload { network: &network, timeouts, method: &method, address: &address }
-                .run(builder, *length, open)?,
-            fixed => {
-                let (builder, limit) = match fixed {
-                    Body::Bytes(bytes) => (builder.body(bytes.clone()), timeouts.commit),
-                    // Some proxies answer 411 to a POST without Content-Length.
-                    _ if method == Method::POST => (builder.body(Bytes::new()), timeouts.idle),
-                    _ => (builder, timeouts.idle),
-                };
-                let answer = async { tokio::time::timeout(limit + timeouts.connect, builder.send()).await };
-                network
-                    .block_on(answer)
-                    .map_err(|_| HttpError::timeout(&method, address.clone()))
-                    .and_then(|answer| answer.map_err(|e| HttpError::transport(&method, address.clone(), e)))?
+            Body::Stream { length, open } => {
+                let (method, address) = (&request.method, &Address::of(&request.url));
+                let upload = Upload { network: &network, timeouts: &self.settings.timeouts, method, address };
+                upload.run(self.builder(request)?, *length, open)?
             }
+            _ => network.block_on(self.exchange(request)?)?,
         };
-        Ok(Response { network, answer, method, idle: timeouts.idle })
+        self.response(request, answer)
+    }
+
+    fn response(&self, request: &Request<'_>, answer: reqwest::Response) -> Result<Response, HttpError> {
+        let (method, idle) = (request.method.clone(), self.settings.timeouts.idle);
+        Ok(Response { network: self.network()?, answer, method, idle })
+    }
+
+    fn builder(&self, request: &Request<'_>) -> Result<reqwest::RequestBuilder, HttpError> {
+        let client = self.client(&request.url)?;
+        let builder = client.request(request.method.clone(), request.url.clone()).headers(request.headers.clone());
+        Ok(match &request.authorization {
+            Some(authorization) => builder.header(AUTHORIZATION, authorization.clone()),
+            None => builder,
+        })
+    }
+
+    /// A request whose body is not a stream, and its answer.
+    fn exchange(
+        &self,
+        request: &Request<'_>,
+    ) -> Result<impl Future<Output = Result<reqwest::Response, HttpError>> + use<>, HttpError> {
+        let (builder, timeouts) = (self.builder(request)?, &self.settings.timeouts);
+        let (method, address) = (request.method.clone(), Address::of(&request.url));
+        let (builder, limit) = match &request.body {
+            Body::Bytes(bytes) => (builder.body(bytes.clone()), timeouts.commit),
+            // Some proxies answer 411 to a POST without Content-Length.
+            _ if method == Method::POST => (builder.body(Bytes::new()), timeouts.idle),
+            _ => (builder, timeouts.idle),
+        };
+        let limit = limit + timeouts.connect;
+        Ok(async move {
+            match tokio::time::timeout(limit, builder.send()).await {
+                Ok(answer) => answer.map_err(|error| HttpError::transport(&method, address, error)),
+                Err(_) => Err(HttpError::timeout(&method, address)),
+            }
+        })
     }
 
     fn network(&self) -> Result<Arc<Network>, HttpError> {
@@ -295,6 +337,18 @@ pub(crate) fn follow(url: &Url, location: &str) -> Result<Url, HttpError> {
         return Err(refuse("a private address on another host", &target));
     }
     Ok(target)
+}
+
+/// A request that is on its way; broken off when dropped.
+pub struct Pending {
+    network: Arc<Network>,
+    answer: JoinHandle<Result<reqwest::Response, HttpError>>,
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.answer.abort();
+    }
 }
 
 /// An answer: status, headers, and a body that is still to be read.
@@ -424,12 +478,7 @@ impl Upload<'_> {
         match answer {
             Ok(Ok(Ok(response))) => Ok(response),
             Ok(Ok(Err(error))) => Err(HttpError::transport(self.method, self.address.clone(), error)),
-            Ok(Err(join)) => Err(HttpError::Transport {
-                method: self.method.clone(),
-                address: self.address.clone(),
-                fault: super::Fault::Broken,
-                source: Some(Box::new(join)),
-            }),
+            Ok(Err(join)) => Err(HttpError::broken(self.method, self.address.clone(), join)),
             Err(_) => Err(HttpError::timeout(self.method, self.address.clone())),
         }
     }

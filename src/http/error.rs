@@ -185,6 +185,11 @@ impl HttpError {
         HttpError::Transport { method: method.clone(), address, fault, source }
     }
 
+    /// The task that had the request ended without an answer.
+    pub(super) fn broken(method: &Method, address: Address, join: tokio::task::JoinError) -> Self {
+        HttpError::Transport { method: method.clone(), address, fault: Fault::Broken, source: Some(join.into()) }
+    }
+
     /// Silence for too long.
     pub(super) fn timeout(method: &Method, address: Address) -> Self {
         HttpError::Transport { method: method.clone(), address, fault: Fault::Timeout, source: None }

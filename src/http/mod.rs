@@ -29,7 +29,7 @@ pub use crate::secret::Secret;
 pub use address::{Address, authority, is_loopback};
 pub use body::{Body, BodyReader, Open};
 pub(crate) use client::follow;
-pub use client::{Http, Proxies, Request, Response, Settings, Timeouts};
+pub use client::{Http, Pending, Proxies, Request, Response, Settings, Timeouts};
 pub use error::{Fault, HttpError};
 pub use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 pub use reqwest::{Method, StatusCode, Url};

@@ -11,7 +11,7 @@ impl RegistryClient {
     /// Proves that `registry` takes the credential that is found for it; says which one that is.
     pub fn verify_login(&self, registry: &str) -> Result<Lookup, RegistryError> {
         let session = self.session_for(registry, "", super::scopes::Scopes::default())?;
-        let url = session.registry.base.join("v2/").map_err(|_| RegistryError::Name(registry.to_string()))?;
+        let url = session.registry.base().join("v2/").map_err(|_| RegistryError::Name(registry.to_string()))?;
         session.send_retrying(&Request::new(Method::GET, url), &[404])?;
         session.lookup()
     }

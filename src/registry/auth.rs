@@ -81,9 +81,9 @@ fn fetch(
 ) -> Result<Token, RegistryError> {
     let registry = &session.registry;
     let protocol = |what| RegistryError::Protocol { registry: registry.name.clone(), what };
-    let url = registry.base.join(realm).map_err(|_| protocol("the token server's address is not a URL"))?;
+    let url = registry.base().join(realm).map_err(|_| protocol("the token server's address is not a URL"))?;
     let insecure = session.client.http.settings().tls.is_insecure(&crate::http::authority(&url));
-    if url.scheme() != "https" && !(url.scheme() == "http" && (insecure || registry.base.scheme() == "http")) {
+    if url.scheme() != "https" && !(url.scheme() == "http" && (insecure || registry.base().scheme() == "http")) {
         return Err(protocol("the token server is not reached by https"));
     }
     let asked = Instant::now();

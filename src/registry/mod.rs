@@ -31,6 +31,7 @@ mod error;
 mod keychain;
 mod manifest;
 mod push;
+mod reach;
 mod referrers;
 mod routes;
 mod scopes;
@@ -47,7 +48,7 @@ pub use manifest::Resolved;
 pub use routes::{Mirror, Route};
 
 use crate::http::Http;
-use session::Registry;
+use reach::Registry;
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};

@@ -1,9 +1,10 @@
 //! Images on their way out: blobs in parallel, then the manifest, and the tag last.
 
 use super::manifest::accept;
-use super::session::Session;
+use super::session::{Begun, Session};
 use super::sources::digest_of;
 use super::supply::{FromRegistry, FromStore, Supply};
+use super::upload::Mount;
 use super::{RegistryClient, RegistryError};
 use crate::http::{Body, HeaderValue, Method, Request, Response, header};
 use crate::oci::{Descriptor, Digest, Index, Manifest, Platform, Reference, manifest};
@@ -56,9 +57,15 @@ impl RegistryClient {
             let there = session.stands_for(to)?;
             Ok::<_, RegistryError>((session, there))
         };
+        // What the other name stands for is asked at the same time.
         let (found, asked) = match self.settings.parallel {
             1 => (find(), None),
-            // What the other name stands for is asked at the same time.
+            _ if from.registry() == to.registry() => {
+                let session = self.session(to, true)?;
+                let begun = session.begin(session.question(to)?, session.scopes.clone())?;
+                let found = find()?;
+                (Ok(found), Some(session.stands_for_begun(to, begun).map(|there| (session, there))))
+            }
             _ => std::thread::scope(|scope| {
                 let asked = scope.spawn(ask);
                 (find(), asked.join().ok())
@@ -81,7 +88,7 @@ impl RegistryClient {
     ) -> Result<(), RegistryError> {
         let session = self.session(reference, true)?;
         let supply = FromStore::new(self, store, progress, reference.registry());
-        self.push_blob(&session, &supply, &digest_of(layer, reference)?, layer.size(), progress)
+        self.push_blob(&session, &supply, (&digest_of(layer, reference)?, layer.size()), None, progress)
     }
 
     /// [`RegistryClient::push_layer`] of several at once.
@@ -235,10 +242,7 @@ impl Push<'_> {
 
     /// Whether this repository gave us `digest` and still has it, so that it has all its parts.
     fn has_whole(&self, digest: &Digest) -> Result<bool, RegistryError> {
-        let here = |origin: &Reference| {
-            origin.registry() == self.session.registry.name && origin.repository() == self.session.repository
-        };
-        if !self.supply.origins(digest)?.iter().any(here) {
+        if !self.session.is_among(&self.supply.origins(digest)?) {
             return Ok(false);
         }
         if self.supply.was_just_read(digest) {
@@ -291,27 +295,45 @@ impl Push<'_> {
             }
         }
         blobs.push(image.config().clone());
-        let push = |descriptor: &Descriptor| {
-            let digest = digest_of(descriptor, self.reference)?;
-            self.client.push_blob(self.session, self.supply, &digest, descriptor.size(), self.progress)
-        };
         let workers = match self.client.settings.parallel {
             1 => 1,
             parallel => parallel.max(QUESTIONS),
         };
-        self.client.in_parallel(workers, &blobs, push)?;
+        let digests = blobs.iter().map(|blob| digest_of(blob, self.reference)).collect::<Result<Vec<_>, _>>()?;
+        let mut asked = self.client.mount_blobs(self.session, self.supply, &digests, workers)?;
+        let jobs = digests.iter().zip(&blobs).map(|(digest, blob)| (digest, blob.size(), asked.remove(digest)));
+        let (done, left): (Vec<_>, Vec<_>) = jobs.partition(|(.., asked)| matches!(asked, Some(Mount::Done(_))));
+        let push = |(digest, size, asked): &(&Digest, u64, Option<Mount>)| {
+            self.client.push_blob(self.session, self.supply, (digest, *size), asked.clone(), self.progress)
+        };
+        done.iter().try_for_each(push)?;
+        self.client.in_parallel(workers, &left, push)?;
         self.supply.pushed(self.reference, &blobs.iter().collect::<Vec<_>>())
     }
+}
+
+/// The digest of which an answer tells.
+fn told(answer: Option<Response>) -> Option<Digest> {
+    answer?.header("docker-content-digest")?.parse().ok()
 }
 
 impl Session<'_> {
     /// The digest that `reference` stands for in the registry, if it does and the registry tells.
     pub(super) fn stands_for(&self, reference: &Reference) -> Result<Option<Digest>, RegistryError> {
+        Ok(told(self.head(self.question(reference)?, None)?))
+    }
+
+    /// As [`Session::stands_for`], where [`Session::question`] is on its way already.
+    fn stands_for_begun(&self, reference: &Reference, begun: Begun) -> Result<Option<Digest>, RegistryError> {
+        Ok(told(self.head(self.question(reference)?, Some(begun))?))
+    }
+
+    /// What asks for the digest that `reference` stands for.
+    fn question(&self, reference: &Reference) -> Result<Request<'static>, RegistryError> {
         let url = self.url(&format!("manifests/{}", reference.identifier()))?;
         let mut request = Request::new(Method::HEAD, url);
         request.headers.insert(header::ACCEPT, accept());
-        let response = self.head(request)?;
-        Ok(response.and_then(|response| response.header("docker-content-digest")?.parse().ok()))
+        Ok(request)
     }
 
     pub(super) fn put_manifest(

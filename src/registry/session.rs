@@ -1,35 +1,18 @@
-//! Requests to one repository: where the registry is, what it wants to see, and the one new token after a 401.
+//! Requests to one repository: what the registry wants to see, and the one new token after a 401.
 
 use super::challenge::Challenge;
+use super::reach::Registry;
 use super::scopes::Scopes;
 use super::{Credential, Denial, Lookup, RegistryClient, RegistryError, auth};
-use crate::http::{HeaderValue, HttpError, Method, Request, Response, StatusCode, Url, header, is_loopback};
-use crate::oci::reference::DOCKER_HUB;
+use crate::http::{HeaderValue, HttpError, Method, Pending, Request, Response, StatusCode, Url, header};
 use crate::oci::{Digest, Reference};
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-/// What is known of a registry.
-pub(super) struct Registry {
-    pub(super) name: String,
-    /// Scheme, host and port.
-    pub(super) base: Url,
-    pub(super) state: Mutex<State>,
-}
-
-/// What changes while requests go out.
-#[derive(Default)]
-pub(super) struct State {
-    pub(super) challenge: Option<Challenge>,
-    pub(super) tokens: Vec<auth::Token>,
-    /// Blobs that are known to be there, by repository.
-    pub(super) blobs: HashSet<(String, Digest)>,
-}
-
-impl Registry {
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// A request that is on its way.
+pub(super) struct Begun {
+    request: Request<'static>,
+    pending: Pending,
+    scopes: Scopes,
 }
 
 /// Requests to one repository of one registry.
@@ -57,63 +40,14 @@ impl RegistryClient {
         scopes: Scopes,
     ) -> Result<Session<'_>, RegistryError> {
         // What is wrong with the sources of credentials comes out before the first request.
-        self.lookup(registry, repository)?;
-        Ok(Session { client: self, registry: self.registry(registry)?, repository: repository.to_string(), scopes })
-    }
-
-    /// Finds out once how `name` is spoken to.
-    fn registry(&self, name: &str) -> Result<Arc<Registry>, RegistryError> {
-        let mut known = self.registries.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(registry) = known.get(name) {
-            return Ok(registry.clone());
-        }
-        let result = self.http.settings().retry.run(|| self.ping(name));
-        let (base, response) = result.map_err(|error| match error {
-            RegistryError::Http(cause) => RegistryError::Unreachable { registry: name.into(), cause },
-            other => other,
-        })?;
-        let challenge = Challenge::parse(challenges(&response));
-        let state = Mutex::new(State { challenge, ..State::default() });
-        let registry = Arc::new(Registry { name: name.to_string(), base, state });
-        known.insert(name.to_string(), registry.clone());
-        Ok(registry)
-    }
-
-    /// `GET /v2/` under each scheme that may be spoken. Any answer but a passing failure will do: some registries have
-    /// nothing there, and what they want comes out with the first real request.
-    fn ping(&self, name: &str) -> Result<(Url, Response), RegistryError> {
-        let host = if name == DOCKER_HUB { "registry-1.docker.io" } else { name };
-        let schemes: &[&str] = match self.http.settings().tls.is_insecure(host) {
-            // On this machine plain http is the rule.
-            true if is_loopback(host) => &["http", "https"],
-            true => &["https", "http"],
-            false => &["https"],
-        };
-        let mut first = None;
-        for scheme in schemes {
-            let base = Url::parse(&format!("{scheme}://{host}/")).map_err(|_| RegistryError::Name(name.into()))?;
-            let url = base.join("v2/").map_err(|_| RegistryError::Name(name.into()))?;
-            match self.http.send(&Request::new(Method::GET, url)) {
-                // A TLS server answers 400 to plain http.
-                Ok(response) if *scheme == "http" && response.status() == StatusCode::BAD_REQUEST => {
-                    first.get_or_insert(response.into_error());
-                }
-                Ok(response) => {
-                    let status = response.status();
-                    if status.is_server_error() || matches!(status.as_u16(), 408 | 429 | 499) {
-                        return Err(response.into_error().into());
-                    }
-                    return Ok((base, response));
-                }
-                Err(error) => _ = first.get_or_insert(error),
-            }
-        }
-        Err(first.map_or_else(|| RegistryError::Name(name.into()), RegistryError::Http))
+        let lookup = self.lookup(registry, repository)?;
+        let registry = self.registry(registry, lookup.credential.is_some())?;
+        Ok(Session { client: self, registry, repository: repository.to_string(), scopes })
     }
 }
 
 /// The demands in an answer.
-fn challenges(response: &Response) -> Vec<&str> {
+pub(super) fn challenges(response: &Response) -> Vec<&str> {
     response.headers().get_all(header::WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok()).collect()
 }
 
@@ -159,7 +93,7 @@ impl Session<'_> {
     /// `/v2/REPOSITORY/rest`; `rest` is made of names that need no escaping.
     pub(super) fn url(&self, rest: &str) -> Result<Url, RegistryError> {
         let path = format!("v2/{}/{rest}", self.repository);
-        self.registry.base.join(&path).map_err(|_| RegistryError::Name(self.origin()))
+        self.registry.base().join(&path).map_err(|_| RegistryError::Name(self.origin()))
     }
 
     /// Sends once, with at most one new token. An answer that is neither 2xx nor in `accept` is an error.
@@ -174,16 +108,47 @@ impl Session<'_> {
         accept: &[u16],
         scopes: &Scopes,
     ) -> Result<Response, RegistryError> {
+        let mut request = self.signed(request, scopes)?;
+        let response = self.client.send_to(&self.registry, &mut request)?;
+        self.answered(request, response, accept, scopes)
+    }
+
+    /// `request` as it goes out: an upload may continue on another host, which is told nothing.
+    fn signed<'r>(&self, request: &Request<'r>, scopes: &Scopes) -> Result<Request<'r>, RegistryError> {
         let mut request = request.clone();
-        // An upload may continue on another host, which is told nothing.
-        let own = request.url.origin() == self.registry.base.origin();
-        if own {
+        request.url = self.registry.moved(request.url);
+        if self.registry.is_at(&request.url) {
             request.authorization = auth::authorization(self, scopes)?;
         }
-        let mut response = self.client.http.send(&request)?;
+        Ok(request)
+    }
+
+    /// Sends `request`, which has no body to be read, and does not wait: [`Session::end`] does.
+    pub(super) fn begin(&self, request: Request<'static>, scopes: Scopes) -> Result<Begun, RegistryError> {
+        let request = self.signed(&request, &scopes)?;
+        let pending = self.client.http.begin(&request)?;
+        Ok(Begun { request, pending, scopes })
+    }
+
+    /// The answer to what was begun, as [`Session::send`] gives it.
+    pub(super) fn end(&self, begun: Begun, accept: &[u16]) -> Result<Response, RegistryError> {
+        let Begun { mut request, pending, scopes } = begun;
+        let answer = self.client.http.end(&request, pending);
+        let response = self.client.sent_to(&self.registry, &mut request, answer)?;
+        self.answered(request, response, accept, &scopes)
+    }
+
+    /// Sees to a 401 with at most one new token, and makes an error of what is neither 2xx nor in `accept`.
+    fn answered(
+        &self,
+        mut request: Request<'_>,
+        mut response: Response,
+        accept: &[u16],
+        scopes: &Scopes,
+    ) -> Result<Response, RegistryError> {
         let refused = response.status() == StatusCode::UNAUTHORIZED && response.url().origin() == request.url.origin();
-        if own
-            && refused
+        if refused
+            && self.registry.is_at(&request.url)
             && let Some(again) = self.authorization_after(&response, request.authorization.as_ref(), scopes)?
         {
             request.authorization = Some(again);
@@ -241,10 +206,18 @@ impl Session<'_> {
         self.client.http.settings().retry.run(|| self.send(request, accept))
     }
 
-    /// HEAD of `rest` with `headers`: the answer, or `None` for 404. What HEAD hides or a registry does not offer, GET shows.
-    pub(super) fn head(&self, mut request: Request<'_>) -> Result<Option<Response>, RegistryError> {
+    /// HEAD: the answer, or `None` for 404. What HEAD hides or a registry does not offer, GET shows. `begun` is the same
+    /// request where it is on its way already.
+    pub(super) fn head(
+        &self,
+        mut request: Request<'_>,
+        mut begun: Option<Begun>,
+    ) -> Result<Option<Response>, RegistryError> {
         request.method = Method::HEAD;
-        let mut result = self.send_retrying(&request, &[404]);
+        let mut result = self.client.http.settings().retry.run(|| match begun.take() {
+            Some(begun) => self.end(begun, &[404]),
+            None => self.send(&request, &[404]),
+        });
         if matches!(&result, Err(error) if matches!(error.status(), Some(401 | 403 | 405))) {
             request.method = Method::GET;
             result = self.send_retrying(&request, &[404]);

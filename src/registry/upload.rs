@@ -14,6 +14,7 @@ use super::{RegistryClient, RegistryError};
 use crate::http::{Body, HeaderValue, HttpError, Method, Request, Response, Url, header};
 use crate::oci::{Digest, Reference};
 use crate::progress::{Outcome, Progress};
+use std::collections::{HashMap, VecDeque};
 use std::io::{self, Read};
 
 /// How the bytes go out.
@@ -26,13 +27,14 @@ enum Way {
 }
 
 impl RegistryClient {
-    /// Sees to it that the repository of `session` has the blob `digest` of `size` bytes.
+    /// Sees to it that the repository of `session` has the blob `digest` of `size` bytes; `asked` is what came of a mount
+    /// that was tried already.
     pub(super) fn push_blob(
         &self,
         session: &Session<'_>,
         supply: &dyn Supply,
-        digest: &Digest,
-        size: u64,
+        (digest, size): (&Digest, u64),
+        asked: Option<Mount>,
         progress: &dyn Progress,
     ) -> Result<(), RegistryError> {
         if session.knows_blob(digest) {
@@ -40,14 +42,48 @@ impl RegistryClient {
         }
         let transfer = self.transfer(progress, format!("push {}", short(digest)), size);
         let upload = Upload { session, supply, digest, size, transfer: &transfer };
-        let outcome = upload.bring()?;
+        let outcome = upload.bring(asked)?;
         session.note_blob(digest);
         transfer.finish(outcome);
         Ok(())
     }
+
+    /// Asks for each of `blobs` from a repository of the same registry that has it, up to `most` at once and from one
+    /// thread: in the usual case that is all there is to do. After a refusal no more of them are asked for.
+    pub(super) fn mount_blobs(
+        &self,
+        session: &Session<'_>,
+        supply: &dyn Supply,
+        blobs: &[Digest],
+        most: usize,
+    ) -> Result<HashMap<Digest, Mount>, RegistryError> {
+        let (mut begun, mut answers) = (VecDeque::new(), HashMap::new());
+        let mut rest = blobs.iter().filter(|digest| !session.knows_blob(digest));
+        let mut going_well = true;
+        loop {
+            while going_well
+                && begun.len() < most
+                && let Some(digest) = rest.next()
+            {
+                let origins = supply.origins(digest)?;
+                if !session.is_among(&origins)
+                    && let Some(mounting) = session.mounting(digest, &origins)?
+                {
+                    let answer = session.begin(mounting.request, mounting.scopes);
+                    begun.push_back((digest, mounting.from, answer));
+                }
+            }
+            let Some((digest, from, answer)) = begun.pop_front() else { return Ok(answers) };
+            let mount = mounted(answer.and_then(|begun| session.end(begun, &[])), from)?;
+            going_well &= matches!(mount, Mount::Done(_));
+            answers.insert(digest.clone(), mount);
+        }
+    }
 }
 
-enum Mount {
+/// What came of asking for a blob from another repository.
+#[derive(Clone)]
+pub(super) enum Mount {
     /// The blob is there now, from this repository.
     Done(String),
     /// The registry began an upload instead.
@@ -65,29 +101,24 @@ struct Upload<'a> {
 
 impl Upload<'_> {
     /// It is there, it is mounted, or it travels.
-    fn bring(&self) -> Result<Outcome, RegistryError> {
+    fn bring(&self, asked: Option<Mount>) -> Result<Outcome, RegistryError> {
         let origins = self.supply.origins(self.digest)?;
-        let there = || Outcome::Cached("already there".into());
-        let mounted = |from: String| Outcome::Cached(format!("mounted from {from}"));
-        let registry = &self.session.registry.name;
-        let near = || origins.iter().filter(|origin| origin.registry() == registry);
-        let known_here = near().any(|origin| origin.repository() == self.session.repository);
         // Each order gives the same result; the better one takes a round trip less.
-        let place = if near().next().is_some() && !known_here {
-            match self.mount(&origins)? {
-                Mount::Done(from) => return Ok(mounted(from)),
-                _ if self.exists()? => return Ok(there()),
-                Mount::UploadAt(place) => Some(place),
-                Mount::No => None,
-            }
-        } else if self.exists()? {
-            return Ok(there());
-        } else {
-            match self.mount(&origins)? {
-                Mount::Done(from) => return Ok(mounted(from)),
-                Mount::UploadAt(place) => Some(place),
-                Mount::No => None,
-            }
+        let asked = match asked {
+            None if !self.session.is_among(&origins) => self.mount(&origins)?,
+            asked => asked,
+        };
+        if !matches!(asked, Some(Mount::Done(_))) && self.exists()? {
+            return Ok(Outcome::Cached("already there".into()));
+        }
+        let mount = match asked {
+            None => self.mount(&origins)?,
+            asked => asked,
+        };
+        let place = match mount {
+            Some(Mount::Done(from)) => return Ok(Outcome::Cached(format!("mounted from {from}"))),
+            Some(Mount::UploadAt(place)) => Some(place),
+            Some(Mount::No) | None => None,
         };
         let _slot = self.session.client.slots.take();
         // A layer that nobody has read yet is still at its source.
@@ -98,32 +129,14 @@ impl Upload<'_> {
 
     fn exists(&self) -> Result<bool, RegistryError> {
         let request = Request::new(Method::HEAD, self.session.url(&format!("blobs/{}", self.digest))?);
-        Ok(self.session.head(request)?.is_some())
+        Ok(self.session.head(request, None)?.is_some())
     }
 
-    /// Asks for the blob from another repository of this registry. Whatever goes wrong, an upload still can do.
-    fn mount(&self, origins: &[Reference]) -> Result<Mount, RegistryError> {
-        let session = self.session;
-        let here = |origin: &&Reference| {
-            origin.registry() == session.registry.name && origin.repository() != session.repository
-        };
-        let Some(from) = origins.iter().find(here).map(Reference::repository) else { return Ok(Mount::No) };
-        let mut url = session.url("blobs/uploads/")?;
-        url.query_pairs_mut().append_pair("mount", &self.digest.to_string()).append_pair("from", from);
-        let request = Request::new(Method::POST, url);
-        let scopes = session.scopes.clone().union(&Scopes::pull(from));
-        let response = match session.send_scoped(&request, &[], &scopes) {
-            Ok(response) => response,
-            Err(error) => {
-                tracing::debug!(%error, from, "not mounted");
-                return Ok(Mount::No);
-            }
-        };
-        match (response.status().as_u16(), response.location()?) {
-            (201, _) => Ok(Mount::Done(from.to_string())),
-            (_, Some(place)) => Ok(Mount::UploadAt(place)),
-            _ => Ok(Mount::No),
-        }
+    /// Asks for the blob from another repository of this registry, if one has it.
+    fn mount(&self, origins: &[Reference]) -> Result<Option<Mount>, RegistryError> {
+        let Some(mounting) = self.session.mounting(self.digest, origins)? else { return Ok(None) };
+        let answer = self.session.send_scoped(&mounting.request, &[], &mounting.scopes);
+        mounted(answer, mounting.from).map(Some)
     }
 
     fn run(&self, mut place: Option<Url>) -> Result<(), RegistryError> {
@@ -180,7 +193,47 @@ impl Upload<'_> {
     }
 }
 
+/// A mount that is to be asked for.
+struct Mounting {
+    from: String,
+    request: Request<'static>,
+    scopes: Scopes,
+}
+
+/// What an answer to a mount says. Whatever went wrong, an upload still can do.
+fn mounted(answer: Result<Response, RegistryError>, from: String) -> Result<Mount, RegistryError> {
+    let response = match answer {
+        Ok(response) => response,
+        Err(error) => {
+            tracing::debug!(%error, from, "not mounted");
+            return Ok(Mount::No);
+        }
+    };
+    Ok(match (response.status().as_u16(), response.location()?) {
+        (201, _) => Mount::Done(from),
+        (_, Some(place)) => Mount::UploadAt(place),
+        _ => Mount::No,
+    })
+}
+
 impl Session<'_> {
+    /// Whether this repository is one of `origins`.
+    pub(super) fn is_among(&self, origins: &[Reference]) -> bool {
+        origins.iter().any(|o| o.registry() == self.registry.name && o.repository() == self.repository)
+    }
+
+    /// The mount of `digest` from the first of `origins` that is another repository of this registry.
+    fn mounting(&self, digest: &Digest, origins: &[Reference]) -> Result<Option<Mounting>, RegistryError> {
+        let near = |o: &&Reference| o.registry() == self.registry.name && o.repository() != self.repository;
+        let Some(from) = origins.iter().find(near).map(|origin| origin.repository().to_string()) else {
+            return Ok(None);
+        };
+        let mut url = self.url("blobs/uploads/")?;
+        url.query_pairs_mut().append_pair("mount", &digest.to_string()).append_pair("from", &from);
+        let scopes = self.scopes.clone().union(&Scopes::pull(&from));
+        Ok(Some(Mounting { from, request: Request::new(Method::POST, url), scopes }))
+    }
+
     /// Begins an upload; where it goes on comes back.
     pub(super) fn start_upload(&self) -> Result<Url, RegistryError> {
         let request = Request::new(Method::POST, self.url("blobs/uploads/")?);

@@ -8,8 +8,9 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::rc::Rc;
 
-/// Directories kept open, by number; the usual limit of a process is 1024 descriptors.
-const KEPT: usize = 128;
+/// Directories kept open, by number. The usual limit of a process is 1024 descriptors, and each thread that copies has
+/// two trees' directories open, in each of the stages that are built at the same time.
+const KEPT: usize = 16;
 
 /// A tree's directories, opened with `O_PATH`.
 pub(super) struct OpenDirs {

@@ -307,7 +307,7 @@ impl ChrootStep<'_> {
             },
             hostname: self.spec.hostname.clone(),
             pass: self.pass,
-            shortcuts: self.takes_shortcuts().then(|| Shortcuts::new(self.token)),
+            shortcuts: self.takes_shortcuts().then(|| Shortcuts::past_barriers(self.token)),
         };
         Supervisor::start(setup).during(Step::Supervise)
     }
@@ -330,7 +330,7 @@ impl ChrootStep<'_> {
 }
 
 /// A number that nobody can guess.
-fn random() -> u64 {
+pub(super) fn random() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     std::hash::RandomState::new().build_hasher().finish() | 1
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
 
+use super::chroot::random;
 use super::error::{During, Failure, Step};
 use super::exec::{self, Prepared};
 use super::spawner::Spawner;
@@ -20,6 +21,7 @@ use super::supervisor::outside::Outside;
 use super::supervisor::process::{State, Table};
 use super::supervisor::recorded::Recorded;
 use super::supervisor::serve::{Files, Setup, Supervisor};
+use super::supervisor::shortcuts::Shortcuts;
 use super::wire::Control;
 use crate::sys;
 
@@ -31,6 +33,8 @@ pub(super) struct OneId {
     changed: OwnedFd,
     beside: OwnedFd,
     name: OsString,
+    /// What calls are known by that programs make past the supervisor; see `filter`. There is code for one kind of processor.
+    token: Option<u64>,
 }
 
 impl OneId {
@@ -48,7 +52,8 @@ impl OneId {
             rustix::fs::open(path, flags, Mode::empty()).during_at(Step::Owners, path)
         };
         let name = changed.file_name().unwrap_or_default().to_os_string();
-        Ok(OneId { recorded, changed: open(changed)?, beside: open(parent)?, name })
+        let token = cfg!(target_arch = "x86_64").then(random);
+        Ok(OneId { recorded, changed: open(changed)?, beside: open(parent)?, name, token })
     }
 
     /// In the command's first process: comes back only with the reason why there is no command.
@@ -61,7 +66,7 @@ impl OneId {
     ) -> Failure {
         let supervise = || {
             rustix::thread::set_no_new_privs(true).during(Step::Supervise)?;
-            let listener = sys::install_filter(&features(own_pids).program()).during(Step::Supervise)?;
+            let listener = sys::install_filter(&self.features(own_pids).program()).during(Step::Supervise)?;
             supervisor.send(&(), &[listener.as_fd()]).during(Step::Supervise)
         };
         match container {
@@ -84,11 +89,11 @@ impl OneId {
             listener: sys::Listener::new(listener),
             table: Arc::new(Table::new(root, first, outside.clone())),
             files: Files::Recorded(self.recorded.clone()),
-            outside,
             root,
             hostname: None,
             pass: 0,
-            shortcuts: None,
+            shortcuts: self.token.map(Shortcuts::past_records),
+            outside,
         };
         Supervisor::start(setup).during(Step::Supervise).map(Some)
     }
@@ -99,19 +104,19 @@ impl OneId {
         let layer = path(&self.beside).join(&self.name);
         self.recorded.write(&path(&self.changed), &layer).during_at(Step::Owners, &layer)
     }
-}
 
-fn features(own_pids: bool) -> Features {
-    Features {
-        credentials: true,
-        ownership: Ownership::Recorded,
-        places: false,
-        emulated: false,
-        pass: None,
-        shortcuts: None,
-        hostname: false,
-        no_network: false,
-        outsiders: !own_pids,
-        volatile: false, // where it can be, the overlay is
+    fn features(&self, own_pids: bool) -> Features {
+        Features {
+            credentials: true,
+            ownership: Ownership::Recorded,
+            places: false,
+            emulated: false,
+            pass: None,
+            shortcuts: self.token,
+            hostname: false,
+            no_network: false,
+            outsiders: !own_pids,
+            volatile: false, // where it can be, the overlay is
+        }
     }
 }

@@ -21,7 +21,7 @@ pub use remove::{empty_at, remove_at, remove_tree};
 pub use seccomp::{Instruction, Listener, Notification, install_filter};
 pub use signals::{Caught, SignalSet, reset_signals, send_signal, unblock_all, want_no_word_of_stops};
 pub use stat::{STAT_SIZE, STATX_SIZE, stat_bytes, statx_bytes};
-pub use trace::{Registers, Stop, Traced};
+pub use trace::{RESTARTS, Registers, Stop, Traced};
 
 use std::ffi::CStr;
 use std::io;

@@ -208,6 +208,10 @@ impl Drop for Traced {
 /// The set of general registers, elf.h.
 const NT_PRSTATUS: usize = 1;
 
+/// What the kernel has for a call that a signal interrupted and that is to be made anew (`ERESTARTSYS` and its like): no
+/// caller sees it.
+pub const RESTARTS: std::ops::RangeInclusive<i64> = -516..=-512;
+
 #[cfg(target_arch = "x86_64")]
 impl Registers {
     /// The result of the system call that just ended, or a negative error number.
@@ -215,8 +219,14 @@ impl Registers {
         self.0.rax as i64
     }
 
-    /// Sets that result.
-    pub fn set_result(&mut self, result: i64) {
+    /// Whether a signal interrupted the call that the thread has come from (`instruction` is the address after it), which
+    /// is to be made anew: the kernel sees to that when the thread goes on.
+    pub fn is_interrupted(&self, _instruction: u64) -> bool {
+        RESTARTS.contains(&self.result())
+    }
+
+    /// Makes that call, or the one made in its place, end with `result`.
+    pub fn set_result(&mut self, _instruction: u64, result: i64) {
         self.0.rax = result as u64;
     }
 
@@ -255,8 +265,16 @@ impl Registers {
         self.0.regs[0] as i64
     }
 
-    /// Sets that result.
-    pub fn set_result(&mut self, result: i64) {
+    /// Whether a signal interrupted the call that the thread has come from (`instruction` is the address after it), which
+    /// is to be made anew: this kernel goes back to it, with the arguments that it had, before it stops the thread
+    /// (`do_signal` in `arch/arm64/kernel/signal.c`).
+    pub fn is_interrupted(&self, instruction: u64) -> bool {
+        self.0.pc == instruction - 4 || RESTARTS.contains(&self.result())
+    }
+
+    /// Makes that call, or the one made in its place, end with `result`.
+    pub fn set_result(&mut self, instruction: u64, result: i64) {
+        self.0.pc = instruction;
         self.0.regs[0] = result as u64;
     }
 

@@ -1,7 +1,8 @@
 /* Looks at files in ways that must be answered alike whether a program takes shortcuts past the supervisor or not, and tries
  * what shortcuts would allow without a fence. Linked with the C library of the tree. Says what is wrong; nothing if nothing is.
  *
- * shortcuts SECRET PID        SECRET is a file outside, beside the source of the mount /src; PID is a process outside. */
+ * shortcuts SECRET PID        SECRET is a file outside, beside the source of the mount /src; PID is a process outside
+ * shortcuts records           where owners are recorded */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
@@ -178,6 +179,86 @@ static void fenced(void) {
     CHECK(access("/made", F_OK) == 0);
 }
 
+/* All the ways to ask, which are to tell the same. */
+static int belongs(const char *path, unsigned uid, unsigned gid, unsigned mode) {
+    struct stat seen[7];
+    struct statx extended[2];
+    char below[256];
+    int root = open("/", O_RDONLY | O_DIRECTORY), itself = open(path, O_RDONLY | O_NONBLOCK), good = 1;
+    snprintf(below, sizeof below, "%s", path + 1);
+    good &= stat(path, &seen[0]) == 0 && lstat(path, &seen[1]) == 0 && fstat(itself, &seen[2]) == 0;
+    good &= fstatat(root, below, &seen[3], 0) == 0 && fstatat(root, below, &seen[4], AT_SYMLINK_NOFOLLOW) == 0;
+    good &= fstatat(root, path, &seen[5], 0) == 0 && fstatat(itself, "", &seen[6], AT_EMPTY_PATH) == 0;
+    good &= statx(root, below, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, &extended[0]) == 0;
+    good &= statx(AT_FDCWD, path, 0, STATX_BASIC_STATS, &extended[1]) == 0;
+    if (!good) printf("%s: %s cannot be seen (errno %d)\n", where, path, errno);
+    for (int way = 0; good && way < 7; way++)
+        if (seen[way].st_uid != uid || seen[way].st_gid != gid || seen[way].st_mode != mode) {
+            printf("%s: %s: way %d: %u:%u %o\n", where, path, way, seen[way].st_uid, seen[way].st_gid, seen[way].st_mode);
+            good = 0;
+        }
+    for (int way = 0; good && way < 2; way++)
+        if (extended[way].stx_uid != uid || extended[way].stx_gid != gid || extended[way].stx_mode != mode) {
+            printf("%s: %s: statx %d: %u:%u %o\n", where, path, way, extended[way].stx_uid, extended[way].stx_gid, extended[way].stx_mode);
+            good = 0;
+        }
+    close(root), close(itself);
+    return good;
+}
+
+static void owners(void) {
+    struct stat there;
+    CHECK(close(open("/plain", O_WRONLY | O_CREAT | O_EXCL, 0644)) == 0);
+    CHECK(close(open("/given", O_WRONLY | O_CREAT | O_EXCL, 0644)) == 0);
+    CHECK(mkdir("/directory", 0755) == 0 && mkdir("/theirs", 0755) == 0);
+    CHECK(belongs("/plain", 0, 0, S_IFREG | 0644) && belongs("/directory", 0, 0, S_IFDIR | 0755));
+    CHECK(chown("/given", 5, 6) == 0 && belongs("/given", 5, 6, S_IFREG | 0644));
+    CHECK(chmod("/given", 04711) == 0 && belongs("/given", 5, 6, S_IFREG | 04711));
+    CHECK(chown("/theirs", 7, 8) == 0 && chmod("/theirs", 03775) == 0 && belongs("/theirs", 7, 8, S_IFDIR | 03775));
+    CHECK(close(open("/theirs/new", O_WRONLY | O_CREAT, 0600)) == 0 && belongs("/theirs/new", 0, 8, S_IFREG | 0600));
+    CHECK(chown("/given", 0, 0) == 0 && chmod("/given", 0600) == 0 && belongs("/given", 0, 0, S_IFREG | 0600));
+    CHECK(chmod("/plain", 0) == 0 && belongs("/plain", 0, 0, S_IFREG));
+    CHECK(symlink("plain", "/link") == 0 && lchown("/link", 9, 10) == 0);
+    CHECK(lstat("/link", &there) == 0 && there.st_uid == 9 && there.st_gid == 10 && S_ISLNK(there.st_mode));
+    CHECK(fstatat(AT_FDCWD, "link", &there, 0) == 0 && there.st_uid == 0 && S_ISREG(there.st_mode));
+    CHECK(mknod("/device", S_IFCHR | 0640, 0x103) == 0 && lstat("/device", &there) == 0);
+    CHECK(S_ISCHR(there.st_mode) && there.st_rdev == 0x103 && (there.st_mode & 07777) == 0640);
+    CHECK(stat("/dev/null", &there) == 0 && S_ISCHR(there.st_mode));
+    CHECK(stat("/none", &there) == -1 && errno == ENOENT);
+    CHECK(stat("/plain/none", &there) == -1 && errno == ENOTDIR);
+    CHECK(stat((char *)8, &there) == -1 && errno == EFAULT);
+    CHECK(stat("/plain", (struct stat *)8) == -1 && errno == EFAULT);
+    char text[64];
+    CHECK(readlink("/link", text, sizeof text) == 5 && readlink("/plain", text, sizeof text) == -1 && errno == EINVAL);
+    CHECK(readlink("/proc/self", text, sizeof text) > 0 && atoi(text) == getpid());
+}
+
+static void processes(void) {
+    int told[2];
+    char path[64], line[128];
+    CHECK(pipe(told) == 0);
+    pid_t child = fork();
+    if (child == 0) {
+        setresgid(21, 21, 21);
+        setresuid(20, 20, 20);
+        write(told[1], "x", 1);
+        pause();
+    }
+    read(told[0], line, 1);
+    struct stat there;
+    struct statx extended;
+    snprintf(path, sizeof path, "/proc/%d", child);
+    CHECK(stat(path, &there) == 0 && there.st_uid == 20 && there.st_gid == 21);
+    CHECK(statx(AT_FDCWD, path, 0, STATX_BASIC_STATS, &extended) == 0 && extended.stx_uid == 20 && extended.stx_gid == 21);
+    strcat(path, "/status");
+    FILE *status = fopen(path, "r");
+    int right = 0;
+    while (status && fgets(line, sizeof line, status)) right |= !strncmp(line, "Uid:\t20\t", 8);
+    CHECK(right);
+    kill(child, 9);
+    wait(NULL);
+}
+
 int main(int count, char **words) {
     setvbuf(stdout, NULL, _IOLBF, 0);
     if (count > 1 && !strcmp(words[1], "above")) {
@@ -185,6 +266,19 @@ int main(int count, char **words) {
         CHECK(!takes_shortcuts());
         above(AT_FDCWD);
         return 0;
+    }
+    if (count == 3 && !strcmp(words[1], "records")) {
+        in_child("other user", other_user);
+        in_child("other group", other_group);
+        in_child("owners", owners);
+        in_child("processes", processes);
+        where = "at the end";
+        CHECK(takes_shortcuts());
+        return 0;
+    }
+    if (count == 2) {
+        execl("/bin/shortcuts", "shortcuts", words[1], "again", NULL);
+        return 1;
     }
     if (count == 3) {
         /* A library that one program uses gets no copy. */

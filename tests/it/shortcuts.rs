@@ -6,33 +6,43 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
-use dockless::sandbox::{Exit, Mount, MountSource, Root, RunSpec, Tier};
+use dockless::sandbox::{Exit, Mount, MountSource, Root, RunSpec, Tier, TrialResult};
 
+use super::sandbox::{Tree, run_as_user};
 use super::support::trial_of;
 
-/// Runs `testdata/supervisor/shortcuts.c`, which tells what it finds wrong.
-#[test]
-fn answer_as_the_supervisor_does() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = |name: &str| dir.path().join(name);
-    for name in ["tree/bin", "tree/lib", "tree/lib64", "tree/root", "tree/other", "source"] {
-        fs_err::create_dir_all(path(name)).unwrap();
-    }
-    for name in ["secret", "source/file", "tree/root/own", "tree/other/only-there"] {
-        fs_err::write(path(name), "canary").unwrap();
-    }
-    fs_err::set_permissions(path("tree/root"), PermissionsExt::from_mode(0o700)).unwrap();
-    symlink("/proc", path("tree/to-proc")).unwrap();
-    symlink("src", path("tree/to-src")).unwrap();
+/// Puts `testdata/supervisor/shortcuts.c`, which tells what it finds wrong, into `tree`, with its libraries.
+fn install(tree: &Path) {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/supervisor/shortcuts.c");
     let mut cc = Command::new("cc");
-    let program = path("tree/bin/shortcuts");
-    assert!(cc.args(["-O1", "-w", "-o"]).arg(&program).arg(source).status().unwrap().success());
-    for (library, to) in [("libc.so.6", "tree/lib"), ("ld-linux-x86-64.so.2", "tree/lib64")] {
+    assert!(cc.args(["-O1", "-w", "-o"]).arg(tree.join("bin/shortcuts")).arg(source).status().unwrap().success());
+    for (library, to) in [("libc.so.6", "lib"), ("ld-linux-x86-64.so.2", "lib64")] {
         let found = Command::new("cc").arg(format!("-print-file-name={library}")).output().unwrap();
         let found = String::from_utf8(found.stdout).unwrap();
-        fs_err::copy(found.trim(), path(to).join(library)).unwrap();
+        fs_err::create_dir_all(tree.join(to)).unwrap();
+        fs_err::copy(found.trim(), tree.join(to).join(library)).unwrap();
     }
+    fs_err::write(tree.join("root/own"), "canary").unwrap();
+    fs_err::set_permissions(tree.join("root"), PermissionsExt::from_mode(0o700)).unwrap();
+}
+
+fn check(result: &TrialResult) {
+    assert_eq!((&result.exit, result.stdout.as_str()), (&Ok(Exit::Code(0)), ""), "{result:?}");
+}
+
+#[test]
+fn past_barriers_answer_as_the_supervisor_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    for name in ["tree/bin", "tree/root", "tree/other", "source"] {
+        fs_err::create_dir_all(path(name)).unwrap();
+    }
+    for name in ["secret", "source/file", "tree/other/only-there"] {
+        fs_err::write(path(name), "canary").unwrap();
+    }
+    install(&path("tree"));
+    symlink("/proc", path("tree/to-proc")).unwrap();
+    symlink("src", path("tree/to-src")).unwrap();
     let mut outsider = Command::new("sleep").arg("300").env("TOKEN", "canary").spawn().unwrap();
     let secret = path("secret");
     let words = ["/bin/shortcuts", secret.to_str().unwrap(), &outsider.id().to_string()];
@@ -41,5 +51,15 @@ fn answer_as_the_supervisor_does() {
     let result = trial_of(Tier::Chroot, spec);
     outsider.kill().unwrap();
     outsider.wait().unwrap();
-    assert_eq!((&result.exit, result.stdout.as_str()), (&Ok(Exit::Code(0)), ""), "{result:?}");
+    check(&result);
+}
+
+#[test]
+fn past_records_answer_as_the_supervisor_does() {
+    let tree = Tree::new();
+    install(&tree.path("base"));
+    let overlay = tree.overlay("upper");
+    for result in run_as_user(&tree, &[RunSpec::new(overlay, ["/bin/shortcuts", "records"])], "").unwrap() {
+        check(&result);
+    }
 }

@@ -1,6 +1,7 @@
 //! The seccomp filter of a step: which calls are handed over, refused or let through. Pure.
 
 use super::numbers as nr;
+use super::shortcuts;
 use crate::sys::Instruction;
 
 /// Who files belong to.
@@ -146,6 +147,9 @@ const SHORTCUTS: &[i64] = &[
     nr::READLINKAT,
 ];
 
+/// Those that ask whether a file has a record, and fstat(2), which then is handed over, too.
+const RECORD_SHORTCUTS: &[i64] = &[nr::FSTAT, nr::GETXATTR, nr::LGETXATTR, nr::FGETXATTR];
+
 /// What may not be asked of openat(2) besides to read: all but `O_NOCTTY`, `O_NONBLOCK`, `O_LARGEFILE` (as the kernel has it),
 /// `O_DIRECTORY`, `O_NOFOLLOW`, `O_CLOEXEC`.
 const MORE_THAN_READING: u32 =
@@ -241,7 +245,12 @@ impl Features {
         }
         if let Some(token) = self.shortcuts {
             add(SHORTCUTS, When::Token(token, 0, 0), Verdict::Allow);
-            add(&[nr::OPENAT], When::Token(token, 2, MORE_THAN_READING), Verdict::Allow);
+            if recorded {
+                add(RECORD_SHORTCUTS, When::Token(token, 0, 0), Verdict::Allow);
+                add(&[nr::GETXATTRAT], When::Is(5, shortcuts::ARGUMENTS_LENGTH.into()), Verdict::Allow);
+            } else {
+                add(&[nr::OPENAT], When::Token(token, 2, MORE_THAN_READING), Verdict::Allow);
+            }
             add(&[nr::MMAP], When::MapsCode, Verdict::HandOver);
         }
         if self.emulated {

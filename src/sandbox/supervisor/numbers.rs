@@ -120,7 +120,8 @@ pub(crate) const FILE_SETATTR: i64 = 469;
 pub(crate) const STATMOUNT: i64 = 457;
 pub(crate) const LISTMOUNT: i64 = 458;
 /// `setxattrat`, `getxattrat`, `listxattrat`, `removexattrat`.
-pub(crate) const XATTRS_AT: [i64; 4] = [463, 464, 465, 466];
+pub(crate) const XATTRS_AT: [i64; 4] = [463, GETXATTRAT, 465, 466];
+pub(crate) const GETXATTRAT: i64 = 464;
 
 #[cfg(target_arch = "x86_64")]
 mod old {

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::load::{self, Image};
 use super::{Arguments, Caller, Program, Restart, numbers as nr};
-use crate::sys::{Registers, Stop, Traced};
+use crate::sys::{RESTARTS, Registers, Stop, Traced};
 
 /// Has the caller make `what`. With an error the call still waits for its answer.
 pub(super) fn restart(caller: &Caller<'_>, what: &Restart) -> Result<(), Errno> {
@@ -67,16 +67,14 @@ pub(super) fn restart(caller: &Caller<'_>, what: &Restart) -> Result<(), Errno> 
         return failed(traced, error);
     }
     let _ = listener.refuse(id, libc::EINTR);
-    let mut thread = Thread { traced, signals: Vec::new(), instruction: notification.instruction };
+    let mut thread = Thread::of(caller, traced);
     let done = thread.stopped().and_then(|before| match what {
         Restart::ChangeDirectory(_) => thread.change_directory(before, number),
         Restart::Name { name, flags, .. } => thread.name(before, caller, number, name, *flags),
         Restart::ControllingTerminal { .. } => {
             // That somebody else has the terminal already changes nothing of the open call.
             thread.call(before, libc::SYS_ioctl, [number as u64, TIOCSCTTY, 0, 0, 0, 0])?;
-            let mut after = before;
-            after.set_result(number.into());
-            thread.traced.set_registers(&after).ok()
+            thread.give(before, number.into())
         }
         Restart::Execute { program, arguments, environment } => {
             thread.execute(before, caller, (program, number), arguments, block, *environment)
@@ -138,10 +136,6 @@ pub(super) enum After {
     Again,
 }
 
-/// What the kernel has for a call that a signal interrupted and that is to be made anew (`ERESTARTSYS` and its like): no
-/// caller sees it.
-const RESTARTS: std::ops::RangeInclusive<i64> = -516..=-512;
-
 /// Lets the kernel make the call as it is and stops the caller before it sees the result: `then` is called with that.
 /// With an error the call still waits for its answer.
 pub(super) fn look_after(caller: &Caller<'_>, mut then: impl FnMut(i64) -> After) -> Result<(), Errno> {
@@ -156,15 +150,15 @@ pub(super) fn look_after(caller: &Caller<'_>, mut then: impl FnMut(i64) -> After
         return Ok(());
     }
     let _ = caller.listener.proceed(notification.id); // where the interruption came first, the call is made anew below
-    let mut thread = Thread { traced, signals: Vec::new(), instruction: notification.instruction };
+    let mut thread = Thread::of(caller, traced);
     let mut stopped = thread.stopped();
     while let Some(registers) = stopped {
         let result = registers.result();
-        match if RESTARTS.contains(&result) { After::Again } else { then(result) } {
+        match if registers.is_interrupted(thread.instruction) { After::Again } else { then(result) } {
             After::Result(new) if new == result => break,
             After::Result(new) => {
                 let mut after = registers;
-                after.set_result(new);
+                after.set_result(thread.instruction, new);
                 let _ = thread.traced.set_registers(&after); // it may have been killed
                 break;
             }
@@ -287,9 +281,18 @@ struct Thread {
     signals: Vec<i32>,
     /// The address after the system call instruction that it came from.
     instruction: u64,
+    /// The arguments of the call that it made there.
+    arguments: [u64; 6],
+    /// Its result is that a signal interrupted that call.
+    interrupted: bool,
 }
 
 impl Thread {
+    fn of(caller: &Caller<'_>, traced: Traced) -> Thread {
+        let (instruction, arguments) = (caller.notification.instruction, caller.notification.arguments);
+        Thread { traced, signals: Vec::new(), instruction, arguments, interrupted: false }
+    }
+
     /// Waits until the thread is stopped, and gives its registers; `None` where it ended.
     fn stopped(&mut self) -> Option<Registers> {
         loop {
@@ -320,9 +323,7 @@ impl Thread {
         let arguments = [descriptor as u64, 0, 0, 0, 0, 0];
         let result = self.call(before, libc::SYS_fchdir, arguments)?.result();
         self.call(before, libc::SYS_close, arguments)?;
-        let mut after = before;
-        after.set_result(result);
-        self.traced.set_registers(&after).ok()
+        self.give(before, result)
     }
 
     /// Has it open `name` in the injected directory, close that, and gives the caller the result.
@@ -350,9 +351,7 @@ impl Thread {
             self.call(before, libc::SYS_munmap, [address as u64, string.len() as u64, 0, 0, 0, 0])?;
         }
         self.call(before, libc::SYS_close, [directory as u64, 0, 0, 0, 0, 0])?;
-        let mut after = before;
-        after.set_result(result);
-        self.traced.set_registers(&after).ok()
+        self.give(before, result)
     }
 
     /// Gives it pages of its own, and their address or an error.
@@ -396,7 +395,11 @@ impl Thread {
                 registers.call_again(self.instruction, nr::EXECVE, [strings + 1, list, environment, 0, 0, 0]);
             }
         }
-        self.traced.set_registers(&registers).ok()
+        self.traced.set_registers(&registers).ok()?;
+        // Up to the exec. On its way back from the call before, a signal that comes when the thread is let go would end this
+        // one with `EINTR` (arm64's `do_signal`).
+        self.traced.run_to_call(0).ok()?;
+        self.stopped().map(drop)
     }
 
     /// Puts a block into pages of its own: where its strings and its list are; `None` where that cannot be done.
@@ -413,7 +416,8 @@ impl Thread {
     /// Gives the caller a result.
     fn give(&mut self, before: Registers, result: i64) -> Option<()> {
         let mut after = before;
-        after.set_result(result);
+        after.set_result(self.instruction, result);
+        self.interrupted = RESTARTS.contains(&result);
         self.traced.set_registers(&after).ok()
     }
 
@@ -532,11 +536,20 @@ impl Thread {
         self.traced.set_registers(&registers).ok()
     }
 
-    /// Lets it go on, with the signals that came.
-    fn release(self, thread: i32) {
-        self.traced.release(0);
-        for signal in self.signals {
-            let _ = crate::sys::send_signal(thread, true, signal); // it may have ended
+    /// Lets it go on, with the signals that came. They are there before it goes: by them the kernel ends a call that was
+    /// interrupted with `EINTR`, or makes it anew.
+    fn release(mut self, thread: i32) {
+        if self.interrupted
+            && let Ok(before) = self.traced.registers()
+        {
+            // For a call that is made anew, arm64's kernel takes the first argument from the call before (`orig_x0`, which
+            // no register shows). So there is one more, which does nothing with it. The thread may have been killed.
+            let _ = self.call(before, libc::SYS_getpid, self.arguments);
+            let _ = self.traced.set_registers(&before);
         }
+        for signal in &self.signals {
+            let _ = crate::sys::send_signal(thread, true, *signal); // it may have ended
+        }
+        self.traced.release(0);
     }
 }

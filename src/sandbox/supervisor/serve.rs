@@ -226,7 +226,8 @@ impl Supervisor {
             Call::Process(call) => self.outsiders.answer(call, caller),
             Call::Identity(call) => self.identity(call, caller).into(),
             Call::MapCode { descriptor } => {
-                if let (Some(shortcuts), Files::Placed(places)) = (&self.shortcuts, &self.files) {
+                let places = if let Files::Placed(places) = &self.files { Some(places) } else { None };
+                if let Some(shortcuts) = &self.shortcuts {
                     let _ = shortcuts.map(places, caller, descriptor); // without it is slower, and no more
                 }
                 Answer::Continue
@@ -246,9 +247,10 @@ impl Supervisor {
 
     fn identity(&self, call: IdentityCall, caller: &Caller<'_>) -> Result<Answer, Errno> {
         let answer = identities::answer(call, caller, &self.table)?;
-        // The kernel would go on to take it for root.
-        if Identity::of(&caller.process.credentials()).is_some() {
-            caller.turn_off_shortcuts()?;
+        if let Some(shortcuts) = &self.shortcuts
+            && !shortcuts.allows(&caller.process.credentials())
+        {
+            shortcuts.turn_off(caller)?;
         }
         Ok(answer)
     }

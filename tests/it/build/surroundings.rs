@@ -120,3 +120,18 @@ fn only_commands_need_namespaces() {
     // A supervisor alone does it, too.
     without(&place, "build -t app context").succeeded();
 }
+
+/// The limit is 1024 in many a container. What a tree is copied with does not grow with its directories.
+#[test]
+fn regression_few_descriptors_do_for_many_directories() {
+    let registry = Registry::start();
+    let base = registry.put_base("busybox");
+    let place = Place::new(Caller::Own);
+    let dirs = "for i in $(seq 300); do mkdir -p /d/$i/e && echo x > /d/$i/e/f || exit 1; done";
+    place.file("Dockerfile", format!("FROM {base} AS made\nRUN {dirs}\nFROM made\nRUN test -e /d/300/e/f\n"));
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "ulimit -n 100; exec ./dockless build --isolation=emulated -t app context"]);
+    command.current_dir(place.path("")).env_clear();
+    command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("DOCKLESS_HOME", place.state());
+    place.finish(command.output().unwrap()).succeeded();
+}

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
 
-use super::code;
+use super::code::{self, Rule};
 use crate::sandbox::supervisor::load::Elf;
 use crate::sandbox::supervisor::memory::Memory;
 use crate::sandbox::supervisor::places::raw;
@@ -32,12 +32,12 @@ pub(super) struct Library {
 
 impl Library {
     /// A copy of the library that `file` is; `None` where it has nothing to shorten.
-    pub(super) fn copy(file: OwnedFd, token: u64) -> Result<Option<Library>, Errno> {
+    pub(super) fn copy(file: OwnedFd, token: u64, rule: Rule) -> Result<Option<Library>, Errno> {
         let Some(elf) = Elf::read(&file)? else { return Ok(None) };
         let Some((offset, length)) = elf.text() else { return Ok(None) };
         let mut bytes = Vec::new();
         raw(File::from(file).take(LARGEST).read_to_end(&mut bytes))?;
-        let Some(switch) = shorten(&mut bytes, offset, length, token) else { return Ok(None) };
+        let Some(switch) = shorten(&mut bytes, (offset, length), token, rule) else { return Ok(None) };
         let copy = rustix::fs::memfd_create("dockless-libc", MemfdFlags::CLOEXEC)?;
         let mut writer = File::from(copy);
         raw(writer.write_all(&bytes))?;
@@ -56,8 +56,8 @@ impl Library {
     }
 }
 
-/// Puts shortcuts into the code of `length` bytes at `offset`.
-fn shorten(bytes: &mut [u8], offset: u64, length: u64, token: u64) -> Option<u64> {
+/// Puts shortcuts into the code, of this offset and length.
+fn shorten(bytes: &mut [u8], (offset, length): (u64, u64), token: u64, rule: Rule) -> Option<u64> {
     let (start, length) = (usize::try_from(offset).ok()?, usize::try_from(length).ok()?);
     let end = start.checked_add(length)?;
     let page = end.checked_next_multiple_of(PAGE)?;
@@ -65,5 +65,5 @@ fn shorten(bytes: &mut [u8], offset: u64, length: u64, token: u64) -> Option<u64
     if text[length..].iter().any(|byte| *byte != 0) {
         return None; // it is not free
     }
-    Some((start + code::put_shortcuts(text, length, token)?) as u64)
+    Some((start + code::put_shortcuts(text, length, token, rule)?) as u64)
 }

@@ -9,11 +9,14 @@
 //! end the library's code is mapped from a copy ([`code`], [`library`]) when the dynamic linker maps it. Programs that have
 //! no such library are served as ever.
 //!
+//! Where owners are recorded (`recorded`) there are no places, and a file without a record belongs to whom the kernel says. There
+//! the library itself asks the kernel whether a file has one, which is two calls in the place of one that is handed over.
+//!
 //! This is for processes that are root, have the tree as their root and no directory outside it: for others the switch in
 //! their memory is turned off before they are anything else ([`Shortcuts::turn_off`]). The token is no secret, and a program
-//! may use it as it likes. What that gives it are calls that look at files, as the step's real user: in the tree, and from a
+//! may use it as it likes. What that gives it are calls that look at files as the step's real user does: in the tree, and from a
 //! directory of a place upwards; opening is kept to the tree and the mounts by landlock(7), without which there are no
-//! shortcuts at all.
+//! shortcuts with places at all.
 
 mod code;
 mod library;
@@ -26,9 +29,16 @@ use rustix::fs::{AtFlags, FileType, OFlags, readlinkat, statat};
 use rustix::io::Errno;
 
 use super::call::CWD;
+use super::credentials::Credentials;
 use super::places::{Places, descriptor_path};
+use super::recorded::is_root;
 use super::{Caller, Identity};
+use code::Rule;
 use library::Library;
+
+/// Length of the arguments of getxattrat(2) by which the filter knows the call of a shortcut, since it uses its last argument:
+/// 8 bytes more than all other programs give.
+pub(super) const ARGUMENTS_LENGTH: u32 = 24;
 
 /// Which file, and in which state of its content: device, inode, size, and when it changed.
 type Version = (u64, u64, i64, i64, u64);
@@ -48,15 +58,25 @@ enum Known {
 #[derive(Debug)]
 pub(crate) struct Shortcuts {
     token: u64,
+    rule: Rule,
     known: Mutex<HashMap<Version, Known>>,
     /// Some process may use a copy.
     are_used: AtomicBool,
 }
 
 impl Shortcuts {
-    /// For calls that have `token` in their last argument.
-    pub(crate) fn new(token: u64) -> Shortcuts {
-        Shortcuts { token, known: Mutex::default(), are_used: AtomicBool::new(false) }
+    /// Where there are places: for calls that have `token` in their last argument.
+    pub(crate) fn past_barriers(token: u64) -> Shortcuts {
+        Shortcuts::new(token, Rule::Barriers)
+    }
+
+    /// Where owners are recorded: likewise.
+    pub(crate) fn past_records(token: u64) -> Shortcuts {
+        Shortcuts::new(token, Rule::Records)
+    }
+
+    fn new(token: u64, rule: Rule) -> Shortcuts {
+        Shortcuts { token, rule, known: Mutex::default(), are_used: AtomicBool::new(false) }
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<Version, Known>> {
@@ -64,16 +84,29 @@ impl Shortcuts {
     }
 
     /// To be called when the caller is about to map the code in its file `fd`, as who the worker began as: puts a copy in
-    /// the file's place where that is a C library and the caller may take shortcuts.
-    pub(super) fn map(&self, places: &Places, caller: &Caller<'_>, fd: i32) -> Result<(), Errno> {
+    /// the file's place where that is a C library and the caller may take shortcuts. It has these places, if there are any.
+    pub(super) fn map(&self, places: Option<&Places>, caller: &Caller<'_>, fd: i32) -> Result<(), Errno> {
         let Some(copy) = self.copy_of(caller, fd)? else { return Ok(()) };
-        let may = Identity::of(&caller.process.credentials()).is_none() && caller.process.root().is_none();
-        if !may || (places.has_given_directory() && holds_directory_outside(places, caller)?) {
+        if !self.allows(&caller.process.credentials()) || caller.process.root().is_some() {
+            return Ok(());
+        }
+        if let Some(places) = places
+            && places.has_given_directory()
+            && holds_directory_outside(places, caller)?
+        {
             return Ok(());
         }
         self.are_used.store(true, Ordering::Release);
         caller.process.set_shortcuts(true);
         caller.replace_descriptor(&copy.file, fd, true)
+    }
+
+    /// Whether the kernel's answers are right for who has these credentials.
+    pub(super) fn allows(&self, credentials: &Credentials) -> bool {
+        match self.rule {
+            Rule::Barriers => Identity::of(credentials).is_none(),
+            Rule::Records => is_root(credentials),
+        }
     }
 
     /// The copy of the library that the caller's file `fd` is.
@@ -98,7 +131,7 @@ impl Shortcuts {
 
     fn make_copy(&self, caller: &Caller<'_>, link: &str) -> Result<Option<Library>, Errno> {
         let file = caller.outside.open_proc(link, OFlags::RDONLY)?;
-        let copy = Library::copy(file, self.token)?;
+        let copy = Library::copy(file, self.token, self.rule)?;
         Ok(copy.filter(|copy| copy.can_be_turned_off(caller.memory)))
     }
 
