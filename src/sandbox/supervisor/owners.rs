@@ -23,7 +23,7 @@ use super::access::Owned;
 use super::path::ViewPath;
 use super::places::Mapping;
 use super::stat::{Shown, file_id};
-use super::unrecorded::Unrecorded;
+use super::unrecorded::{FileId, Unrecorded};
 use crate::overrides::{OVERRIDE, Override, Owners, SHELVED, Type, image_ids, own_bits};
 
 const TYPE: u32 = 0o170000;
@@ -242,21 +242,30 @@ impl Records {
     /// Puts what is recorded of `target` into a `struct stat` of it. With `ours` nobody else gives it a record.
     pub(super) fn correct_stat(&self, target: &Target, stat: &mut [u8], ours: bool) {
         let (file, mode) = (file_id(stat), super::stat::mode(stat));
+        if self.is_unrecorded(target, file, mode, ours) {
+            return super::stat::own_stat(stat, self.own);
+        }
+        match self.told_of(target, Some(mode)) {
+            Ok(Some(shown)) => super::stat::correct_stat(stat, &shown),
+            // Of what has no path the kernel says it best.
+            Ok(None) | Err(_) => super::stat::own_stat(stat, self.own),
+        }
+    }
+
+    /// Whether a file has no record, where only an xattr could be one; that is remembered of `ours`.
+    fn is_unrecorded(&self, target: &Target, file: FileId, mode: u32, ours: bool) -> bool {
         if !can_have_records(mode) || self.tells_of_files() {
-            return self.put_told(self.told_of(target, Some(mode)), stat);
+            return false;
         }
-        let is_unrecorded = ours && self.unrecorded.has(file)
-            || matches!(self.recorded(target), Ok(None)) && {
-                if ours {
-                    self.unrecorded.note(file);
-                    self.learned.fetch_add(1, Ordering::Relaxed);
-                }
-                true
-            };
-        match is_unrecorded {
-            true => super::stat::own_stat(stat, self.own),
-            false => self.put_told(self.told_of(target, Some(mode)), stat),
+        if ours && self.unrecorded.has(file) {
+            return true;
         }
+        let has_none = matches!(self.recorded(target), Ok(None));
+        if has_none && ours {
+            self.unrecorded.note(file);
+            self.learned.fetch_add(1, Ordering::Relaxed);
+        }
+        has_none
     }
 
     /// Remembers a file of the tree, found to be so, if it has no record.
@@ -271,14 +280,6 @@ impl Records {
     /// How often a file was asked for, of the tree and without a record, that was not known.
     pub(super) fn learned(&self) -> usize {
         self.learned.load(Ordering::Relaxed)
-    }
-
-    fn put_told(&self, told: Result<Option<Shown>, Errno>, stat: &mut [u8]) {
-        match told {
-            Ok(Some(shown)) => super::stat::correct_stat(stat, &shown),
-            // Of what has no path the kernel says it best.
-            Ok(None) | Err(_) => super::stat::own_stat(stat, self.own),
-        }
     }
 
     /// The same where nothing has to be asked: the file is known to have no record. False where that is not so.
@@ -298,8 +299,13 @@ impl Records {
         rustix::fs::fsetxattr(file, OVERRIDE, record.as_bytes(), XattrFlags::empty())
     }
 
-    /// Puts what is recorded of `target` into a `struct statx` of it.
-    pub(super) fn correct_statx(&self, target: &Target, statx: &mut [u8]) {
+    /// Puts what is recorded of `target` into a `struct statx` of it, likewise.
+    pub(super) fn correct_statx(&self, target: &Target, statx: &mut [u8], ours: bool) {
+        if let Some((file, mode)) = super::stat::statx_file(statx)
+            && self.is_unrecorded(target, file, mode, ours)
+        {
+            return super::stat::own_statx(statx, self.own);
+        }
         match self.told_otherwise(target) {
             Ok(Some(shown)) => super::stat::correct_statx(statx, &shown),
             Ok(None) | Err(_) => super::stat::own_statx(statx, self.own),
