@@ -7,13 +7,15 @@
 //! In the file system a recorded file has its mode without set-id and sticky bits. A record that says 0:0 is taken away
 //! instead, and the file has its whole mode.
 
+mod target;
+
 use std::collections::HashMap;
-use std::ffi::{CString, OsStr};
+use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock};
 
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, XattrFlags};
@@ -23,110 +25,11 @@ use super::access::Owned;
 use super::path::ViewPath;
 use super::places::Mapping;
 use super::stat::{Shown, file_id};
-use super::unrecorded::Unrecorded;
+use super::unrecorded::{FileId, Unrecorded};
 use crate::overrides::{OVERRIDE, Override, Owners, SHELVED, Type, image_ids, own_bits};
+pub(crate) use target::Target;
 
 const TYPE: u32 = 0o170000;
-
-/// A file as a worker reaches it.
-#[derive(Debug, Clone)]
-pub(crate) struct Target {
-    /// An absolute path of this process, which may begin with another's `/proc/PID/cwd`.
-    pub path: CString,
-    /// Whether a link at its end is followed.
-    pub follow: bool,
-    /// What the path leads through by its number.
-    held: Option<Arc<OwnedFd>>,
-}
-
-impl Target {
-    /// The file at `path`; a nul in it is `ENOENT`, since no file has one.
-    pub(crate) fn new(path: impl Into<Vec<u8>>, follow: bool) -> Result<Target, Errno> {
-        Ok(Target { path: CString::new(path).map_err(|_| Errno::NOENT)?, follow, held: None })
-    }
-
-    /// The same for a path that leads through the descriptor `held` of this process.
-    pub(crate) fn through(held: OwnedFd, path: impl Into<Vec<u8>>) -> Result<Target, Errno> {
-        Ok(Target { held: Some(Arc::new(held)), ..Target::new(path, false)? })
-    }
-
-    /// The same but for a link at its end, which is meant then.
-    pub(crate) fn unfollowed(self) -> Target {
-        Target { follow: false, ..self }
-    }
-
-    fn at_flags(&self) -> AtFlags {
-        if self.follow { AtFlags::empty() } else { AtFlags::SYMLINK_NOFOLLOW }
-    }
-
-    /// What the file system says of it.
-    pub(crate) fn stat(&self) -> Result<Stat, Errno> {
-        rustix::fs::statat(CWD, &self.path, self.at_flags())
-    }
-
-    pub(crate) fn get_xattr(&self, name: impl rustix::path::Arg) -> Result<Vec<u8>, Errno> {
-        let read = |buffer: &mut [u8]| match self.follow {
-            true => rustix::fs::getxattr(&self.path, &*name.as_cow_c_str()?, buffer),
-            false => rustix::fs::lgetxattr(&self.path, &*name.as_cow_c_str()?, buffer),
-        };
-        let mut small = [0; 128];
-        match read(&mut small) {
-            Ok(length) => Ok(small[..length].to_vec()),
-            Err(Errno::RANGE) => {
-                let mut large = vec![0; 1 << 16]; // XATTR_SIZE_MAX
-                let length = read(&mut large)?;
-                large.truncate(length);
-                Ok(large)
-            }
-            Err(errno) => Err(errno),
-        }
-    }
-
-    pub(crate) fn set_xattr(&self, name: impl rustix::path::Arg, value: &[u8], flags: XattrFlags) -> Result<(), Errno> {
-        match self.follow {
-            true => rustix::fs::setxattr(&self.path, name, value, flags),
-            false => rustix::fs::lsetxattr(&self.path, name, value, flags),
-        }
-    }
-
-    pub(crate) fn remove_xattr(&self, name: impl rustix::path::Arg) -> Result<(), Errno> {
-        match self.follow {
-            true => rustix::fs::removexattr(&self.path, name),
-            false => rustix::fs::lremovexattr(&self.path, name),
-        }
-    }
-
-    /// The names of its xattrs, each with a nul behind it.
-    pub(crate) fn list_xattrs(&self) -> Result<Vec<u8>, Errno> {
-        let mut list = vec![0; 1 << 16]; // XATTR_LIST_MAX
-        let length = match self.follow {
-            true => rustix::fs::listxattr(&self.path, &mut list)?,
-            false => rustix::fs::llistxattr(&self.path, &mut list)?,
-        };
-        list.truncate(length);
-        Ok(list)
-    }
-
-    /// The kernel's name for it: a path without links.
-    pub(crate) fn name(&self) -> Result<Vec<u8>, Errno> {
-        let mut flags = OFlags::PATH | OFlags::CLOEXEC;
-        flags.set(OFlags::NOFOLLOW, !self.follow);
-        let fd = rustix::fs::open(&self.path, flags, Mode::empty())?;
-        let link = rustix::fs::readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new())?;
-        if link.as_bytes().starts_with(b"/") { Ok(link.into_bytes()) } else { Err(Errno::NOENT) }
-    }
-
-    /// The directory that it is in and its name there; `None` where it ends in `.` or `..`, or is a root.
-    pub(crate) fn split(&self) -> Option<(Target, &[u8])> {
-        let path = self.path.as_bytes();
-        let end = path.iter().rposition(|byte| *byte != b'/')? + 1;
-        let start = path[..end].iter().rposition(|byte| *byte == b'/')? + 1;
-        let name = &path[start..end];
-        let dir = if start > 1 { &path[..start] } else { b"/" };
-        let target = Target { held: self.held.clone(), ..Target::new(dir, true).ok()? };
-        (name != b"." && name != b"..").then_some((target, name))
-    }
-}
 
 /// What is known of a file.
 #[derive(Debug, Clone)]
@@ -242,21 +145,30 @@ impl Records {
     /// Puts what is recorded of `target` into a `struct stat` of it. With `ours` nobody else gives it a record.
     pub(super) fn correct_stat(&self, target: &Target, stat: &mut [u8], ours: bool) {
         let (file, mode) = (file_id(stat), super::stat::mode(stat));
+        if self.is_unrecorded(target, file, mode, ours) {
+            return super::stat::own_stat(stat, self.own);
+        }
+        match self.told_of(target, Some(mode)) {
+            Ok(Some(shown)) => super::stat::correct_stat(stat, &shown),
+            // Of what has no path the kernel says it best.
+            Ok(None) | Err(_) => super::stat::own_stat(stat, self.own),
+        }
+    }
+
+    /// Whether a file has no record, where only an xattr could be one; that is remembered of `ours`.
+    fn is_unrecorded(&self, target: &Target, file: FileId, mode: u32, ours: bool) -> bool {
         if !can_have_records(mode) || self.tells_of_files() {
-            return self.put_told(self.told_of(target, Some(mode)), stat);
+            return false;
         }
-        let is_unrecorded = ours && self.unrecorded.has(file)
-            || matches!(self.recorded(target), Ok(None)) && {
-                if ours {
-                    self.unrecorded.note(file);
-                    self.learned.fetch_add(1, Ordering::Relaxed);
-                }
-                true
-            };
-        match is_unrecorded {
-            true => super::stat::own_stat(stat, self.own),
-            false => self.put_told(self.told_of(target, Some(mode)), stat),
+        if ours && self.unrecorded.has(file) {
+            return true;
         }
+        let has_none = matches!(self.recorded(target), Ok(None));
+        if has_none && ours {
+            self.unrecorded.note(file);
+            self.learned.fetch_add(1, Ordering::Relaxed);
+        }
+        has_none
     }
 
     /// Remembers a file of the tree, found to be so, if it has no record.
@@ -271,14 +183,6 @@ impl Records {
     /// How often a file was asked for, of the tree and without a record, that was not known.
     pub(super) fn learned(&self) -> usize {
         self.learned.load(Ordering::Relaxed)
-    }
-
-    fn put_told(&self, told: Result<Option<Shown>, Errno>, stat: &mut [u8]) {
-        match told {
-            Ok(Some(shown)) => super::stat::correct_stat(stat, &shown),
-            // Of what has no path the kernel says it best.
-            Ok(None) | Err(_) => super::stat::own_stat(stat, self.own),
-        }
     }
 
     /// The same where nothing has to be asked: the file is known to have no record. False where that is not so.
@@ -298,8 +202,13 @@ impl Records {
         rustix::fs::fsetxattr(file, OVERRIDE, record.as_bytes(), XattrFlags::empty())
     }
 
-    /// Puts what is recorded of `target` into a `struct statx` of it.
-    pub(super) fn correct_statx(&self, target: &Target, statx: &mut [u8]) {
+    /// Puts what is recorded of `target` into a `struct statx` of it, likewise.
+    pub(super) fn correct_statx(&self, target: &Target, statx: &mut [u8], ours: bool) {
+        if let Some((file, mode)) = super::stat::statx_file(statx)
+            && self.is_unrecorded(target, file, mode, ours)
+        {
+            return super::stat::own_statx(statx, self.own);
+        }
         match self.told_otherwise(target) {
             Ok(Some(shown)) => super::stat::correct_statx(statx, &shown),
             Ok(None) | Err(_) => super::stat::own_statx(statx, self.own),

@@ -217,7 +217,7 @@ impl Eyes<'_> {
         let flags = flags & !(libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH);
         let mut bytes = raw(sys::statx_object(object.fd.as_fd(), flags, mask, replaced))?;
         if let (None, Some(records)) = (replaced.owner, self.records) {
-            records.correct_statx(&held(&object.fd)?, &mut bytes);
+            records.correct_statx(&held(&object.fd)?, &mut bytes, object.place.is_none());
         }
         self.caller.write(buffer, &bytes)?;
         Ok(Answer::Value(0))

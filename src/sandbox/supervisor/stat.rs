@@ -40,6 +40,16 @@ pub(crate) fn file_id(stat: &[u8]) -> (u64, u64) {
     (word(0), word(8))
 }
 
+/// The same and the mode in a `struct statx`, where they are there.
+pub(crate) fn statx_file(statx: &[u8]) -> Option<((u64, u64), u32)> {
+    let word = |at: usize| u32::from_ne_bytes(std::array::from_fn(|byte| statx[at + byte]));
+    let wanted = libc::STATX_INO | libc::STATX_TYPE | libc::STATX_MODE;
+    let inode = u64::from_ne_bytes(std::array::from_fn(|byte| statx[32 + byte]));
+    let mode = u32::from(u16::from_ne_bytes([statx[28], statx[29]]));
+    let device = rustix::fs::makedev(word(136), word(140));
+    (word(0) & wanted == wanted).then_some(((device, inode), mode))
+}
+
 /// Puts `shown` into a `struct stat`.
 pub(crate) fn correct_stat(stat: &mut [u8], shown: &Shown) {
     put(stat, at::MODE, shown.owned.mode);
@@ -121,6 +131,17 @@ mod tests {
             offset_of!(libc::statx, stx_rdev_minor),
         );
         assert_eq!(offsets, (20, 24, 28, 128, 132));
+        let offsets = (
+            offset_of!(libc::statx, stx_ino),
+            offset_of!(libc::statx, stx_dev_major),
+            offset_of!(libc::statx, stx_dev_minor),
+        );
+        assert_eq!(offsets, (32, 136, 140));
+        let here = crate::sys::statx_bytes(c"/", 0, libc::STATX_BASIC_STATS).unwrap();
+        let stat = rustix::fs::stat("/").unwrap();
+        assert_eq!(statx_file(&here), Some(((stat.st_dev, stat.st_ino), stat.st_mode)));
+        let stat = crate::sys::stat_bytes(c"/", 0).unwrap();
+        assert_eq!(statx_file(&here).map(|(file, _)| file), Some(file_id(&stat)));
         let mut statx = [0xee; crate::sys::STATX_SIZE];
         correct_statx(&mut statx, &Shown { device: None, ..SHOWN });
         assert_eq!(statx[28..30], 0o020_640u16.to_ne_bytes());

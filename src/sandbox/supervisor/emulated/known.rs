@@ -15,11 +15,11 @@ use crate::sys;
 
 impl Eyes<'_> {
     /// The answer to a call of root, where it is such a one.
-    pub(super) fn shortcut(&mut self, call: &Call) -> Result<Option<Answer>, Errno> {
+    pub(super) fn known(&mut self, call: &Call) -> Result<Option<Answer>, Errno> {
         // What has wrong flags fails before its path is looked at.
-        let known = libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH | libc::AT_NO_AUTOMOUNT;
+        let allowed = libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH | libc::AT_NO_AUTOMOUNT;
         let is_short = match *call {
-            Call::Stat { flags, .. } => flags & !known == 0,
+            Call::Stat { flags, .. } => flags & !allowed == 0,
             Call::Readlink { size, .. } => size as i32 > 0,
             _ => false,
         };
