@@ -181,10 +181,15 @@ impl ChrootStep<'_> {
         }
     }
 
-    /// Whether programs of the step may do without the supervisor where it is not needed: code for that there is for one kind
-    /// of processor.
-    fn takes_shortcuts(&self) -> bool {
-        self.tier == Tier::Chroot && cfg!(target_arch = "x86_64")
+    /// What programs of the step may do without the supervisor: code for that there is for one kind of processor.
+    fn shortcuts(&self) -> Option<Shortcuts> {
+        if !cfg!(target_arch = "x86_64") {
+            return None;
+        }
+        Some(match self.tier {
+            Tier::Emulated => Shortcuts::from_outside(self.token),
+            Tier::Chroot | Tier::Namespaces => Shortcuts::past_barriers(self.token),
+        })
     }
 
     /// What the supervisor is to do for the step.
@@ -194,7 +199,8 @@ impl ChrootStep<'_> {
             ownership: if self.tier == Tier::Emulated { Ownership::Recorded } else { Ownership::Real },
             emulated: self.tier == Tier::Emulated,
             pass: Some(self.pass),
-            shortcuts: (is_fenced && self.takes_shortcuts()).then_some(self.token),
+            // What they open by themselves is to be fenced.
+            shortcuts: self.shortcuts().filter(|_| is_fenced || self.tier == Tier::Emulated).map(|_| self.token),
             places: true,
             hostname: self.spec.hostname.is_some(),
             no_network: self.spec.network == Network::None,
@@ -307,7 +313,7 @@ impl ChrootStep<'_> {
             },
             hostname: self.spec.hostname.clone(),
             pass: self.pass,
-            shortcuts: self.takes_shortcuts().then(|| Shortcuts::past_barriers(self.token)),
+            shortcuts: self.shortcuts(),
         };
         Supervisor::start(setup).during(Step::Supervise)
     }

@@ -1,5 +1,5 @@
-//! Another process's memory: process_vm_readv(2). Addresses are that process's, and bad ones are `EFAULT`. And memory of this
-//! one that holds code.
+//! Another process's memory: process_vm_readv(2). Addresses are that process's, and bad ones are `EFAULT`. And code in
+//! this one.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -27,33 +27,17 @@ pub fn write_memory(thread: i32, address: u64, from: &[u8]) -> io::Result<usize>
     if put >= 0 { Ok(put as usize) } else { Err(io::Error::last_os_error()) }
 }
 
-/// A private mapping of a file's code in this process, which nothing runs or refers to.
-#[derive(Debug)]
-pub struct MappedCode {
-    address: *mut libc::c_void,
-    length: usize,
-}
-
-impl MappedCode {
-    /// Maps `length` bytes of `file` from `offset` on, to be read and executed.
-    pub fn map(file: BorrowedFd<'_>, offset: u64, length: usize) -> io::Result<MappedCode> {
-        let offset = libc::off_t::try_from(offset).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
-        let protection = libc::PROT_READ | libc::PROT_EXEC;
-        let anywhere = std::ptr::null_mut();
-        // SAFETY: a new mapping, where the kernel has room for it, changes no other memory of this process.
-        let address = unsafe { libc::mmap(anywhere, length, protection, libc::MAP_PRIVATE, file.as_raw_fd(), offset) };
-        if address == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(MappedCode { address, length }) }
+/// Maps the first `length` bytes of `file` to be read and executed, and takes the mapping away again: only whether that is
+/// possible is asked.
+pub fn map_code(file: BorrowedFd<'_>, length: usize) -> io::Result<()> {
+    let protection = libc::PROT_READ | libc::PROT_EXEC;
+    let anywhere = std::ptr::null_mut();
+    // SAFETY: a new mapping, where the kernel has room for it, changes no other memory of this process.
+    let address = unsafe { libc::mmap(anywhere, length, protection, libc::MAP_PRIVATE, file.as_raw_fd(), 0) };
+    if address == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
     }
-
-    /// Where it is.
-    pub fn address(&self) -> u64 {
-        self.address.addr() as u64
-    }
-}
-
-impl Drop for MappedCode {
-    fn drop(&mut self) {
-        // SAFETY: the mapping is this value's own, and no reference into it was ever made.
-        unsafe { libc::munmap(self.address, self.length) };
-    }
+    // SAFETY: the mapping was made above, and no reference into it was.
+    unsafe { libc::munmap(address, length) };
+    Ok(())
 }

@@ -63,3 +63,13 @@ fn past_records_answer_as_the_supervisor_does() {
         check(&result);
     }
 }
+
+#[test]
+fn from_outside_answer_as_the_supervisor_does() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["tree/bin", "tree/root"] {
+        fs_err::create_dir_all(dir.path().join(name)).unwrap();
+    }
+    install(&dir.path().join("tree"));
+    check(&trial_of(Tier::Emulated, RunSpec::new(Root::Dir(dir.path().join("tree")), ["/bin/shortcuts", "records"])));
+}

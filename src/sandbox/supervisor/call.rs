@@ -12,6 +12,9 @@ pub(crate) const CWD: i32 = libc::AT_FDCWD;
 /// Largest number of bytes of a path with its nul.
 pub(crate) const PATH_MAX: usize = libc::PATH_MAX as usize;
 
+/// The request of an ioctl that opens the other side of a terminal.
+pub(crate) const TIOCGPTPEER: u64 = 0x5441;
+
 /// What "a process" is to `setpriority` and to `ioprio_set`.
 pub(crate) const PRIO_PROCESS: i32 = 0;
 pub(crate) const IOPRIO_WHO_PROCESS: i32 = 1;

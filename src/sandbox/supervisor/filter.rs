@@ -1,5 +1,6 @@
 //! The seccomp filter of a step: which calls are handed over, refused or let through. Pure.
 
+use super::call::TIOCGPTPEER;
 use super::numbers as nr;
 use super::shortcuts;
 use crate::sys::Instruction;
@@ -57,7 +58,7 @@ enum When {
     Is(u8, u64),
     /// The last argument is this, and none of these bits is set in another one.
     Token(u64, u8, u32),
-    /// Code of a file is to be mapped: mmap(2) with `PROT_EXEC`, without `MAP_ANONYMOUS`.
+    /// A dynamic linker maps code: mmap(2) with `PROT_EXEC` and `MAP_DENYWRITE`, which means nothing and which only they give.
     MapsCode,
     /// None of the argument's 64 bits is set: not so.
     NotZero(u8),
@@ -226,7 +227,7 @@ const DENIED: &[i64] =
     &[nr::KEYCTL, nr::ADD_KEY, nr::REQUEST_KEY, nr::PERF_EVENT_OPEN, nr::BPF, nr::OPEN_BY_HANDLE_AT, nr::CHROOT];
 
 /// `TIOCGPTN`, `TIOCGPTPEER`: which terminal a pty is.
-const TERMINAL_REQUESTS: &[u32] = &[0x8004_5430, 0x5441];
+const TERMINAL_REQUESTS: &[u32] = &[0x8004_5430, TIOCGPTPEER as u32];
 
 impl Features {
     /// The rules, in the order in which they are tried for a number.
@@ -244,12 +245,20 @@ impl Features {
             add(RESTARTED, When::Is(5, pass), Verdict::Allow);
         }
         if let Some(token) = self.shortcuts {
-            add(SHORTCUTS, When::Token(token, 0, 0), Verdict::Allow);
+            let past = |more| When::Token(token, 2, more);
+            match (self.emulated, recorded) {
+                (true, _) => add(&[nr::NEWFSTATAT, nr::FGETXATTR], past(0), Verdict::Allow),
+                (false, true) => {
+                    add(SHORTCUTS, past(0), Verdict::Allow);
+                    add(RECORD_SHORTCUTS, past(0), Verdict::Allow);
+                }
+                (false, false) => {
+                    add(SHORTCUTS, past(0), Verdict::Allow);
+                    add(&[nr::OPENAT], past(MORE_THAN_READING), Verdict::Allow);
+                }
+            }
             if recorded {
-                add(RECORD_SHORTCUTS, When::Token(token, 0, 0), Verdict::Allow);
                 add(&[nr::GETXATTRAT], When::Is(5, shortcuts::ARGUMENTS_LENGTH.into()), Verdict::Allow);
-            } else {
-                add(&[nr::OPENAT], When::Token(token, 2, MORE_THAN_READING), Verdict::Allow);
             }
             add(&[nr::MMAP], When::MapsCode, Verdict::HandOver);
         }
@@ -360,7 +369,7 @@ impl Rule {
                 load(low(2)),
                 jump(ANY_BIT, libc::PROT_EXEC as u32, 0, 3),
                 load(low(3)),
-                jump(ANY_BIT, libc::MAP_ANONYMOUS as u32, 1, 0),
+                jump(ANY_BIT, libc::MAP_DENYWRITE as u32, 0, 1),
                 end,
                 load(NUMBER),
             ],
@@ -592,9 +601,10 @@ mod tests {
         }
         let map = |protection: i32, flags: i32| verdict(nr::MMAP, [0, 1, protection as u64, flags as u64, 3, 0]);
         let (code, data) = (libc::PROT_READ | libc::PROT_EXEC, libc::PROT_READ | libc::PROT_WRITE);
-        assert_eq!(map(code, libc::MAP_PRIVATE), notify);
+        assert_eq!(map(code, libc::MAP_PRIVATE | libc::MAP_DENYWRITE), notify);
+        assert_eq!(map(code, libc::MAP_PRIVATE), allow);
         assert_eq!(map(code, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS), allow);
-        assert_eq!(map(data, libc::MAP_PRIVATE), allow);
+        assert_eq!(map(data, libc::MAP_PRIVATE | libc::MAP_DENYWRITE), allow);
     }
 
     #[test]

@@ -367,6 +367,23 @@ impl Eyes<'_> {
         Ok(Opened::Terminal(fd))
     }
 
+    /// `TIOCGPTPEER`: the other side of a terminal. By itself the caller may open nothing in /dev/pts, whose other terminals
+    /// are the machine's.
+    pub(super) fn open_peer(&mut self, terminal: i32, flags: u32) -> Result<Answer, Errno> {
+        self.as_self()?;
+        let info = self.places.outside.read_proc(format!("{}/fdinfo/{terminal}", self.caller.thread));
+        // Of what is no terminal the kernel says so.
+        let Some(number) = info.ok().and_then(|info| terminal_number(&info)) else { return Ok(Answer::Continue) };
+        let node = self.places.terminals.open_node(&self.places.outside, &number)?;
+        let object = Object { fd: node, path: None, place: None, is_pipe: false };
+        let wanted = Wanted { flags: OFlags::from_bits_retain(flags), mode: 0 };
+        let close_on_exec = wanted.has(OFlags::CLOEXEC);
+        Ok(match self.open_terminal(&object, wanted)? {
+            Opened::File(fd) => Answer::Descriptor { fd, close_on_exec },
+            Opened::Terminal(terminal) => Answer::Restart(Restart::ControllingTerminal { terminal, close_on_exec }),
+        })
+    }
+
     /// Whether the first terminal that the caller opens becomes its controlling one: it leads a session that has none.
     fn wants_terminal(&mut self) -> Result<bool, Errno> {
         let (session, terminal) = self.session()?;
@@ -478,6 +495,12 @@ enum Opened {
     File(OwnedFd),
     /// It is to become the caller's controlling terminal.
     Terminal(OwnedFd),
+}
+
+/// The number of a terminal, from what /proc/PID/fdinfo says of its first side (`ptm_unix98_ops`).
+fn terminal_number(info: &[u8]) -> Option<Vec<u8>> {
+    let line = info.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"tty-index:"))?;
+    Some(line.trim_ascii().to_vec())
 }
 
 /// Whether it is `/dev/tty`.

@@ -79,6 +79,9 @@ impl Eyes<'_> {
             Call::SendTo { socket, data, length, flags, address, address_length } => {
                 self.send((socket, flags), (data, length), (address, address_length))
             }
+            Call::Terminal { fd, request: super::call::TIOCGPTPEER, argument } if !self.places.is_emulated() => {
+                self.open_peer(fd, argument as u32)
+            }
             Call::Chroot { path } => self.chroot(&path),
             Call::PeerCredentials { .. }
             | Call::ReadDirectory { .. }

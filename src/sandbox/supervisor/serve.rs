@@ -226,7 +226,11 @@ impl Supervisor {
             Call::Process(call) => self.outsiders.answer(call, caller),
             Call::Identity(call) => self.identity(call, caller).into(),
             Call::MapCode { descriptor } => {
-                let places = if let Files::Placed(places) = &self.files { Some(places) } else { None };
+                let places = match &self.files {
+                    Files::Placed(places) => Some(places),
+                    Files::Emulated(emulated) => Some(emulated.places()),
+                    Files::Recorded(_) => None,
+                };
                 if let Some(shortcuts) = &self.shortcuts {
                     let _ = shortcuts.map(places, caller, descriptor); // without it is slower, and no more
                 }

@@ -17,6 +17,9 @@ pub(super) enum Rule {
     /// Owners are recorded: unless it tells of a file's, and the file has a record, or can have none. What is in /proc
     /// can have none.
     Records,
+    /// The same, and the step has another root for itself than for the kernel, which knows it by these ids: only where it
+    /// tells of an open file, or of a name in a directory.
+    Outside { uid: u32, gid: u32 },
 }
 
 /// A kind of call that is worth a shortcut.
@@ -87,6 +90,7 @@ impl Rule {
         match self {
             Rule::Barriers => call != Call::Stat(Stat::Descriptor),
             Rule::Records => call != Call::Open,
+            Rule::Outside { .. } => call == Call::Stat(Stat::At),
         }
     }
 }
@@ -171,6 +175,7 @@ enum Label {
     ByPath,
     FromDirectory,
     ByDescriptor,
+    NextByte,
     /// That call and the file are known; so is all the rest of it.
     Named,
     Ready,
@@ -223,11 +228,13 @@ impl Code {
                 self.jump(IF_NOT_EQUAL, Label::Made);
                 self.jump(ALWAYS, Label::AskBelow);
             }
-            (Rule::Records, Call::Stat(stat)) => self.ask_for_record(stat)?,
+            (Rule::Records | Rule::Outside { .. }, Call::Stat(stat)) => self.ask_for_record(stat)?,
             _ => self.jump(ALWAYS, Label::Made),
         }
         self.label(Label::Failed);
-        for errno in RIGHT_ERRORS {
+        // Of a path that begins at the root, failure tells nothing where that is another one.
+        let is_right = !matches!(self.rule, Rule::Outside { .. });
+        for errno in RIGHT_ERRORS.into_iter().filter(|_| is_right) {
             // cmp $-errno, %rax; je made
             self.put(&[0x48, 0x83, 0xf8, errno.wrapping_neg()]);
             self.jump(IF_EQUAL, Label::Made);
@@ -276,6 +283,14 @@ impl Code {
         self.put(&[0x48, 0x83, 0xf8, 61u8.wrapping_neg()]);
         self.jump(IF_NOT_EQUAL, Label::AskBelow);
         self.put(&[0x31, 0xc0]);
+        if let Rule::Outside { uid, gid } = self.rule {
+            // The ids, at these offsets from rdx: cmpl $id, offset(%rdx); jne +7; movl $0, offset(%rdx)
+            for (offset, id) in [(28, uid), (32, gid)] {
+                self.put(&[0x81, 0x7a, offset]);
+                self.put(&id.to_le_bytes());
+                self.put(&[0x75, 0x07, 0xc7, 0x42, offset, 0, 0, 0, 0]);
+            }
+        }
         self.jump(ALWAYS, Label::Made);
         Some(())
     }
@@ -292,6 +307,10 @@ impl Code {
         self.put(&[0x80, 0x3e, 0x00]);
         self.jump(IF_EQUAL, Label::ByDescriptor);
         self.label(Label::ByPath);
+        if matches!(self.rule, Rule::Outside { .. }) {
+            self.only_name();
+            self.jump(ALWAYS, Label::FromDirectory);
+        }
         // cmp $AT_FDCWD, %edi; jne from directory; mov %rsi, %rdi
         self.put(&[0x83, 0xff, 100u8.wrapping_neg()]);
         self.jump(IF_NOT_EQUAL, Label::FromDirectory);
@@ -317,6 +336,22 @@ impl Code {
         self.number(FGETXATTR);
         self.label(Label::Named);
         Some(())
+    }
+
+    /// Asks unless the path in `rsi`, of a link that is not followed, is one name, which does not begin with a dot.
+    fn only_name(&mut self) {
+        // test $AT_SYMLINK_NOFOLLOW, %ecx; jz ask; cmpb $'.', (%rsi); je ask; mov %rsi, %rax
+        self.put(&[0xf7, 0xc1, 0x00, 0x01, 0x00, 0x00]);
+        self.jump(IF_EQUAL, Label::AskBelow);
+        self.put(&[0x80, 0x3e, b'.']);
+        self.jump(IF_EQUAL, Label::AskBelow);
+        self.put(&[0x48, 0x89, 0xf0]);
+        self.label(Label::NextByte);
+        // cmpb $'/', (%rax); je ask; inc %rax; cmpb $0, -1(%rax); jne next byte
+        self.put(&[0x80, 0x38, b'/']);
+        self.jump(IF_EQUAL, Label::AskBelow);
+        self.put(&[0x48, 0xff, 0xc0, 0x80, 0x78, 0xff, 0x00]);
+        self.jump(IF_NOT_EQUAL, Label::NextByte);
     }
 
     fn here(&self) -> usize {

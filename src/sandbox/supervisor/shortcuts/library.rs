@@ -9,7 +9,6 @@ use rustix::io::Errno;
 
 use super::code::{self, Rule};
 use crate::sandbox::supervisor::load::Elf;
-use crate::sandbox::supervisor::memory::Memory;
 use crate::sandbox::supervisor::places::raw;
 use crate::sys;
 
@@ -46,13 +45,9 @@ impl Library {
         Ok(Some(Library { file, inode: stat.st_ino, switch }))
     }
 
-    /// Whether what its pages hold can be changed in a process that has them mapped, as [`super::Shortcuts::turn_off`] does:
-    /// kernels can be told to forbid that (`proc_mem.force_override`), or to have no programs in memory (`vm.memfd_noexec`).
-    pub(super) fn can_be_turned_off(&self, memory: &Memory) -> bool {
-        let page = self.switch - self.switch % PAGE as u64;
-        let Ok(mapped) = sys::MappedCode::map(self.file.as_fd(), page, PAGE) else { return false };
-        let own = rustix::process::getpid().as_raw_nonzero().get();
-        memory.force(own, mapped.address() + (self.switch - page), &[1]).is_ok()
+    /// Whether programs can map it as code: kernels can be told to have none in memory alone (`vm.memfd_noexec`).
+    pub(super) fn is_executable(&self) -> bool {
+        sys::map_code(self.file.as_fd(), PAGE).is_ok()
     }
 }
 

@@ -12,6 +12,9 @@
 //! Where owners are recorded (`recorded`) there are no places, and a file without a record belongs to whom the kernel says. There
 //! the library itself asks the kernel whether a file has one, which is two calls in the place of one that is handed over.
 //!
+//! Where the step has another root than the kernel has for it (`emulated`) this is right for what a descriptor is for, and for a
+//! name in its directory that is not followed.
+//!
 //! This is for processes that are root, have the tree as their root and no directory outside it: for others the switch in
 //! their memory is turned off before they are anything else ([`Shortcuts::turn_off`]). The token is no secret, and a program
 //! may use it as it likes. What that gives it are calls that look at files as the step's real user does: in the tree, and from a
@@ -75,6 +78,12 @@ impl Shortcuts {
         Shortcuts::new(token, Rule::Records)
     }
 
+    /// Where they are, and the step has another root for itself than for the kernel: likewise.
+    pub(crate) fn from_outside(token: u64) -> Shortcuts {
+        let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        Shortcuts::new(token, Rule::Outside { uid, gid })
+    }
+
     fn new(token: u64, rule: Rule) -> Shortcuts {
         Shortcuts { token, rule, known: Mutex::default(), are_used: AtomicBool::new(false) }
     }
@@ -108,7 +117,7 @@ impl Shortcuts {
     pub(super) fn allows(&self, credentials: &Credentials) -> bool {
         match self.rule {
             Rule::Barriers => Identity::of(credentials).is_none(),
-            Rule::Records => is_root(credentials),
+            Rule::Records | Rule::Outside { .. } => is_root(credentials),
         }
     }
 
@@ -140,7 +149,7 @@ impl Shortcuts {
     fn make_copy(&self, caller: &Caller<'_>, link: &str) -> Result<Option<Library>, Errno> {
         let file = caller.outside.open_proc(link, OFlags::RDONLY)?;
         let copy = Library::copy(file, self.token, self.rule)?;
-        Ok(copy.filter(|copy| copy.can_be_turned_off(caller.memory)))
+        Ok(copy.filter(|copy| copy.is_executable() && can_be_turned_off(caller)))
     }
 
     /// Ends the shortcuts of the caller's process, if it has any, as who the worker began as. To be called before a directory
@@ -171,6 +180,14 @@ impl Shortcuts {
         }
         Ok(())
     }
+}
+
+/// Whether what a program's code is can be changed, as [`Shortcuts::turn_off`] does: kernels can be told to forbid that
+/// (`proc_mem.force_override`). A byte of the caller's own is put in its own place.
+fn can_be_turned_off(caller: &Caller<'_>) -> bool {
+    let (address, mut byte) = (caller.notification.instruction, [0]);
+    let read = caller.read(address, &mut byte);
+    read.and_then(|()| caller.memory.force(caller.thread, address, &byte)).is_ok()
 }
 
 /// Whether the caller's program is valgrind, which runs others and looks for what it is to know of a library by the name that
