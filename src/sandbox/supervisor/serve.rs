@@ -250,11 +250,15 @@ impl Supervisor {
     }
 
     fn identity(&self, call: IdentityCall, caller: &Caller<'_>) -> Result<Answer, Errno> {
+        let before = caller.process.credentials();
         let answer = identities::answer(call, caller, &self.table)?;
+        // The kernel would go on to take it for root; where that cannot be ended it stays who it was.
         if let Some(shortcuts) = &self.shortcuts
             && !shortcuts.allows(&caller.process.credentials())
+            && let Err(errno) = shortcuts.turn_off(caller)
         {
-            shortcuts.turn_off(caller)?;
+            self.table.set_credentials(&caller.process, before);
+            return Err(errno);
         }
         Ok(answer)
     }
