@@ -233,6 +233,16 @@ static void owners(void) {
     CHECK(readlink("/proc/self", text, sizeof text) > 0 && atoi(text) == getpid());
 }
 
+/* Names that mean something to the machine, too. */
+static void names(void) {
+    struct stat there, same_one;
+    int root = open("/", O_RDONLY | O_DIRECTORY);
+    CHECK(fstat(open("/root", O_RDONLY), &same_one) == 0 && lstat("/root", &there) == 0 && same(&there, &same_one));
+    CHECK(fstatat(root, "/root", &there, AT_SYMLINK_NOFOLLOW) == 0 && same(&there, &same_one));
+    CHECK(fstat(root, &same_one) == 0 && fstatat(root, "..", &there, AT_SYMLINK_NOFOLLOW) == 0 && same(&there, &same_one));
+    CHECK(fstatat(root, "root/../..", &there, AT_SYMLINK_NOFOLLOW) == 0 && same(&there, &same_one));
+}
+
 static void processes(void) {
     int told[2];
     char path[64], line[128];
@@ -271,6 +281,7 @@ int main(int count, char **words) {
         in_child("other user", other_user);
         in_child("other group", other_group);
         in_child("owners", owners);
+        in_child("names", names);
         in_child("processes", processes);
         where = "at the end";
         CHECK(takes_shortcuts());
