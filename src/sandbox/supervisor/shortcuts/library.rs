@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
 
-use super::code::{self, Rule};
+use super::code::{self, Bytes, Known};
 use crate::sandbox::supervisor::load::Elf;
 use crate::sandbox::supervisor::places::raw;
 use crate::sys;
@@ -27,22 +27,31 @@ pub(super) struct Library {
     pub(super) inode: u64,
     /// Where its switch is, in bytes from its beginning.
     pub(super) switch: u64,
+    /// Where it is to be told of records.
+    told: u64,
 }
 
 impl Library {
     /// A copy of the library that `file` is; `None` where it has nothing to shorten.
-    pub(super) fn copy(file: OwnedFd, token: u64, rule: Rule) -> Result<Option<Library>, Errno> {
+    pub(super) fn copy(file: OwnedFd, known: &Known<'_>) -> Result<Option<Library>, Errno> {
         let Some(elf) = Elf::read(&file)? else { return Ok(None) };
         let Some((offset, length)) = elf.text() else { return Ok(None) };
         let mut bytes = Vec::new();
         raw(File::from(file).take(LARGEST).read_to_end(&mut bytes))?;
-        let Some(switch) = shorten(&mut bytes, (offset, length), token, rule) else { return Ok(None) };
+        let Some((start, places)) = shorten(&mut bytes, (offset, length), known) else { return Ok(None) };
         let copy = rustix::fs::memfd_create("dockless-libc", MemfdFlags::CLOEXEC)?;
         let mut writer = File::from(copy);
         raw(writer.write_all(&bytes))?;
         let file = OwnedFd::from(writer);
         let stat = rustix::fs::fstat(&file)?;
-        Ok(Some(Library { file, inode: stat.st_ino, switch }))
+        let offset = |at: usize| (start + at) as u64;
+        Ok(Some(Library { file, inode: stat.st_ino, switch: offset(places.switch), told: offset(places.told) }))
+    }
+
+    /// Tells all who use it that what can have no xattrs may have records: who has it mapped sees that as long as what of
+    /// it is changed in their own memory is the switch, with which they use it no more.
+    pub(super) fn tell_of_records(&self) -> Result<(), Errno> {
+        rustix::io::pwrite(&self.file, &[1], self.told).map(drop)
     }
 
     /// Whether programs can map it as code: kernels can be told to have none in memory alone (`vm.memfd_noexec`).
@@ -51,8 +60,8 @@ impl Library {
     }
 }
 
-/// Puts shortcuts into the code, of this offset and length.
-fn shorten(bytes: &mut [u8], (offset, length): (u64, u64), token: u64, rule: Rule) -> Option<u64> {
+/// Puts shortcuts into the code, of this offset and length; gives where it begins, and what is where in it.
+fn shorten(bytes: &mut [u8], (offset, length): (u64, u64), known: &Known<'_>) -> Option<(usize, Bytes)> {
     let (start, length) = (usize::try_from(offset).ok()?, usize::try_from(length).ok()?);
     let end = start.checked_add(length)?;
     let page = end.checked_next_multiple_of(PAGE)?;
@@ -60,5 +69,5 @@ fn shorten(bytes: &mut [u8], (offset, length): (u64, u64), token: u64, rule: Rul
     if text[length..].iter().any(|byte| *byte != 0) {
         return None; // it is not free
     }
-    Some((start + code::put_shortcuts(text, length, token, rule)?) as u64)
+    Some((start, code::put_shortcuts(text, length, known)?))
 }
