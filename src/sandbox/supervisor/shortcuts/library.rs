@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
 
-use super::code::{self, Bytes, Known};
+use super::code::{self, Bytes, Known, Slots};
 use crate::sandbox::supervisor::load::Elf;
 use crate::sandbox::supervisor::places::raw;
 use crate::sys;
@@ -27,8 +27,9 @@ pub(super) struct Library {
     pub(super) inode: u64,
     /// Where its switch is, in bytes from its beginning.
     pub(super) switch: u64,
-    /// Where it is to be told of records.
+    /// Where it is to be told of records, and of changes.
     told: u64,
+    generation: u64,
 }
 
 impl Library {
@@ -36,22 +37,29 @@ impl Library {
     pub(super) fn copy(file: OwnedFd, known: &Known<'_>) -> Result<Option<Library>, Errno> {
         let Some(elf) = Elf::read(&file)? else { return Ok(None) };
         let Some((offset, length)) = elf.text() else { return Ok(None) };
+        let known = Known { slots: elf.behind_data().and_then(Slots::within), ..*known };
         let mut bytes = Vec::new();
         raw(File::from(file).take(LARGEST).read_to_end(&mut bytes))?;
-        let Some((start, places)) = shorten(&mut bytes, (offset, length), known) else { return Ok(None) };
+        let Some((start, places)) = shorten(&mut bytes, (offset, length), &known) else { return Ok(None) };
         let copy = rustix::fs::memfd_create("dockless-libc", MemfdFlags::CLOEXEC)?;
         let mut writer = File::from(copy);
         raw(writer.write_all(&bytes))?;
         let file = OwnedFd::from(writer);
         let stat = rustix::fs::fstat(&file)?;
         let offset = |at: usize| (start + at) as u64;
-        Ok(Some(Library { file, inode: stat.st_ino, switch: offset(places.switch), told: offset(places.told) }))
+        let [switch, told, generation] = [places.switch, places.told, places.generation].map(offset);
+        Ok(Some(Library { file, inode: stat.st_ino, switch, told, generation }))
     }
 
     /// Tells all who use it that what can have no xattrs may have records: who has it mapped sees that as long as what of
     /// it is changed in their own memory is the switch, with which they use it no more.
     pub(super) fn tell_of_records(&self) -> Result<(), Errno> {
         rustix::io::pwrite(&self.file, &[1], self.told).map(drop)
+    }
+
+    /// Tells them to forget what they have found out about files, likewise.
+    pub(super) fn forget(&self, generation: u64) -> Result<(), Errno> {
+        rustix::io::pwrite(&self.file, &generation.to_ne_bytes(), self.generation).map(drop)
     }
 
     /// Whether programs can map it as code: kernels can be told to have none in memory alone (`vm.memfd_noexec`).
