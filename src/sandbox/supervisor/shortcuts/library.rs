@@ -1,4 +1,5 @@
-//! A copy of a C library that takes shortcuts: in memory, for one step. The tree's own file stays what it is.
+//! A copy of a C library that takes shortcuts: a file without a name beside the tree's, for one step; in memory where no file can
+//! be. The tree's own file stays what it is.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -8,7 +9,9 @@ use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
 
 use super::code::{self, Rule};
+use super::{Mapping, Name};
 use crate::sandbox::supervisor::load::Elf;
+use crate::sandbox::supervisor::outside::Outside;
 use crate::sandbox::supervisor::places::raw;
 use crate::sys;
 
@@ -23,31 +26,47 @@ const PAGE: usize = 4096;
 pub(super) struct Library {
     /// It.
     pub(super) file: OwnedFd,
-    /// Its number among the files in memory.
-    pub(super) inode: u64,
+    /// What the kernel calls it among the mappings of a process.
+    pub(super) name: Name,
     /// Where its switch is, in bytes from its beginning.
     pub(super) switch: u64,
 }
 
 impl Library {
-    /// A copy of the library that `file` is; `None` where it has nothing to shorten.
-    pub(super) fn copy(file: OwnedFd, token: u64, rule: Rule) -> Result<Option<Library>, Errno> {
+    /// A copy of the library that `file` is, in `beside`, an empty file, if there is one. `None` where it has nothing to shorten, or
+    /// programs could not run it.
+    pub(super) fn copy(
+        file: OwnedFd,
+        beside: Option<OwnedFd>,
+        outside: &Outside,
+        token: u64,
+        rule: Rule,
+    ) -> Result<Option<Library>, Errno> {
         let Some(elf) = Elf::read(&file)? else { return Ok(None) };
         let Some((offset, length)) = elf.text() else { return Ok(None) };
         let mut bytes = Vec::new();
         raw(File::from(file).take(LARGEST).read_to_end(&mut bytes))?;
         let Some(switch) = shorten(&mut bytes, (offset, length), token, rule) else { return Ok(None) };
-        let copy = rustix::fs::memfd_create("dockless-libc", MemfdFlags::CLOEXEC)?;
-        let mut writer = File::from(copy);
-        raw(writer.write_all(&bytes))?;
-        let file = OwnedFd::from(writer);
-        let stat = rustix::fs::fstat(&file)?;
-        Ok(Some(Library { file, inode: stat.st_ino, switch }))
+        // The pages of a file are mapped many at a time, those in memory one by one, which each program pays for.
+        let on_disk = beside.map_or(Ok(None), |empty| Library::fill(empty, &bytes, outside, switch));
+        if let Ok(Some(library)) = on_disk {
+            return Ok(Some(library));
+        }
+        let empty = rustix::fs::memfd_create("dockless-libc", MemfdFlags::CLOEXEC)?;
+        Library::fill(empty, &bytes, outside, switch)
     }
 
-    /// Whether programs can map it as code: kernels can be told to have none in memory alone (`vm.memfd_noexec`).
-    pub(super) fn is_executable(&self) -> bool {
-        sys::map_code(self.file.as_fd(), PAGE).is_ok()
+    /// `None` where it cannot be mapped as code: a mount may forbid that, and kernels can be told to for files in memory alone
+    /// (`vm.memfd_noexec`).
+    fn fill(empty: OwnedFd, bytes: &[u8], outside: &Outside, switch: u64) -> Result<Option<Library>, Errno> {
+        let mut writer = File::from(empty);
+        raw(writer.write_all(bytes))?;
+        let file = OwnedFd::from(writer);
+        let Ok(mapped) = sys::map_code(file.as_fd(), PAGE) else { return Ok(None) };
+        let maps = outside.read_proc("self/maps")?;
+        let mut mappings = maps.split(|byte| *byte == b'\n').filter_map(Mapping::parse);
+        let name = mappings.find(|mapping| mapping.start == mapped.address()).map(|mapping| mapping.name);
+        Ok(name.map(|name| Library { file, name, switch }))
     }
 }
 
