@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
 
-use super::code::{self, Rule};
+use super::code::{self, Bytes, Known};
 use super::{Mapping, Name};
 use crate::sandbox::supervisor::load::Elf;
 use crate::sandbox::supervisor::outside::Outside;
@@ -30,6 +30,8 @@ pub(super) struct Library {
     pub(super) name: Name,
     /// Where its switch is, in bytes from its beginning.
     pub(super) switch: u64,
+    /// Where it is to be told of records.
+    told: u64,
 }
 
 impl Library {
@@ -39,26 +41,35 @@ impl Library {
         file: OwnedFd,
         beside: Option<OwnedFd>,
         outside: &Outside,
-        token: u64,
-        rule: Rule,
+        known: &Known<'_>,
     ) -> Result<Option<Library>, Errno> {
         let Some(elf) = Elf::read(&file)? else { return Ok(None) };
         let Some((offset, length)) = elf.text() else { return Ok(None) };
         let mut bytes = Vec::new();
         raw(File::from(file).take(LARGEST).read_to_end(&mut bytes))?;
-        let Some(switch) = shorten(&mut bytes, (offset, length), token, rule) else { return Ok(None) };
+        let Some((start, places)) = shorten(&mut bytes, (offset, length), known) else { return Ok(None) };
+        let offset = |at: usize| (start + at) as u64;
+        let (switch, told) = (offset(places.switch), offset(places.told));
+        let fill = |empty| {
+            let found = Library::fill(empty, &bytes, outside)?;
+            Ok(found.map(|(file, name)| Library { file, name, switch, told }))
+        };
         // The pages of a file are mapped many at a time, those in memory one by one, which each program pays for.
-        let on_disk = beside.map_or(Ok(None), |empty| Library::fill(empty, &bytes, outside, switch));
-        if let Ok(Some(library)) = on_disk {
+        if let Some(Ok(Some(library))) = beside.map(fill) {
             return Ok(Some(library));
         }
-        let empty = rustix::fs::memfd_create("dockless-libc", MemfdFlags::CLOEXEC)?;
-        Library::fill(empty, &bytes, outside, switch)
+        fill(rustix::fs::memfd_create("dockless-libc", MemfdFlags::CLOEXEC)?)
+    }
+
+    /// Tells all who use it that what can have no xattrs may have records: who has it mapped sees that as long as what of
+    /// it is changed in their own memory is the switch, with which they use it no more.
+    pub(super) fn tell_of_records(&self) -> Result<(), Errno> {
+        rustix::io::pwrite(&self.file, &[1], self.told).map(drop)
     }
 
     /// `None` where it cannot be mapped as code: a mount may forbid that, and kernels can be told to for files in memory alone
     /// (`vm.memfd_noexec`).
-    fn fill(empty: OwnedFd, bytes: &[u8], outside: &Outside, switch: u64) -> Result<Option<Library>, Errno> {
+    fn fill(empty: OwnedFd, bytes: &[u8], outside: &Outside) -> Result<Option<(OwnedFd, Name)>, Errno> {
         let mut writer = File::from(empty);
         raw(writer.write_all(bytes))?;
         let file = OwnedFd::from(writer);
@@ -66,12 +77,12 @@ impl Library {
         let maps = outside.read_proc("self/maps")?;
         let mut mappings = maps.split(|byte| *byte == b'\n').filter_map(Mapping::parse);
         let name = mappings.find(|mapping| mapping.start == mapped.address()).map(|mapping| mapping.name);
-        Ok(name.map(|name| Library { file, name, switch }))
+        Ok(name.map(|name| (file, name)))
     }
 }
 
-/// Puts shortcuts into the code, of this offset and length.
-fn shorten(bytes: &mut [u8], (offset, length): (u64, u64), token: u64, rule: Rule) -> Option<u64> {
+/// Puts shortcuts into the code, of this offset and length; gives where it begins, and what is where in it.
+fn shorten(bytes: &mut [u8], (offset, length): (u64, u64), known: &Known<'_>) -> Option<(usize, Bytes)> {
     let (start, length) = (usize::try_from(offset).ok()?, usize::try_from(length).ok()?);
     let end = start.checked_add(length)?;
     let page = end.checked_next_multiple_of(PAGE)?;
@@ -79,5 +90,5 @@ fn shorten(bytes: &mut [u8], (offset, length): (u64, u64), token: u64, rule: Rul
     if text[length..].iter().any(|byte| *byte != 0) {
         return None; // it is not free
     }
-    Some((start + code::put_shortcuts(text, length, token, rule)?) as u64)
+    Some((start, code::put_shortcuts(text, length, known)?))
 }

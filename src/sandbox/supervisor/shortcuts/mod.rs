@@ -3,14 +3,17 @@
 //!
 //! The tree is the step's root, so a path means to the kernel what it means to the step, but for places; and where a place
 //! is the tree has a barrier, a link to itself (`chroot_tree`): no path that the kernel resolves leads through one. So a call
-//! that only looks is right where it succeeds at something that is no link, and right where it fails by what no barrier makes
-//! it fail by. The C library of a program is made to make such a call itself, with a token in the call's last argument by
+//! that only looks is right where it succeeds at something that is no barrier, and right where it fails by what no barrier
+//! makes it fail by. Barriers, and directories that have one, stay what and where they are as long as the step lives (`stands`),
+//! so a list of their inodes tells them from other files; who reads a link knows a barrier by its text. The C library of a program is made to make such a call itself, with a token in the call's last argument by
 //! which the filter lets it through, and to have the supervisor asked wherever the answer may not be the right one. To that
 //! end the library's code is mapped from a copy ([`code`], [`library`]) when the dynamic linker maps it. Programs that have
 //! no such library are served as ever.
 //!
 //! Where owners are recorded (`recorded`) there are no places, and a file without a record belongs to whom the kernel says. There
-//! the library itself asks the kernel whether a file has one, which is two calls in the place of one that is handed over.
+//! the library itself asks the kernel whether a file has one, which is two calls in the place of one that is handed over. Links
+//! and the like can have no xattr: what the kernel says of them is right until the first of them has a record, which all
+//! copies of the library are then told ([`Told`]). Opening to read is right, but for what /proc tells of a process's ids.
 //!
 //! Where the step has another root than the kernel has for it (`emulated`) this is right for what a descriptor is for, and for a
 //! name in its directory that is not followed.
@@ -18,11 +21,12 @@
 //! This is for processes that are root, have the tree as their root and no directory outside it: for others the switch in
 //! their memory is turned off before they are anything else ([`Shortcuts::turn_off`]). The token is no secret, and a program
 //! may use it as it likes. What that gives it are calls that look at files as the step's real user does: in the tree, and from a
-//! directory of a place upwards; opening is kept to the tree and the mounts by landlock(7), without which there are no
+//! directory of a place upwards, and the names in directories that it was given; opening is kept to the tree and the mounts by landlock(7), without which there are no
 //! shortcuts with places at all.
 
 mod code;
 mod library;
+mod told;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,7 +41,9 @@ use super::places::{Places, descriptor_path};
 use super::recorded::is_root;
 use super::{Caller, Identity};
 use code::Rule;
+pub(crate) use code::{BARRIER_TEXT, Guarded};
 use library::Library;
+pub(crate) use told::Told;
 
 /// Length of the arguments of getxattrat(2) by which the filter knows the call of a shortcut, since it uses its last argument:
 /// 8 bytes more than all other programs give.
@@ -63,6 +69,8 @@ pub(crate) struct Shortcuts {
     token: u64,
     rule: Rule,
     known: Mutex<HashMap<Version, Known>>,
+    /// Where owners are recorded: who is to know that links have records.
+    told: Arc<Told>,
     /// Some process may use a copy.
     are_used: AtomicBool,
 }
@@ -70,22 +78,22 @@ pub(crate) struct Shortcuts {
 impl Shortcuts {
     /// Where there are places: for calls that have `token` in their last argument.
     pub(crate) fn past_barriers(token: u64) -> Shortcuts {
-        Shortcuts::new(token, Rule::Barriers)
+        Shortcuts::new(token, Rule::Barriers, Arc::default())
     }
 
-    /// Where owners are recorded: likewise.
-    pub(crate) fn past_records(token: u64) -> Shortcuts {
-        Shortcuts::new(token, Rule::Records)
+    /// Where owners are recorded: likewise. It is told when links have records.
+    pub(crate) fn past_records(token: u64, told: Arc<Told>) -> Shortcuts {
+        Shortcuts::new(token, Rule::Records, told)
     }
 
     /// Where they are, and the step has another root for itself than for the kernel: likewise.
     pub(crate) fn from_outside(token: u64) -> Shortcuts {
         let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-        Shortcuts::new(token, Rule::Outside { uid, gid })
+        Shortcuts::new(token, Rule::Outside { uid, gid }, Arc::default())
     }
 
-    fn new(token: u64, rule: Rule) -> Shortcuts {
-        Shortcuts { token, rule, known: Mutex::default(), are_used: AtomicBool::new(false) }
+    fn new(token: u64, rule: Rule, told: Arc<Told>) -> Shortcuts {
+        Shortcuts { token, rule, known: Mutex::default(), told, are_used: AtomicBool::new(false) }
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<Version, Known>> {
@@ -131,7 +139,7 @@ impl Shortcuts {
             Some(Known::Other) => return Ok(None),
             Some(Known::Copied(copy)) => return Ok(Some(copy)),
             Some(Known::Once) => match self.make_copy(places, caller, &link)? {
-                Some(copy) => Known::Copied(Arc::new(copy)),
+                Some(copy) => Known::Copied(copy),
                 None => Known::Other,
             },
             None if is_c_library(&readlinkat(caller.outside.proc(), &*link, Vec::new())?.into_bytes()) => Known::Once,
@@ -146,18 +154,31 @@ impl Shortcuts {
         Ok(if let Known::Copied(copy) = now { Some(copy) } else { None })
     }
 
-    fn make_copy(&self, places: Option<&Places>, caller: &Caller<'_>, link: &str) -> Result<Option<Library>, Errno> {
+    fn make_copy(
+        &self,
+        places: Option<&Places>,
+        caller: &Caller<'_>,
+        link: &str,
+    ) -> Result<Option<Arc<Library>>, Errno> {
         if !can_be_turned_off(caller) {
             return Ok(None);
         }
         let file = caller.outside.open_proc(link, OFlags::RDONLY)?;
+        let none = Guarded::default();
+        let known = code::Known {
+            token: self.token,
+            rule: self.rule,
+            guarded: places.map_or(&none, Places::guarded),
+            proc: rustix::fs::fstat(caller.outside.proc())?.st_dev,
+        };
         let (tree, root) = match places {
             Some(places) if places.is_emulated() => (places.tree(), "."),
             _ => (rustix::fs::CWD, "/"),
         };
-        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        let beside = openat(tree, root, flags, Mode::RWXU);
-        Library::copy(file, beside.ok(), caller.outside, self.token, self.rule)
+        let beside = openat(tree, root, OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, Mode::RWXU);
+        let copy = Library::copy(file, beside.ok(), caller.outside, &known)?.map(Arc::new);
+        copy.iter().try_for_each(|copy| self.told.add(copy))?;
+        Ok(copy)
     }
 
     /// Ends the shortcuts of the caller's process, if it has any, as who the worker began as. To be called before a directory
