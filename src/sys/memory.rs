@@ -27,9 +27,29 @@ pub fn write_memory(thread: i32, address: u64, from: &[u8]) -> io::Result<usize>
     if put >= 0 { Ok(put as usize) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Maps the first `length` bytes of `file` to be read and executed, and takes the mapping away again: only whether that is
-/// possible is asked.
-pub fn map_code(file: BorrowedFd<'_>, length: usize) -> io::Result<()> {
+/// Code of a file that is mapped, and used by nobody; the mapping is taken away when this is dropped.
+#[derive(Debug)]
+pub struct MappedCode {
+    address: *mut libc::c_void,
+    length: usize,
+}
+
+impl MappedCode {
+    /// Where it begins.
+    pub fn address(&self) -> u64 {
+        self.address.addr() as u64
+    }
+}
+
+impl Drop for MappedCode {
+    fn drop(&mut self) {
+        // SAFETY: the mapping was made in `map_code`, and no reference into it was.
+        unsafe { libc::munmap(self.address, self.length) };
+    }
+}
+
+/// Maps the first `length` bytes of `file` to be read and executed.
+pub fn map_code(file: BorrowedFd<'_>, length: usize) -> io::Result<MappedCode> {
     let protection = libc::PROT_READ | libc::PROT_EXEC;
     let anywhere = std::ptr::null_mut();
     // SAFETY: a new mapping, where the kernel has room for it, changes no other memory of this process.
@@ -37,7 +57,5 @@ pub fn map_code(file: BorrowedFd<'_>, length: usize) -> io::Result<()> {
     if address == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the mapping was made above, and no reference into it was.
-    unsafe { libc::munmap(address, length) };
-    Ok(())
+    Ok(MappedCode { address, length })
 }

@@ -1,4 +1,5 @@
-//! A copy of a C library that takes shortcuts: in memory, for one step. The tree's own file stays what it is.
+//! A copy of a C library that takes shortcuts: a file without a name beside the tree's, for one step; in memory where no file can
+//! be. The tree's own file stays what it is.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -8,7 +9,9 @@ use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
 
 use super::code::{self, Bytes, Known, Slots};
+use super::{Mapping, Name};
 use crate::sandbox::supervisor::load::Elf;
+use crate::sandbox::supervisor::outside::Outside;
 use crate::sandbox::supervisor::places::raw;
 use crate::sys;
 
@@ -23,8 +26,8 @@ const PAGE: usize = 4096;
 pub(super) struct Library {
     /// It.
     pub(super) file: OwnedFd,
-    /// Its number among the files in memory.
-    pub(super) inode: u64,
+    /// What the kernel calls it among the mappings of a process.
+    pub(super) name: Name,
     /// Where its switch is, in bytes from its beginning.
     pub(super) switch: u64,
     /// Where it is to be told of records, and of changes.
@@ -33,22 +36,31 @@ pub(super) struct Library {
 }
 
 impl Library {
-    /// A copy of the library that `file` is; `None` where it has nothing to shorten.
-    pub(super) fn copy(file: OwnedFd, known: &Known<'_>) -> Result<Option<Library>, Errno> {
+    /// A copy of the library that `file` is, in `beside`, an empty file, if there is one. `None` where it has nothing to shorten, or
+    /// programs could not run it.
+    pub(super) fn copy(
+        file: OwnedFd,
+        beside: Option<OwnedFd>,
+        outside: &Outside,
+        known: &Known<'_>,
+    ) -> Result<Option<Library>, Errno> {
         let Some(elf) = Elf::read(&file)? else { return Ok(None) };
         let Some((offset, length)) = elf.text() else { return Ok(None) };
         let known = Known { slots: elf.behind_data().and_then(Slots::within), ..*known };
         let mut bytes = Vec::new();
         raw(File::from(file).take(LARGEST).read_to_end(&mut bytes))?;
         let Some((start, places)) = shorten(&mut bytes, (offset, length), &known) else { return Ok(None) };
-        let copy = rustix::fs::memfd_create("dockless-libc", MemfdFlags::CLOEXEC)?;
-        let mut writer = File::from(copy);
-        raw(writer.write_all(&bytes))?;
-        let file = OwnedFd::from(writer);
-        let stat = rustix::fs::fstat(&file)?;
         let offset = |at: usize| (start + at) as u64;
         let [switch, told, generation] = [places.switch, places.told, places.generation].map(offset);
-        Ok(Some(Library { file, inode: stat.st_ino, switch, told, generation }))
+        let fill = |empty| {
+            let found = Library::fill(empty, &bytes, outside)?;
+            Ok(found.map(|(file, name)| Library { file, name, switch, told, generation }))
+        };
+        // The pages of a file are mapped many at a time, those in memory one by one, which each program pays for.
+        if let Some(Ok(Some(library))) = beside.map(fill) {
+            return Ok(Some(library));
+        }
+        fill(rustix::fs::memfd_create("dockless-libc", MemfdFlags::CLOEXEC)?)
     }
 
     /// Tells all who use it that what can have no xattrs may have records: who has it mapped sees that as long as what of
@@ -62,9 +74,17 @@ impl Library {
         rustix::io::pwrite(&self.file, &generation.to_ne_bytes(), self.generation).map(drop)
     }
 
-    /// Whether programs can map it as code: kernels can be told to have none in memory alone (`vm.memfd_noexec`).
-    pub(super) fn is_executable(&self) -> bool {
-        sys::map_code(self.file.as_fd(), PAGE).is_ok()
+    /// `None` where it cannot be mapped as code: a mount may forbid that, and kernels can be told to for files in memory alone
+    /// (`vm.memfd_noexec`).
+    fn fill(empty: OwnedFd, bytes: &[u8], outside: &Outside) -> Result<Option<(OwnedFd, Name)>, Errno> {
+        let mut writer = File::from(empty);
+        raw(writer.write_all(bytes))?;
+        let file = OwnedFd::from(writer);
+        let Ok(mapped) = sys::map_code(file.as_fd(), PAGE) else { return Ok(None) };
+        let maps = outside.read_proc("self/maps")?;
+        let mut mappings = maps.split(|byte| *byte == b'\n').filter_map(Mapping::parse);
+        let name = mappings.find(|mapping| mapping.start == mapped.address()).map(|mapping| mapping.name);
+        Ok(name.map(|name| (file, name)))
     }
 }
 

@@ -33,7 +33,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{AtFlags, FileType, OFlags, readlinkat, statat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, openat, readlinkat, statat};
 use rustix::io::Errno;
 
 use super::call::CWD;
@@ -161,6 +161,9 @@ impl Shortcuts {
         caller: &Caller<'_>,
         link: &str,
     ) -> Result<Option<Arc<Library>>, Errno> {
+        if !can_be_turned_off(caller) {
+            return Ok(None);
+        }
         let file = caller.outside.open_proc(link, OFlags::RDONLY)?;
         let none = Guarded::default();
         let known = code::Known {
@@ -171,8 +174,12 @@ impl Shortcuts {
             tree: if self.rule == Rule::Records { overlay()? } else { 0 },
             slots: None,
         };
-        let copy = Library::copy(file, &known)?.filter(|copy| copy.is_executable() && can_be_turned_off(caller));
-        let copy = copy.map(Arc::new);
+        let (tree, root) = match places {
+            Some(places) if places.is_emulated() => (places.tree(), "."),
+            _ => (rustix::fs::CWD, "/"),
+        };
+        let beside = openat(tree, root, OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, Mode::RWXU);
+        let copy = Library::copy(file, beside.ok(), caller.outside, &known)?.map(Arc::new);
         copy.iter().try_for_each(|copy| self.told.add(copy))?;
         Ok(copy)
     }
@@ -203,7 +210,7 @@ impl Shortcuts {
             .collect();
         let maps = caller.outside.read_proc(format!("{}/maps", caller.process.pid))?;
         for mapping in maps.split(|byte| *byte == b'\n').filter_map(Mapping::parse) {
-            let copy = copies.iter().find(|copy| copy.inode == mapping.inode && mapping.is_of_memory);
+            let copy = copies.iter().find(|copy| copy.name == mapping.name);
             if let Some(address) = copy.and_then(|copy| mapping.address_of(copy.switch)) {
                 caller.memory.force(caller.thread, address, &[1])?;
             }
@@ -230,6 +237,10 @@ fn can_be_turned_off(caller: &Caller<'_>) -> bool {
 /// Whether the caller's program is valgrind, which runs others and looks for what it is to know of a library by the name that
 /// the library is mapped by.
 fn translates(caller: &Caller<'_>) -> Result<bool, Errno> {
+    // It lies low, so that all above is for the program that it runs (`VALT_LOAD_ADDRESS`), and makes that one's calls itself.
+    if caller.notification.instruction >> 40 != 0 {
+        return Ok(false);
+    }
     let program = readlinkat(caller.outside.proc(), format!("{}/exe", caller.process.pid), Vec::new())?;
     let mut parts = program.as_bytes().rsplit(|byte| *byte == b'/').skip(1);
     Ok(parts.next() == Some(b"valgrind"))
@@ -254,14 +265,19 @@ fn holds_directory_outside(places: &Places, caller: &Caller<'_>) -> Result<bool,
     Ok(open.into_iter().chain([CWD]).any(is_outside))
 }
 
+/// What /proc/PID/maps knows a file by: its device and inode, of which stat(2) may tell others (overlayfs, btrfs).
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Name {
+    device: String,
+    inode: u64,
+}
+
 /// A line of /proc/PID/maps, proc_pid_maps(5), of what can be executed.
 struct Mapping {
     start: u64,
     length: u64,
     offset: u64,
-    inode: u64,
-    /// Of a file that is nowhere but in memory.
-    is_of_memory: bool,
+    name: Name,
 }
 
 impl Mapping {
@@ -273,9 +289,8 @@ impl Mapping {
         let (start, end) = (hexadecimal(start)?, hexadecimal(end)?);
         fields.next().filter(|permissions| permissions.contains('x'))?;
         let offset = hexadecimal(fields.next()?)?;
-        let inode = fields.nth(1)?.parse().ok()?;
-        let is_of_memory = fields.next()?.starts_with("/memfd:");
-        Some(Mapping { start, length: end.checked_sub(start)?, offset, inode, is_of_memory })
+        let name = Name { device: fields.next()?.to_owned(), inode: fields.next()?.parse().ok()? };
+        Some(Mapping { start, length: end.checked_sub(start)?, offset, name })
     }
 
     /// Where it has the byte at `offset` of its file.
@@ -303,10 +318,9 @@ mod tests {
     fn reads_maps() {
         let line = b"7f0010026000-7f001017c000 r-xp 00026000 00:01 1046   /memfd:dockless-libc (deleted)";
         let found = Mapping::parse(line).unwrap();
-        assert_eq!((found.inode, found.is_of_memory), (1046, true));
+        assert_eq!(found.name, Name { device: "00:01".to_owned(), inode: 1046 });
         assert_eq!(found.address_of(0x26010), Some(0x7f00_1002_6010));
         assert_eq!((found.address_of(0x25fff), found.address_of(0x17c000)), (None, None));
         assert!(Mapping::parse(b"7f0010026000-7f001017c000 r--p 00026000 00:01 1046   /memfd:x").is_none());
-        assert!(Mapping::parse(b"7f0010026000-7f001017c000 r-xp 00000000 00:00 0").is_none());
     }
 }
