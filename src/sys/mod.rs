@@ -16,7 +16,7 @@ mod trace;
 pub use files::{Replaced, find, may_access, name_to_handle, stat_object, statfs_bytes, statx_object, truncate, watch};
 pub use identity::{set_file_gid, set_file_uid, set_thread_groups};
 pub use landlock::fence;
-pub use memory::{map_code, read_memory, write_memory};
+pub use memory::{SharedWords, map_code, read_memory, write_memory};
 pub use remove::{empty_at, remove_at, remove_tree};
 pub use seccomp::{Instruction, Listener, Notification, install_filter};
 pub use signals::{Caught, SignalSet, reset_signals, send_signal, unblock_all, want_no_word_of_stops};

@@ -71,5 +71,7 @@ fn from_outside_answer_as_the_supervisor_does() {
         fs_err::create_dir_all(dir.path().join(name)).unwrap();
     }
     install(&dir.path().join("tree"));
-    check(&trial_of(Tier::Emulated, RunSpec::new(Root::Dir(dir.path().join("tree")), ["/bin/shortcuts", "records"])));
+    for what in ["records", "outside"] {
+        check(&trial_of(Tier::Emulated, RunSpec::new(Root::Dir(dir.path().join("tree")), ["/bin/shortcuts", what])));
+    }
 }

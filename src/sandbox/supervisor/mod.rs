@@ -36,6 +36,7 @@ mod entries;
 mod exec;
 mod execute;
 pub(crate) mod filter;
+mod findings;
 mod identify;
 mod identities;
 mod load;

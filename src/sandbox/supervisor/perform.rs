@@ -199,10 +199,11 @@ impl Eyes<'_> {
 
     fn stat(&mut self, path: &PathArgument, flags: i32, buffer: Address) -> Result<Answer, Errno> {
         let allowed = libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH | libc::AT_NO_AUTOMOUNT;
-        let Some((object, inside)) = self.stated(path)? else { return Ok(Answer::Continue) };
+        // That comes before the path is looked at, here and below.
         if flags & !allowed != 0 {
             return Err(Errno::INVAL);
         }
+        let Some((object, inside)) = self.stated(path)? else { return Ok(Answer::Continue) };
         let owner = self.shown_owner(&object);
         let mut bytes = raw(sys::stat_object(object.fd.as_fd(), owner))?;
         if let (None, Some(records)) = (owner, self.records) {
@@ -213,6 +214,10 @@ impl Eyes<'_> {
     }
 
     fn statx(&mut self, path: &PathArgument, flags: i32, mask: u32, buffer: Address) -> Result<Answer, Errno> {
+        let allowed = libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH | libc::AT_NO_AUTOMOUNT;
+        if flags & !(allowed | libc::AT_STATX_SYNC_TYPE) != 0 || mask & libc::STATX__RESERVED as u32 != 0 {
+            return Err(Errno::INVAL);
+        }
         let Some(object) = self.seen(path)? else { return Ok(Answer::Continue) };
         let place = object.path.as_ref().and_then(|path| self.places.find(path));
         let mount = place.and_then(|(number, rest)| Some((self.places.get(number).mount?, rest.is_empty())));
@@ -228,10 +233,10 @@ impl Eyes<'_> {
 
     fn access(&mut self, path: &PathArgument, mode: i32, flags: i32) -> Result<Answer, Errno> {
         let allowed = libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH | libc::AT_EACCESS;
-        let Some(object) = self.seen(path)? else { return Ok(Answer::Continue) };
         if flags & !allowed != 0 || mode & !7 != 0 {
             return Err(Errno::INVAL);
         }
+        let Some(object) = self.seen(path)? else { return Ok(Answer::Continue) };
         if mode & libc::W_OK != 0
             && !matches!(kind_of(object.fd.as_fd())?, FileType::Fifo | FileType::Socket)
             && !is_device(&object)?

@@ -487,6 +487,7 @@ impl Thread {
         let loaded = self.finish(start, caller, image, descriptors.program);
         let mut state = caller.process.state();
         state.program = Some(image.path.as_slice().into());
+        state.linker = loaded.and_then(|loaded| loaded.interpreter).filter(|_| image.by_linker);
         let pending = state.pending.take();
         drop(state);
         if let Some(pending) = pending {
@@ -496,7 +497,7 @@ impl Thread {
             // As the kernel does past the point of no return.
             let _ = crate::sys::send_signal(caller.process.pid, false, libc::SIGKILL);
         }
-        loaded
+        loaded.map(drop)
     }
 
     /// Waits for the end of an exec, or for the new program; which of the two it is.
@@ -522,18 +523,26 @@ impl Thread {
         }
     }
 
-    fn finish(&mut self, start: Registers, caller: &Caller<'_>, image: &Image, program: Option<i32>) -> Option<()> {
+    fn finish(
+        &mut self,
+        start: Registers,
+        caller: &Caller<'_>,
+        image: &Image,
+        program: Option<i32>,
+    ) -> Option<load::Finished> {
         let begin = start.next();
         let mut word = [0; 8];
         word[..Registers::CALL.len()].copy_from_slice(Registers::CALL);
         let covered = self.traced.exchange(begin, u64::from_ne_bytes(word)).ok()?;
         self.instruction = begin + Registers::CALL.len() as u64;
         let secure = caller.process.state().pending.is_some();
-        let stack = load::finish(&mut Begun { thread: self, caller, start }, image, program, start.stack(), secure)?;
+        let host = &mut Begun { thread: self, caller, start };
+        let finished = load::finish(host, image, program, start.stack(), secure)?;
         self.traced.exchange(begin, covered).ok()?;
         let mut registers = start;
-        registers.set_stack(stack);
-        self.traced.set_registers(&registers).ok()
+        registers.set_stack(finished.stack);
+        self.traced.set_registers(&registers).ok()?;
+        Some(finished)
     }
 
     /// Lets it go on, with the signals that came. They are there before it goes: by them the kernel ends a call that was

@@ -7,6 +7,8 @@
 //!
 //! Of what the program's registers hold nothing changes but what a system call changes: the result, `rcx`, `r11` and flags.
 
+mod known;
+
 use crate::overrides::OVERRIDE;
 
 /// When the kernel's answer is the right one.
@@ -18,7 +20,7 @@ pub(super) enum Rule {
     /// can have none.
     Records,
     /// The same, and the step has another root for itself than for the kernel, which knows it by these ids: only where it
-    /// tells of an open file, or of a name in a directory.
+    /// tells of an open file, or of a name in a directory. Of paths there is a table, see `findings`.
     Outside { uid: u32, gid: u32 },
 }
 
@@ -86,12 +88,18 @@ const SHORTCUTS: [Shortcut; 11] = [
 impl Rule {
     /// Whether a call is worth a shortcut. With real owners no fstat is handed over; with records what is opened may have to
     /// be a file of the supervisor's (`/proc/PID/status`).
-    fn shortens(self, call: Call) -> bool {
+    fn shortens(self, call: Call, has_table: bool) -> bool {
         match self {
             Rule::Barriers => call != Call::Stat(Stat::Descriptor),
             Rule::Records => call != Call::Open,
+            Rule::Outside { .. } if has_table => call != Call::Stat(Stat::Descriptor),
             Rule::Outside { .. } => call == Call::Stat(Stat::At),
         }
+    }
+
+    /// Whether programs have a table of what is known of paths.
+    pub(super) fn has_table(self) -> bool {
+        matches!(self, Rule::Outside { .. })
     }
 }
 
@@ -121,13 +129,27 @@ const CODE: usize = (NAME + OVERRIDE.len() + 1).next_multiple_of(16);
 const STEP: i32 = 0x80 + 0x38;
 
 /// Puts shortcuts into `text`, machine code whose bytes from `end` on are free. Gives where the switch is, a byte that is
-/// to be made other than 0 to do without them from then on. `None` where there is nothing to be done, or no room.
-pub(super) fn put_shortcuts(text: &mut [u8], end: usize, token: u64, rule: Rule) -> Option<usize> {
+/// to be made other than 0 to do without them from then on. `None` where there is nothing to be done, or no room. The table of
+/// what is known of paths is `table` bytes behind the beginning of `text`, where there is one.
+pub(super) fn put_shortcuts(
+    text: &mut [u8],
+    end: usize,
+    token: u64,
+    rule: Rule,
+    table: Option<usize>,
+) -> Option<usize> {
     let base = end.next_multiple_of(16);
     let mut at = base + CODE;
     let mut sites = 0;
-    for (site, shortcut) in find(&text[..end]).into_iter().filter(|(_, found)| rule.shortens(found.call)) {
-        let code = Code::new(at, site, base, rule).assemble(shortcut)?;
+    let lookup = table.map(|_| at);
+    if let Some(table) = table {
+        let code = known::lookup(at, table)?;
+        text.get_mut(at..at + code.len())?.copy_from_slice(&code);
+        at = (at + code.len()).next_multiple_of(16);
+    }
+    let worthwhile = |found: &(usize, Shortcut)| rule.shortens(found.1.call, table.is_some());
+    for (site, shortcut) in find(&text[..end]).into_iter().filter(worthwhile) {
+        let code = Code::new(at, site, base, rule, lookup).assemble(shortcut)?;
         let Some(room) = text.get_mut(at..at + code.len()) else { break };
         room.copy_from_slice(&code);
         text[site] = 0xe9;
@@ -179,6 +201,10 @@ enum Label {
     /// That call and the file are known; so is all the rest of it.
     Named,
     Ready,
+    /// Nothing is at the path; no link is; the kernel is to be asked.
+    Nothing,
+    NoLink,
+    Native,
 }
 
 /// Kinds of jumps.
@@ -186,6 +212,8 @@ const ALWAYS: &[u8] = &[0xe9];
 const IF_EQUAL: &[u8] = &[0x0f, 0x84];
 const IF_NOT_EQUAL: &[u8] = &[0x0f, 0x85];
 const IF_NOT_BELOW: &[u8] = &[0x0f, 0x83];
+const IF_NEGATIVE: &[u8] = &[0x0f, 0x88];
+const IF_NOT_POSITIVE: &[u8] = &[0x0f, 0x8e];
 
 struct Code {
     bytes: Vec<u8>,
@@ -194,14 +222,16 @@ struct Code {
     site: usize,
     base: usize,
     rule: Rule,
+    /// Where the routine is that says what is known of a path.
+    lookup: Option<usize>,
     /// Jumps: where the distance is, and to what.
     jumps: Vec<(usize, Label)>,
     labels: Vec<(Label, usize)>,
 }
 
 impl Code {
-    fn new(at: usize, site: usize, base: usize, rule: Rule) -> Code {
-        Code { bytes: Vec::new(), at, site, base, rule, jumps: Vec::new(), labels: Vec::new() }
+    fn new(at: usize, site: usize, base: usize, rule: Rule, lookup: Option<usize>) -> Code {
+        Code { bytes: Vec::new(), at, site, base, rule, lookup, jumps: Vec::new(), labels: Vec::new() }
     }
 
     fn assemble(mut self, shortcut: Shortcut) -> Option<Vec<u8>> {
@@ -210,6 +240,14 @@ impl Code {
         self.put(&relative(self.here() + 5, self.base + SWITCH)?);
         self.put(&[0x00]);
         self.jump(IF_NOT_EQUAL, Label::Ask);
+        if let Some(lookup) = self.lookup {
+            self.ask_table(shortcut, lookup)?;
+            if shortcut.call != Call::Stat(Stat::At) {
+                self.ask(shortcut)?;
+                return self.finish();
+            }
+            self.label(Label::Native);
+        }
         // lea -STEP(%rsp), %rsp; mov %r9, (%rsp); mov token(%rip), %r9
         self.move_stack(-STEP);
         self.put(&[0x4c, 0x89, 0x0c, 0x24, 0x4c, 0x8b, 0x0d]);
@@ -241,12 +279,22 @@ impl Code {
         }
         self.label(Label::AskBelow);
         self.restore_stack();
-        self.label(Label::Ask);
-        self.number(shortcut.number);
-        self.leave(self.site + MOVE)?;
+        self.ask(shortcut)?;
         self.label(Label::Made);
         self.restore_stack();
         self.leave(self.site + CALL)?;
+        self.finish()
+    }
+
+    /// The end where the supervisor is asked.
+    fn ask(&mut self, shortcut: Shortcut) -> Option<()> {
+        self.label(Label::Ask);
+        self.number(shortcut.number);
+        self.leave(self.site + MOVE)
+    }
+
+    /// All of it, with its jumps leading where they should.
+    fn finish(mut self) -> Option<Vec<u8>> {
         for (from, label) in &self.jumps {
             let to = self.labels.iter().find(|(known, _)| known == label)?.1;
             self.bytes[*from..from + 4].copy_from_slice(&relative(from + 4, to)?);
@@ -431,16 +479,17 @@ mod tests {
     #[test]
     fn replaces_the_calls_that_it_knows() {
         for rule in [Rule::Barriers, Rule::Records] {
-            replaces(rule);
+            replaces(rule, None);
         }
+        replaces(Rule::Outside { uid: 1, gid: 2 }, Some(0x10000));
     }
 
-    fn replaces(rule: Rule) {
+    fn replaces(rule: Rule, table: Option<usize>) {
         let mut text = [&[0x90; 10][..], &call(89), &[0xc3], &call(0), &call(262), &[0x90; 4]].concat();
         let end = text.len();
         text.resize(4096, 0);
         let before = text.clone();
-        let switch = put_shortcuts(&mut text, end, 0x1122_3344_5566_7788, rule).unwrap();
+        let switch = put_shortcuts(&mut text, end, 0x1122_3344_5566_7788, rule, table).unwrap();
         assert_eq!(text[switch], 0);
         assert_eq!(text[switch - 8..switch], 0x1122_3344_5566_7788u64.to_le_bytes());
         let changed: Vec<usize> = (0..end).filter(|at| text[*at] != before[*at]).collect();
@@ -457,10 +506,10 @@ mod tests {
     #[test]
     fn does_without_room_or_calls() {
         let mut full = [call(89), vec![0; 8]].concat();
-        assert_eq!(put_shortcuts(&mut full, 7, 1, Rule::Barriers), None);
+        assert_eq!(put_shortcuts(&mut full, 7, 1, Rule::Barriers, None), None);
         let mut other = [call(1), vec![0; 4096]].concat();
         let before = other.clone();
-        assert_eq!(put_shortcuts(&mut other, 7, 1, Rule::Barriers), None);
+        assert_eq!(put_shortcuts(&mut other, 7, 1, Rule::Barriers, None), None);
         assert_eq!(other, before);
     }
 }

@@ -8,9 +8,10 @@ use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
 
 use super::code::{self, Rule};
-use crate::sandbox::supervisor::load::Elf;
+use crate::sandbox::supervisor::findings::TABLE;
+use crate::sandbox::supervisor::load::{Elf, add_segment};
 use crate::sandbox::supervisor::places::raw;
-use crate::sys;
+use crate::sys::{self, SharedWords};
 
 /// C libraries are smaller, in bytes.
 const LARGEST: u64 = 16 << 20;
@@ -27,6 +28,8 @@ pub(super) struct Library {
     pub(super) inode: u64,
     /// Where its switch is, in bytes from its beginning.
     pub(super) switch: u64,
+    /// What programs read in it of what is known of paths.
+    pub(super) table: Option<SharedWords>,
 }
 
 impl Library {
@@ -36,13 +39,16 @@ impl Library {
         let Some((offset, length)) = elf.text() else { return Ok(None) };
         let mut bytes = Vec::new();
         raw(File::from(file).take(LARGEST).read_to_end(&mut bytes))?;
-        let Some(switch) = shorten(&mut bytes, (offset, length), token, rule) else { return Ok(None) };
-        let copy = rustix::fs::memfd_create("dockless-libc", MemfdFlags::CLOEXEC)?;
+        let table = if rule.has_table() { add_segment(&mut bytes, 8 * TABLE) } else { None };
+        let from_text = table.map(|table| table.address as usize - elf.text_address() as usize);
+        let Some(switch) = shorten(&mut bytes, (offset, length), token, rule, from_text) else { return Ok(None) };
+        let copy = rustix::fs::memfd_create("dockless-libc", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         let mut writer = File::from(copy);
         raw(writer.write_all(&bytes))?;
         let file = OwnedFd::from(writer);
         let stat = rustix::fs::fstat(&file)?;
-        Ok(Some(Library { file, inode: stat.st_ino, switch }))
+        let table = table.map(|table| raw(SharedWords::map(file.as_fd(), table.offset, TABLE))).transpose()?;
+        Ok(Some(Library { file, inode: stat.st_ino, switch, table }))
     }
 
     /// Whether programs can map it as code: kernels can be told to have none in memory alone (`vm.memfd_noexec`).
@@ -51,8 +57,14 @@ impl Library {
     }
 }
 
-/// Puts shortcuts into the code, of this offset and length.
-fn shorten(bytes: &mut [u8], (offset, length): (u64, u64), token: u64, rule: Rule) -> Option<u64> {
+/// Puts shortcuts into the code, of this offset and length. The table is so many bytes behind its beginning.
+fn shorten(
+    bytes: &mut [u8],
+    (offset, length): (u64, u64),
+    token: u64,
+    rule: Rule,
+    table: Option<usize>,
+) -> Option<u64> {
     let (start, length) = (usize::try_from(offset).ok()?, usize::try_from(length).ok()?);
     let end = start.checked_add(length)?;
     let page = end.checked_next_multiple_of(PAGE)?;
@@ -60,5 +72,5 @@ fn shorten(bytes: &mut [u8], (offset, length): (u64, u64), token: u64, rule: Rul
     if text[length..].iter().any(|byte| *byte != 0) {
         return None; // it is not free
     }
-    Some((start + code::put_shortcuts(text, length, token, rule)?) as u64)
+    Some((start + code::put_shortcuts(text, length, token, rule, table)?) as u64)
 }

@@ -6,14 +6,17 @@
 //! that only looks is right where it succeeds at something that is no link, and right where it fails by what no barrier makes
 //! it fail by. The C library of a program is made to make such a call itself, with a token in the call's last argument by
 //! which the filter lets it through, and to have the supervisor asked wherever the answer may not be the right one. To that
-//! end the library's code is mapped from a copy ([`code`], [`library`]) when the dynamic linker maps it. Programs that have
+//! end the library's code is mapped from a copy ([`code`], [`library`]) when the dynamic linker maps it, or, where all files are opened
+//! for the step, all of the library. Programs that have
 //! no such library are served as ever.
 //!
 //! Where owners are recorded (`recorded`) there are no places, and a file without a record belongs to whom the kernel says. There
 //! the library itself asks the kernel whether a file has one, which is two calls in the place of one that is handed over.
 //!
 //! Where the step has another root than the kernel has for it (`emulated`) this is right for what a descriptor is for, and for a
-//! name in its directory that is not followed.
+//! name in its directory that is not followed. What the kernel has at an absolute path is another thing there. But every name
+//! in the tree is made and taken away by the supervisor, so that it can say beforehand what is not to be had: the copy of the
+//! library has a table of what has been found at paths (`findings`), which the supervisor goes on to write and programs read.
 //!
 //! This is for processes that are root, have the tree as their root and no directory outside it: for others the switch in
 //! their memory is turned off before they are anything else ([`Shortcuts::turn_off`]). The token is no secret, and a program
@@ -25,6 +28,7 @@ mod code;
 mod library;
 
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -33,6 +37,7 @@ use rustix::io::Errno;
 
 use super::call::CWD;
 use super::credentials::Credentials;
+use super::perform::own;
 use super::places::{Places, descriptor_path};
 use super::recorded::is_root;
 use super::{Caller, Identity};
@@ -95,22 +100,42 @@ impl Shortcuts {
     /// To be called when the caller is about to map the code in its file `fd`, as who the worker began as: puts a copy in
     /// the file's place where that is a C library and the caller may take shortcuts. It has these places, if there are any.
     pub(super) fn map(&self, places: Option<&Places>, caller: &Caller<'_>, fd: i32) -> Result<(), Errno> {
-        let Some(copy) = self.copy_of(caller, fd)? else { return Ok(()) };
+        match self.use_of(places, caller, &descriptor_path(caller.thread, fd))? {
+            Some(copy) => caller.replace_descriptor(&copy.file, fd, true),
+            None => Ok(()),
+        }
+    }
+
+    /// What the caller's dynamic linker gets that has opened `file`, likewise: the copy has a segment more than the file, so
+    /// it is to be read, too.
+    pub(super) fn opened(
+        &self,
+        places: &Places,
+        caller: &Caller<'_>,
+        file: &OwnedFd,
+    ) -> Result<Option<OwnedFd>, Errno> {
+        let Some(copy) = self.use_of(Some(places), caller, &own(file))? else { return Ok(None) };
+        caller.outside.open_proc(own(&copy.file), OFlags::RDONLY).map(Some)
+    }
+
+    /// The copy that the caller uses from now on of the library that is behind a link of /proc.
+    fn use_of(&self, places: Option<&Places>, caller: &Caller<'_>, link: &str) -> Result<Option<Arc<Library>>, Errno> {
+        let Some(copy) = self.copy_of(places, caller, link)? else { return Ok(None) };
         if !self.allows(&caller.process.credentials()) || caller.process.root().is_some() {
-            return Ok(());
+            return Ok(None);
         }
         if translates(caller)? {
-            return Ok(());
+            return Ok(None);
         }
         if let Some(places) = places
-            && places.has_given_directory()
+            && places.is_directory_given()
             && holds_directory_outside(places, caller)?
         {
-            return Ok(());
+            return Ok(None);
         }
         self.are_used.store(true, Ordering::Release);
         caller.process.set_shortcuts(true);
-        caller.replace_descriptor(&copy.file, fd, true)
+        Ok(Some(copy))
     }
 
     /// Whether the kernel's answers are right for who has these credentials.
@@ -121,20 +146,24 @@ impl Shortcuts {
         }
     }
 
-    /// The copy of the library that the caller's file `fd` is.
-    fn copy_of(&self, caller: &Caller<'_>, fd: i32) -> Result<Option<Arc<Library>>, Errno> {
-        let link = descriptor_path(caller.thread, fd);
-        let stat = statat(caller.outside.proc(), &*link, AtFlags::empty())?;
+    /// The copy of the library that is behind a link of /proc.
+    fn copy_of(&self, places: Option<&Places>, caller: &Caller<'_>, link: &str) -> Result<Option<Arc<Library>>, Errno> {
+        let stat = statat(caller.outside.proc(), link, AtFlags::empty())?;
         let version = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_ctime, stat.st_ctime_nsec as u64);
         let known = self.known().get(&version).cloned();
         let now = match known {
             Some(Known::Other) => return Ok(None),
             Some(Known::Copied(copy)) => return Ok(Some(copy)),
-            Some(Known::Once) => match self.make_copy(caller, &link)? {
-                Some(copy) => Known::Copied(Arc::new(copy)),
+            Some(Known::Once) => match self.make_copy(caller, link)? {
+                Some(mut copy) => {
+                    if let (Some(places), Some(table)) = (places, copy.table.take()) {
+                        places.findings.publish(table);
+                    }
+                    Known::Copied(Arc::new(copy))
+                }
                 None => Known::Other,
             },
-            None if is_c_library(&readlinkat(caller.outside.proc(), &*link, Vec::new())?.into_bytes()) => Known::Once,
+            None if is_c_library(&readlinkat(caller.outside.proc(), link, Vec::new())?.into_bytes()) => Known::Once,
             None => Known::Other,
         };
         let mut all = self.known();
@@ -193,8 +222,12 @@ fn can_be_turned_off(caller: &Caller<'_>) -> bool {
 /// Whether the caller's program is valgrind, which runs others and looks for what it is to know of a library by the name that
 /// the library is mapped by.
 fn translates(caller: &Caller<'_>) -> Result<bool, Errno> {
-    let program = readlinkat(caller.outside.proc(), format!("{}/exe", caller.process.pid), Vec::new())?;
-    let mut parts = program.as_bytes().rsplit(|byte| *byte == b'/').skip(1);
+    // Which one it is the kernel does not know where another root has been made of the tree.
+    let program = match caller.process.state().program.clone() {
+        Some(program) => program.to_vec(),
+        None => readlinkat(caller.outside.proc(), format!("{}/exe", caller.process.pid), Vec::new())?.into_bytes(),
+    };
+    let mut parts = program.rsplit(|byte| *byte == b'/').skip(1);
     Ok(parts.next() == Some(b"valgrind"))
 }
 
