@@ -68,6 +68,7 @@ mod trodden;
 mod unrecorded;
 mod view;
 mod workers;
+mod xattrs;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;

@@ -98,9 +98,9 @@ impl<'a> Eyes<'a> {
         Err(if finding == Finding::NoLink { Errno::INVAL } else { Errno::NOENT })
     }
 
-    /// Whether it is a path of which it can be known what is found there: of the tree, and at no place.
+    /// Whether it is a path of which it can be known what is found there: of the tree, as long as no link is on the way.
     fn may_be_found(&self, path: &[u8]) -> bool {
-        is_plain(path) && !self.places.begins_in_place(path) && !self.places.may_end_at_place(path)
+        is_plain(path) && !self.places.begins_in_place(path)
     }
 
     /// The path of a call that fails where nothing is at it, if it is such a one.
