@@ -2,9 +2,12 @@
 //! what it would show is put in its place, or, where the supervisor shows it, a barrier. Afterwards all is moved back,
 //! so that nothing of it is in the layer.
 //!
-//! A barrier is a symbolic link to itself: no path that the kernel resolves leads through it (`ELOOP`).
+//! A barrier is a symbolic link to itself: no path that the kernel resolves leads through it (`ELOOP`). Its text begins as
+//! that of hardly another link does, so that who reads links can tell.
 
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
@@ -18,6 +21,7 @@ use super::mounts::{DEV_LINKS, place};
 use super::sources;
 use super::spec::{Mount, MountSource, RunSpec};
 use super::supervisor::places::{Place, PlaceKind};
+use super::supervisor::shortcuts::BARRIER_TEXT;
 use super::supervisor::stands::{Stand, Tmpfs};
 use super::target::{Kind, Stubs, open_place};
 use crate::overrides::{OVERRIDE, Override, Type, image_ids, own_bits};
@@ -136,8 +140,7 @@ impl PreparedTree {
     /// Has the supervisor show something at `target`.
     fn place(&mut self, target: &Path, kind: PlaceKind) -> Result<(), Failure> {
         let own = self.fresh();
-        let name = target.file_name().unwrap_or_default();
-        symlink(name, &own).during_at(Step::MountPoint, target)?;
+        barrier(target.file_name().unwrap_or_default(), &own).during_at(Step::MountPoint, target)?;
         self.swap(target, &own)?;
         self.places.push(Place { at: Path::new("/").join(target), kind });
         Ok(())
@@ -156,7 +159,7 @@ impl PreparedTree {
             let path = own.join(name);
             if !make_device(&path, major, minor) {
                 // Refused, or of no use on this file system: the one outside is shown.
-                symlink(name, &path).during_at(step, &path)?;
+                barrier(name.as_ref(), &path).during_at(step, &path)?;
                 let source = place(&Path::new("/dev").join(name))?;
                 self.places.push(Place {
                     at: Path::new("/").join(target).join(name),
@@ -167,7 +170,7 @@ impl PreparedTree {
         for (name, to) in DEV_LINKS {
             symlink(to, own.join(name)).during_at(step, &own)?;
         }
-        symlink("pts", own.join("pts")).during_at(step, &own)?;
+        barrier("pts".as_ref(), &own.join("pts")).during_at(step, &own)?;
         self.places.push(Place { at: Path::new("/").join(target).join("pts"), kind: PlaceKind::Pts });
         for name in ["shm", "mqueue"] {
             directory(&own.join(name), 0o1777).during_at(step, &own)?;
@@ -313,9 +316,16 @@ fn give(path: &Path, uid: u32, gid: u32, mode: u32) -> std::io::Result<()> {
 }
 
 /// The directory of `path`, which has no links, and its name there.
-fn split<'a>(root: BorrowedFd<'_>, path: &'a Path) -> Result<(OwnedFd, &'a std::ffi::OsStr), Errno> {
+fn split<'a>(root: BorrowedFd<'_>, path: &'a Path) -> Result<(OwnedFd, &'a OsStr), Errno> {
     let name = path.file_name().ok_or(Errno::BUSY)?;
     Ok((open_place(root, path.parent().unwrap_or(Path::new("")))?, name))
+}
+
+/// Makes a barrier at `path`, which is to have this name.
+fn barrier(name: &OsStr, path: &Path) -> std::io::Result<()> {
+    let mut text = OsStr::from_bytes(&BARRIER_TEXT).to_owned();
+    text.push(name);
+    symlink(text, path)
 }
 
 /// Makes a device that can be opened.

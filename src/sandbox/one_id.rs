@@ -92,7 +92,7 @@ impl OneId {
             root,
             hostname: None,
             pass: 0,
-            shortcuts: self.token.map(Shortcuts::past_records),
+            shortcuts: self.token.map(|token| Shortcuts::past_records(token, self.recorded.told())),
             outside,
         };
         Supervisor::start(setup).during(Step::Supervise).map(Some)

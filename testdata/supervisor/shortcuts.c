@@ -2,7 +2,7 @@
  * what shortcuts would allow without a fence. Linked with the C library of the tree. Says what is wrong; nothing if nothing is.
  *
  * shortcuts SECRET PID        SECRET is a file outside, beside the source of the mount /src; PID is a process outside
- * shortcuts records           where owners are recorded
+ * shortcuts records WHAT      where owners are recorded: WHAT is "links" or "pipe", which a step has the first record of
  * shortcuts outside           where they are, and the tree is nobody's root */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -32,29 +32,126 @@ static int takes_shortcuts(void) {
     char line[512];
     int found = 0;
     FILE *maps = fopen("/proc/self/maps", "r");
-    while (maps && fgets(line, sizeof line, maps)) found |= strstr(line, "r-xp") && strstr(line, "/memfd:dockless-libc");
+    while (maps && fgets(line, sizeof line, maps)) found |= strstr(line, "r-xp") && strstr(line, " (deleted)");
     if (maps) fclose(maps);
     return found;
 }
 
-/* The token, from where the library's own code takes it. */
-static uint64_t token(void) {
-    unsigned char *at = (unsigned char *)readlink;
+/* The switch of shortcuts, from where the library's own code has it: after the token, before a byte that tells of records. */
+static unsigned char *found_switch(void *function) {
+    unsigned char *at = function;
     int32_t distance;
-    for (int byte = 0; byte < 16; byte++, at++)
+    for (int byte = 0; byte < 20; byte++, at++)
         if (at[0] == 0xe9) {
             memcpy(&distance, at + 1, 4);
             unsigned char *code = at + 5 + distance;
-            if (code[0] != 0x80 || code[1] != 0x3d) return 0;
+            if (code[0] != 0x80 || code[1] != 0x3d) return NULL;
             memcpy(&distance, code + 2, 4);
-            uint64_t value;
-            memcpy(&value, code + 7 + distance - 8, 8);
-            return value;
+            return code + 7 + distance;
         }
-    return 0;
+    return NULL;
+}
+
+static uint64_t token(void) {
+    unsigned char *at = found_switch(readlink);
+    uint64_t value = 0;
+    if (at) memcpy(&value, at - 8, 8);
+    return value;
 }
 
 static int same(const struct stat *a, const struct stat *b) { return a->st_dev == b->st_dev && a->st_ino == b->st_ino; }
+
+/* What a directory says that the kind of an entry is; -1 if it has none of that name. */
+static int listed(int directory, const char *name) {
+    char entries[4096];
+    int kind = -1;
+    for (long length; (length = getdents64(directory, entries, sizeof entries)) > 0;)
+        for (long at = 0; at < length;) {
+            struct dirent64 *entry = (struct dirent64 *)(entries + at);
+            if (!strcmp(entry->d_name, name)) kind = entry->d_type;
+            at += entry->d_reclen;
+        }
+    return kind;
+}
+
+static int listed_at(const char *path, const char *name) {
+    int directory = open(path, O_RDONLY | O_DIRECTORY), kind = listed(directory, name);
+    close(directory);
+    return kind;
+}
+
+static void directories(void) {
+    char entries[64];
+    CHECK(found_switch(getdents64));
+    CHECK(listed_at("/", "proc") == DT_DIR && listed_at("/", "sys") == DT_DIR && listed_at("/", "src") == DT_DIR);
+    CHECK(listed_at("/", "to-proc") == DT_LNK && listed_at("/", "bin") == DT_DIR && listed_at("/bin", "shortcuts") == DT_REG);
+    CHECK(listed_at("/dev", "pts") == DT_DIR && listed_at("/dev", "fd") == DT_LNK && listed_at("/deep", "place") == DT_DIR);
+    CHECK(getdents64(-1, entries, sizeof entries) == -1 && errno == EBADF);
+    CHECK(getdents64(open("/bin/shortcuts", O_RDONLY), entries, sizeof entries) == -1 && errno == ENOTDIR);
+    CHECK(getdents64(open("/bin", O_RDONLY), entries, 1) == -1 && errno == EINVAL);
+    CHECK(getdents64(open("/bin", O_RDONLY), (char *)8, 4096) == -1 && errno == EFAULT);
+}
+
+/* A link to itself is one of the tree's own; a barrier is what is shown there. */
+static void links(void) {
+    struct stat there;
+    struct statx extended;
+    char text[64] = "";
+    CHECK(symlink("x", "/one") == 0 && readlink("/one", text, sizeof text) == 1 && text[0] == 'x');
+    CHECK(symlink(".//like", "/like") == 0 && readlink("/like", text, sizeof text) == 7 && !memcmp(text, ".//like", 7));
+    CHECK(readlinkat(AT_FDCWD, "like", text, sizeof text) == 7 && readlink("/like", text, 2) == 2 && readlink("/like", text, 3) == 3);
+    CHECK(symlink("./..", "/near") == 0 && readlink("/near", text, sizeof text) == 4 && readlinkat(AT_FDCWD, "/near", text, 3) == 3);
+    CHECK(open("/like", O_RDONLY) == -1 && errno == ELOOP);
+    CHECK(lstat("/like", &there) == 0 && S_ISLNK(there.st_mode) && there.st_size == 7);
+    CHECK(fstatat(AT_FDCWD, "like", &there, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(there.st_mode));
+    CHECK(statx(AT_FDCWD, "/like", AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, &extended) == 0 && S_ISLNK(extended.stx_mode));
+    for (int length = 1; length < 5; length++)
+        CHECK(readlink("/proc", text, length) == -1 && errno == EINVAL && readlinkat(AT_FDCWD, "dev/pts", text, length) == -1 && errno == EINVAL);
+    for (int mask = 0; mask <= STATX_INO; mask += STATX_INO)
+        CHECK(statx(AT_FDCWD, "/src", AT_SYMLINK_NOFOLLOW, STATX_TYPE | mask, &extended) == 0 && S_ISDIR(extended.stx_mode));
+    CHECK(lstat("/dev/pts", &there) == 0 && S_ISDIR(there.st_mode) && lstat("/src", &there) == 0 && S_ISDIR(there.st_mode));
+    CHECK(fstatat(open("/deep", O_RDONLY), "place", &there, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(there.st_mode));
+    CHECK(fstatat(open("/dev", O_RDONLY), "pts", &there, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(there.st_mode));
+    CHECK(unlink("/one") == 0 && unlink("/like") == 0 && unlink("/near") == 0);
+    /* Nothing takes the place of a directory that has a place. */
+    CHECK(rename("/deep", "/moved") == -1 && errno == EBUSY && rmdir("/deep") == -1 && unlink("/deep/place") == -1 && errno == EBUSY);
+}
+
+static void send_descriptor(int socket, int descriptor) {
+    char control[CMSG_SPACE(sizeof descriptor)] = {0};
+    struct iovec byte = {"x", 1};
+    struct msghdr message = {.msg_iov = &byte, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET, header->cmsg_type = SCM_RIGHTS, header->cmsg_len = CMSG_LEN(sizeof descriptor);
+    memcpy(CMSG_DATA(header), &descriptor, sizeof descriptor);
+    CHECK(sendmsg(socket, &message, 0) == 1);
+}
+
+static int receive_descriptor(int socket) {
+    char control[CMSG_SPACE(sizeof(int))] = {0}, byte;
+    struct iovec room = {&byte, 1};
+    struct msghdr message = {.msg_iov = &room, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+    int descriptor = -1;
+    CHECK(recvmsg(socket, &message, 0) == 1 && CMSG_FIRSTHDR(&message));
+    memcpy(&descriptor, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof descriptor);
+    return descriptor;
+}
+
+static const char *secret, *outsider;
+
+/* Who has shortcuts is sent a directory that nobody has who has them. */
+static void sent_directory(void) {
+    int ends[2];
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0);
+    if (fork() == 0) {
+        send_descriptor(ends[1], open("/proc", O_RDONLY | O_DIRECTORY));
+        _exit(0);
+    }
+    int directory = receive_descriptor(ends[0]);
+    CHECK(listed(directory, outsider) == -1);
+    CHECK(lseek(directory, 0, SEEK_SET) == 0 && listed(directory, "version") == DT_REG);
+    wait(NULL);
+}
 
 static void barriers(void) {
     struct stat root, proc, there;
@@ -154,8 +251,6 @@ static void other_root(void) {
     CHECK(access("/bin/shortcuts", F_OK) == -1 && errno == ENOENT);
 }
 
-static const char *secret, *outsider;
-
 /* As a program would that knows the token. */
 static long past(int directory, const char *path, int flags) {
     return syscall(SYS_openat, directory, path, flags, 0, 0, token());
@@ -213,6 +308,7 @@ static int belongs(const char *path, unsigned uid, unsigned gid, unsigned mode) 
 
 static void owners(void) {
     struct stat there;
+    struct statx extended;
     CHECK(close(open("/plain", O_WRONLY | O_CREAT | O_EXCL, 0644)) == 0);
     CHECK(close(open("/given", O_WRONLY | O_CREAT | O_EXCL, 0644)) == 0);
     CHECK(mkdir("/directory", 0755) == 0 && mkdir("/theirs", 0755) == 0);
@@ -223,7 +319,25 @@ static void owners(void) {
     CHECK(close(open("/theirs/new", O_WRONLY | O_CREAT, 0600)) == 0 && belongs("/theirs/new", 0, 8, S_IFREG | 0600));
     CHECK(chown("/given", 0, 0) == 0 && chmod("/given", 0600) == 0 && belongs("/given", 0, 0, S_IFREG | 0600));
     CHECK(chmod("/plain", 0) == 0 && belongs("/plain", 0, 0, S_IFREG));
-    CHECK(symlink("plain", "/link") == 0 && lchown("/link", 9, 10) == 0);
+    /* Where the tree is nobody's root nothing is told, since links are always asked for. */
+    unsigned char *at = strcmp(where, "outside") ? found_switch(readlink) : NULL;
+    int told[2], looked[2];
+    CHECK(!at || !at[1]);
+    CHECK(pipe(told) == 0 && pipe(looked) == 0 && symlink("plain", "/link") == 0);
+    CHECK(lstat("/link", &there) == 0 && there.st_uid == 0 && there.st_gid == 0 && S_ISLNK(there.st_mode));
+    if (fork() == 0) {
+        where = "child that saw a link without a record";
+        CHECK(lstat("/link", &there) == 0 && there.st_uid == 0 && write(looked[1], "x", 1) == 1);
+        CHECK(read(told[0], &there, 1) == 1);
+        CHECK(!at || at[1]);
+        CHECK(lstat("/link", &there) == 0 && there.st_uid == 9 && there.st_gid == 10);
+        fflush(stdout);
+        _exit(0);
+    }
+    CHECK(read(looked[0], &there, 1) == 1 && lchown("/link", 9, 10) == 0 && write(told[1], "x", 1) == 1);
+    wait(NULL);
+    CHECK(!at || at[1]);
+    CHECK(statx(AT_FDCWD, "/link", AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, &extended) == 0 && extended.stx_uid == 9 && extended.stx_gid == 10);
     CHECK(lstat("/link", &there) == 0 && there.st_uid == 9 && there.st_gid == 10 && S_ISLNK(there.st_mode));
     CHECK(fstatat(AT_FDCWD, "link", &there, 0) == 0 && there.st_uid == 0 && S_ISREG(there.st_mode));
     CHECK(mknod("/device", S_IFCHR | 0640, 0x103) == 0 && lstat("/device", &there) == 0);
@@ -236,6 +350,39 @@ static void owners(void) {
     char text[64];
     CHECK(readlink("/link", text, sizeof text) == 5 && readlink("/plain", text, sizeof text) == -1 && errno == EINVAL);
     CHECK(readlink("/proc/self", text, sizeof text) > 0 && atoi(text) == getpid());
+}
+
+/* What others make before any link has a record. */
+static void others_pipe(void) {
+    struct stat there;
+    unsigned char *at = found_switch(readlink);
+    CHECK(at && !at[1]);
+    CHECK(mkdir("/shared", 0777) == 0 && chmod("/shared", 0777) == 0 && mkfifo("/shared/own", 0600) == 0);
+    CHECK(lstat("/shared/own", &there) == 0 && S_ISFIFO(there.st_mode) && there.st_uid == 0);
+    if (fork() == 0) {
+        setresgid(31, 31, 31), setresuid(30, 30, 30);
+        _exit(mkfifo("/shared/pipe", 0640));
+    }
+    int status;
+    wait(&status);
+    CHECK(status == 0 && at && at[1]);
+    CHECK(lstat("/shared/pipe", &there) == 0 && S_ISFIFO(there.st_mode) && there.st_uid == 30 && there.st_gid == 31);
+}
+
+/* Files that are called as what tells of a process are opened once. */
+static void called_status(void) {
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET}, seen = lock;
+    int file = open("/status", O_RDWR | O_CREAT | O_EXCL, 0600), again;
+    CHECK(fcntl(file, F_SETLK, &lock) == 0 && (again = open("/status", O_RDONLY)) >= 0);
+    if (fork() == 0) _exit(fcntl(file, F_GETLK, &seen) == 0 && seen.l_type == F_WRLCK ? 0 : 1);
+    int status;
+    wait(&status);
+    CHECK(status == 0);
+    char line[64] = "";
+    CHECK((again = open("/proc/self/status", O_RDONLY)) >= 0 && read(again, line, 5) == 5 && !strcmp(line, "Name:"));
+    CHECK(again == file + 2 && (again = open("/proc/version", O_RDONLY)) == file + 3);
+    CHECK(symlink("/status", "/atus") == 0 && chdir("/") == 0 && open("atus", O_RDONLY) == file + 4 && open("tus", O_RDONLY) == -1 && errno == ENOENT);
+    CHECK(open((char *)8, O_RDONLY) == -1 && errno == EFAULT);
 }
 
 /* Names that mean something to the machine, too. */
@@ -463,18 +610,20 @@ int main(int count, char **words) {
         CHECK(takes_shortcuts());
         return 0;
     }
-    if (count == 3 && !strcmp(words[1], "records")) {
+    if (count == 4 && !strcmp(words[1], "records")) {
         in_child("other user", other_user);
         in_child("other group", other_group);
-        in_child("owners", owners);
+        CHECK(found_switch(readlink));
+        in_child("file called status", called_status);
+        in_child(words[2], !strcmp(words[2], "pipe") ? others_pipe : owners);
         in_child("names", names);
         in_child("processes", processes);
         where = "at the end";
         CHECK(takes_shortcuts());
         return 0;
     }
-    if (count == 2) {
-        execl("/bin/shortcuts", "shortcuts", words[1], "again", NULL);
+    if (count == 3 && !strcmp(words[1], "records")) {
+        execl("/bin/shortcuts", "shortcuts", words[1], words[2], "again", NULL);
         return 1;
     }
     if (count == 3) {
@@ -485,6 +634,9 @@ int main(int count, char **words) {
     }
     secret = words[1], outsider = words[2];
     in_child("barriers", barriers);
+    in_child("directories", directories);
+    in_child("links", links);
+    in_child("sent directory", sent_directory);
     in_child("working directory", working_directory);
     in_child("descriptor", descriptor);
     in_child("descriptor by a link", descriptor_by_link);

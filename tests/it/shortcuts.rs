@@ -34,7 +34,7 @@ fn check(result: &TrialResult) {
 fn past_barriers_answer_as_the_supervisor_does() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
-    for name in ["tree/bin", "tree/root", "tree/other", "source"] {
+    for name in ["tree/bin", "tree/root", "tree/other", "tree/deep/place", "source"] {
         fs_err::create_dir_all(path(name)).unwrap();
     }
     for name in ["secret", "source/file", "tree/other/only-there"] {
@@ -47,7 +47,9 @@ fn past_barriers_answer_as_the_supervisor_does() {
     let secret = path("secret");
     let words = ["/bin/shortcuts", secret.to_str().unwrap(), &outsider.id().to_string()];
     let mut spec = RunSpec::new(Root::Dir(path("tree")), words);
-    spec.mounts = vec![Mount { source: MountSource::Bind(path("source")), target: "/src".into(), readonly: false }];
+    let mount =
+        |target: &str| Mount { source: MountSource::Bind(path("source")), target: target.into(), readonly: false };
+    spec.mounts = ["/src", "/deep/place"].map(mount).to_vec();
     let result = trial_of(Tier::Chroot, spec);
     outsider.kill().unwrap();
     outsider.wait().unwrap();
@@ -56,11 +58,13 @@ fn past_barriers_answer_as_the_supervisor_does() {
 
 #[test]
 fn past_records_answer_as_the_supervisor_does() {
-    let tree = Tree::new();
-    install(&tree.path("base"));
-    let overlay = tree.overlay("upper");
-    for result in run_as_user(&tree, &[RunSpec::new(overlay, ["/bin/shortcuts", "records"])], "").unwrap() {
-        check(&result);
+    for what in ["links", "pipe"] {
+        let tree = Tree::new();
+        install(&tree.path("base"));
+        let spec = RunSpec::new(tree.overlay("upper"), ["/bin/shortcuts", "records", what]);
+        for result in run_as_user(&tree, &[spec], "").unwrap() {
+            check(&result);
+        }
     }
 }
 
@@ -71,7 +75,8 @@ fn from_outside_answer_as_the_supervisor_does() {
         fs_err::create_dir_all(dir.path().join(name)).unwrap();
     }
     install(&dir.path().join("tree"));
-    for what in ["records", "outside"] {
-        check(&trial_of(Tier::Emulated, RunSpec::new(Root::Dir(dir.path().join("tree")), ["/bin/shortcuts", what])));
+    for words in [&["records", "outside"][..], &["outside"]] {
+        let words = ["/bin/shortcuts"].iter().chain(words).copied();
+        check(&trial_of(Tier::Emulated, RunSpec::new(Root::Dir(dir.path().join("tree")), words)));
     }
 }

@@ -251,10 +251,12 @@ impl Features {
                 (false, true) => {
                     add(SHORTCUTS, past(0), Verdict::Allow);
                     add(RECORD_SHORTCUTS, past(0), Verdict::Allow);
+                    add(&[nr::OPENAT], past(MORE_THAN_READING), Verdict::Allow);
                 }
                 (false, false) => {
                     add(SHORTCUTS, past(0), Verdict::Allow);
                     add(&[nr::OPENAT], past(MORE_THAN_READING), Verdict::Allow);
+                    add(&[nr::GETDENTS64], past(0), Verdict::Allow);
                 }
             }
             if recorded {

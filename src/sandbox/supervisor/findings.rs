@@ -10,11 +10,13 @@
 //! What is known is written into tables as well, which programs of the step read without asking (`shortcuts`).
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
+use std::ops::Bound;
+use std::os::fd::OwnedFd;
 use std::sync::{PoisonError, RwLock, RwLockWriteGuard};
 
+use rustix::io::Errno;
+
 use super::path::ViewPath;
-use crate::sys::SharedWords;
 
 /// Paths that are kept at most, and bytes of one.
 const MOST: usize = 8 << 10;
@@ -52,12 +54,33 @@ pub(super) struct Findings(RwLock<Known>);
 #[derive(Debug, Default)]
 struct Known {
     paths: BTreeMap<Box<[u8]>, Finding>,
-    tables: Vec<SharedWords>,
+    /// What is in all tables; nothing as long as there is none.
+    words: Vec<u64>,
+    tables: Vec<Table>,
     /// Calls that change names which have begun, and how many of those are over.
     begun: u64,
     over: u64,
     /// Nothing is noted any more.
     ended: bool,
+}
+
+/// A table in a file that programs have mapped.
+#[derive(Debug)]
+pub(super) struct Table {
+    pub(super) file: OwnedFd,
+    /// Where it begins: where a page does.
+    pub(super) offset: u64,
+}
+
+impl Table {
+    /// Whoever has it mapped sees that: nobody's own memory has another copy of it.
+    fn write(&self, at: usize, words: &[u64]) -> Result<(), Errno> {
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        match rustix::io::pwrite(&self.file, &bytes, self.offset + 8 * at as u64)? {
+            put if put == bytes.len() => Ok(()),
+            _ => Err(Errno::IO),
+        }
+    }
 }
 
 /// A call that changes names, for as long as it is under way.
@@ -91,10 +114,11 @@ impl Findings {
         if known.ended || known.over != begun.0 || known.over != known.begun {
             return;
         }
-        if known.paths.len() >= MOST {
-            known.forget_all();
+        let room = if known.paths.len() >= MOST { known.forget_all() } else { Ok(()) };
+        if room.and_then(|()| known.publish(path, finding)).is_err() {
+            known.ended = true; // there is no room on disk, say
+            return;
         }
-        known.tables.iter().for_each(|table| publish(table, path, finding));
         known.paths.insert(path.into(), finding);
     }
 
@@ -105,10 +129,10 @@ impl Findings {
     }
 
     /// To be called where names are going to be changed by the kernel, at a time that is not known.
-    pub(super) fn end(&self) {
+    pub(super) fn end(&self) -> Result<(), Errno> {
         let mut known = self.lock();
         known.ended = true;
-        known.forget_all();
+        known.forget_all()
     }
 
     /// Nothing is known.
@@ -116,29 +140,36 @@ impl Findings {
         self.0.read().unwrap_or_else(PoisonError::into_inner).paths.is_empty()
     }
 
-    /// Writes what is known into a table of [`TABLE`] zeros from now on.
-    pub(super) fn publish(&self, table: SharedWords) {
+    /// Writes what is known into a table of [`TABLE`] zeros, and goes on with that.
+    pub(super) fn add(&self, table: Table) -> Result<(), Errno> {
         let mut known = self.lock();
-        known.paths.iter().for_each(|(path, finding)| publish(&table, path, *finding));
+        if known.words.is_empty() {
+            known.words = vec![0; TABLE];
+            for (path, finding) in std::mem::take(&mut known.paths) {
+                known.publish(&path, finding)?;
+                known.paths.insert(path, finding);
+            }
+        }
+        table.write(0, &known.words)?;
         known.tables.push(table);
+        Ok(())
     }
 }
 
 impl Change<'_> {
-    /// What is at `path`, and below it, is changed.
-    pub(super) fn at(&self, path: &ViewPath) {
+    /// What is at `path`, and below it, is changed. With an error it may not be: programs would not know.
+    pub(super) fn at(&self, path: &ViewPath) -> Result<(), Errno> {
         let (known, path) = (&mut *self.0.lock(), path.as_bytes());
-        known.forget(path);
+        known.forget(path)?;
         let below = [path, b"/"].concat();
-        let range =
-            known.paths.range::<[u8], _>((std::ops::Bound::Included(below.as_slice()), std::ops::Bound::Unbounded));
+        let range = known.paths.range::<[u8], _>((Bound::Included(below.as_slice()), Bound::Unbounded));
         let below: Vec<_> = range.map(|(path, _)| path.clone()).take_while(|path| path.starts_with(&below)).collect();
-        below.iter().for_each(|path| known.forget(path));
+        below.iter().try_for_each(|path| known.forget(path))
     }
 
-    /// What is changed is not known.
-    pub(super) fn anywhere(&self) {
-        self.0.lock().forget_all();
+    /// What is changed is not known; likewise.
+    pub(super) fn anywhere(&self) -> Result<(), Errno> {
+        self.0.lock().forget_all()
     }
 }
 
@@ -149,15 +180,46 @@ impl Drop for Change<'_> {
 }
 
 impl Known {
-    fn forget(&mut self, path: &[u8]) {
-        if self.paths.remove(path).is_some() {
-            self.tables.iter().for_each(|table| withdraw(table, path));
+    fn forget(&mut self, path: &[u8]) -> Result<(), Errno> {
+        let hash = hash(path);
+        // Another path may have taken its place.
+        if self.words.get(index(hash)).is_some_and(|word| (word ^ hash) & !FOUND == 0) {
+            self.set(index(hash), 0)?;
         }
+        self.paths.remove(path);
+        Ok(())
     }
 
-    fn forget_all(&mut self) {
-        let (paths, tables) = (std::mem::take(&mut self.paths), &self.tables);
-        paths.keys().for_each(|path| tables.iter().for_each(|table| withdraw(table, path)));
+    fn forget_all(&mut self) -> Result<(), Errno> {
+        if self.words.iter().any(|word| *word != 0) {
+            let nothing = vec![0; TABLE];
+            self.tables.iter().try_for_each(|table| table.write(0, &nothing))?;
+            self.words = nothing;
+        }
+        self.paths.clear();
+        Ok(())
+    }
+
+    fn publish(&mut self, path: &[u8], finding: Finding) -> Result<(), Errno> {
+        let hash = hash(path);
+        let at = index(hash);
+        match self.words.get(at) {
+            None => return Ok(()),
+            Some(0) => {}
+            // Who reads half of each would not know which of the two it is.
+            Some(_) => self.set(at, 0)?,
+        }
+        self.set(at, hash & !FOUND | finding as u64)
+    }
+
+    /// What may have been written is known afterwards, and so is taken away again later.
+    fn set(&mut self, at: usize, word: u64) -> Result<(), Errno> {
+        if word != 0 {
+            self.words[at] = word;
+        }
+        self.tables.iter().try_for_each(|table| table.write(at, &[word]))?;
+        self.words[at] = word;
+        Ok(())
     }
 }
 
@@ -165,24 +227,8 @@ fn index(hash: u64) -> usize {
     (hash >> HASH_INDEX) as usize & (TABLE - 1)
 }
 
-fn publish(table: &SharedWords, path: &[u8], finding: Finding) {
-    let hash = hash(path);
-    table[index(hash)].store(hash & !FOUND | finding as u64, Ordering::Release);
-}
-
-/// Takes what is said of `path` out of a table, where another path has not taken its place.
-fn withdraw(table: &SharedWords, path: &[u8]) {
-    let hash = hash(path);
-    let word = &table[index(hash)];
-    if (word.load(Ordering::Relaxed) ^ hash) & !FOUND == 0 {
-        word.store(0, Ordering::Release);
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd;
-
     use rustix::fs::MemfdFlags;
 
     use super::*;
@@ -195,16 +241,24 @@ mod tests {
         findings.note(path.as_bytes(), finding, findings.ask(path.as_bytes()).unwrap_err());
     }
 
-    fn table() -> (SharedWords, SharedWords) {
-        let file = rustix::fs::memfd_create("table", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
-        rustix::fs::ftruncate(&file, 8 * TABLE as u64).unwrap();
-        let map = || SharedWords::map(file.as_fd(), 0, TABLE).unwrap();
-        (map(), map())
+    const OFFSET: u64 = 4096;
+
+    /// A table for findings, and the file that it is in.
+    fn table() -> (Table, OwnedFd) {
+        let file = rustix::fs::memfd_create("table", MemfdFlags::CLOEXEC).unwrap();
+        rustix::fs::ftruncate(&file, OFFSET + 8 * TABLE as u64).unwrap();
+        (Table { file: file.try_clone().unwrap(), offset: OFFSET }, file)
     }
 
-    fn said(table: &SharedWords, path: &str) -> Option<u64> {
+    fn words(file: &OwnedFd) -> Vec<u64> {
+        let mut bytes = vec![0; 8 * TABLE];
+        assert_eq!(rustix::io::pread(file, &mut bytes, OFFSET).unwrap(), bytes.len());
+        bytes.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().unwrap())).collect()
+    }
+
+    fn said(file: &OwnedFd, path: &str) -> Option<u64> {
         let hash = hash(path.as_bytes());
-        let word = table[index(hash)].load(Ordering::Acquire);
+        let word = words(file)[index(hash)];
         ((word ^ hash) & !FOUND == 0).then_some(word & FOUND)
     }
 
@@ -224,12 +278,12 @@ mod tests {
         let findings = Findings::default();
         let (table, seen) = table();
         note(&findings, "/a", Finding::NoLink);
-        findings.publish(table);
+        findings.add(table).unwrap();
         for path in ["/a/b", "/a/b/c", "/a/b/c/d", "/a/b-", "/a/b0", "/a/ba"] {
             note(&findings, path, Finding::Nothing);
         }
         assert_eq!((said(&seen, "/a"), said(&seen, "/a/b"), said(&seen, "/b")), (Some(1), Some(2), None));
-        findings.change().at(&at("/a/b"));
+        findings.change().at(&at("/a/b")).unwrap();
         for path in ["/a/b", "/a/b/c", "/a/b/c/d"] {
             assert!(findings.ask(path.as_bytes()).is_err() && said(&seen, path).is_none(), "{path}");
         }
@@ -237,8 +291,8 @@ mod tests {
             assert_eq!((findings.ask(path.as_bytes()), said(&seen, path)), (Ok(Finding::Nothing), Some(2)), "{path}");
         }
         assert_eq!(findings.ask(b"/a"), Ok(Finding::NoLink));
-        findings.change().anywhere();
-        assert!(findings.is_empty() && seen.iter().all(|word| word.load(Ordering::Relaxed) == 0));
+        findings.change().anywhere().unwrap();
+        assert!(findings.is_empty() && words(&seen).iter().all(|word| *word == 0));
     }
 
     #[test]
@@ -262,7 +316,7 @@ mod tests {
         assert!(findings.is_empty());
         note(&findings, "/a", Finding::Nothing);
         assert_eq!(findings.ask(b"/a"), Ok(Finding::Nothing));
-        findings.end();
+        findings.end().unwrap();
         note(&findings, "/a", Finding::Nothing);
         assert!(findings.is_empty());
     }
@@ -271,11 +325,35 @@ mod tests {
     fn keeps_a_bounded_number() {
         let findings = Findings::default();
         let (table, seen) = table();
-        findings.publish(table);
+        findings.add(table).unwrap();
         for number in 0..=MOST {
             note(&findings, &format!("/{number}"), Finding::Nothing);
         }
         assert_eq!(findings.0.read().unwrap().paths.len(), 1);
-        assert_eq!(seen.iter().filter(|word| word.load(Ordering::Relaxed) != 0).count(), 1);
+        assert_eq!(words(&seen).iter().filter(|word| **word != 0).count(), 1);
+    }
+
+    #[test]
+    fn changes_nothing_that_programs_would_not_be_told_of() {
+        let findings = Findings::default();
+        let (table, file) = table();
+        let read_only = rustix::fs::open(
+            format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file)),
+            rustix::fs::OFlags::RDONLY,
+            rustix::fs::Mode::empty(),
+        )
+        .unwrap();
+        findings.add(table).unwrap();
+        note(&findings, "/a", Finding::NoLink);
+        findings.lock().tables[0].file = read_only;
+        assert!(
+            findings.change().at(&at("/a")).is_err()
+                && findings.change().anywhere().is_err()
+                && findings.end().is_err()
+        );
+        assert_eq!(said(&file, "/a"), Some(1));
+        findings.lock().tables[0].file = file.try_clone().unwrap();
+        findings.change().at(&at("/a")).unwrap();
+        assert_eq!(said(&file, "/a"), None, "it is still known that it is there");
     }
 }

@@ -7,13 +7,14 @@
 use std::sync::Arc;
 
 use rustix::io::Errno;
+use rustix::process::Pid;
 
 use super::call::{Call, UNKNOWN};
 use super::call::{IOPRIO_WHO_PROCESS, ProcessCall};
 use super::capability::Capability;
 use super::memory::Memory;
 use super::outside::Outside;
-use super::process::{State, Table, relations};
+use super::process::{State, Table};
 use super::{Answer, Caller};
 use crate::sys::{self, Listener, Notification};
 
@@ -119,8 +120,7 @@ impl Outsiders {
 
     /// Lets a call about the caller's own process group through where nobody outside is in it.
     fn own_group(&self, caller: &Caller<'_>) -> Answer {
-        let of = |pid| relations(&self.outside, pid).map(|found| found.process_group);
-        match (of(caller.process.pid), of(self.root)) {
+        match (process_group(caller.process.pid), process_group(self.root)) {
             (Ok(own), Ok(outside)) if own != outside => Answer::Continue,
             _ => Answer::Error(Errno::PERM),
         }
@@ -130,13 +130,13 @@ impl Outsiders {
     fn kill_many(&self, pid: i32, signal: i32, caller: &Caller<'_>) -> Result<Answer, Errno> {
         let group = match pid {
             -1 => None,
-            0 => Some(relations(&self.outside, caller.process.pid)?.process_group),
+            0 => Some(process_group(caller.process.pid)?),
             i32::MIN => return Err(Errno::SRCH),
             group => Some(-group),
         };
         // A group that is the step's alone, and root: the kernel's way is the quick and the atomic one.
         let root = caller.process.credentials().has(Capability::KILL);
-        let shared = relations(&self.outside, self.root)?.process_group;
+        let shared = process_group(self.root)?;
         if let Some(group) = group
             && (root || self.real_ids)
             && group != shared
@@ -150,7 +150,7 @@ impl Outsiders {
         let (mut found, mut sent) = (false, false);
         for other in self.outside.list_proc(".")? {
             let meant = match group {
-                Some(group) => relations(&self.outside, other).is_ok_and(|of| of.process_group == group),
+                Some(group) => process_group(other) == Ok(group),
                 None => other != caller.process.pid,
             };
             if meant && self.table.belongs(other) {
@@ -208,4 +208,9 @@ impl Neighbours {
         };
         self.outsiders.answer(call, &caller)
     }
+}
+/// The process group of a process.
+fn process_group(pid: i32) -> Result<i32, Errno> {
+    let pid = Pid::from_raw(pid).ok_or(Errno::SRCH)?;
+    rustix::process::getpgid(Some(pid)).map(|group| group.as_raw_nonzero().get())
 }

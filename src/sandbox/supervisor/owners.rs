@@ -15,7 +15,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, XattrFlags};
@@ -24,6 +24,7 @@ use rustix::io::Errno;
 use super::access::Owned;
 use super::path::ViewPath;
 use super::places::Mapping;
+use super::shortcuts::Told;
 use super::stat::{Shown, file_id};
 use super::unrecorded::{FileId, Unrecorded};
 use crate::overrides::{OVERRIDE, Override, Owners, SHELVED, Type, image_ids, own_bits};
@@ -71,6 +72,8 @@ pub(crate) struct Records {
     /// stay: whatever is made at such a path goes through here.
     table: RwLock<HashMap<Vec<u8>, Owned>>,
     is_used: AtomicBool,
+    /// Who is to know once that is so.
+    told: Arc<Told>,
     /// Files and directories are in it, too.
     is_elsewhere: AtomicBool,
     mapping: Mapping,
@@ -94,16 +97,25 @@ impl Records {
                 }
             }
         }
-        let is_used = AtomicBool::new(!table.is_empty());
+        let (is_used, told) = (AtomicBool::new(!table.is_empty()), Arc::<Told>::default());
+        if !table.is_empty() {
+            told.tell()?;
+        }
         Ok(Records {
             table: RwLock::new(table),
             is_used,
+            told,
             is_elsewhere: AtomicBool::new(false),
             mapping: Mapping::none(),
             own: own(),
             unrecorded: Unrecorded::default(),
             learned: AtomicUsize::new(0),
         })
+    }
+
+    /// Where is told that links, pipes or sockets have records.
+    pub(super) fn told(&self) -> &Arc<Told> {
+        &self.told
     }
 
     /// Has the step's paths lead elsewhere.
@@ -315,14 +327,21 @@ impl Records {
     }
 
     /// Says that what stands at the canonical `path` belongs to `owned`.
-    pub(crate) fn tell(&self, path: Vec<u8>, owned: Owned) {
+    pub(crate) fn tell(&self, path: Vec<u8>, owned: Owned) -> Result<(), Errno> {
+        let is_record = (owned.uid, owned.gid) != (0, 0);
+        if is_record {
+            self.told.tell()?;
+        }
         if matches!(FileType::from_raw_mode(owned.mode), FileType::RegularFile | FileType::Directory) {
             self.is_elsewhere.store(true, Ordering::Relaxed);
         }
-        self.change_table(|table| match (owned.uid, owned.gid) {
-            (0, 0) => table.remove(&path),
-            _ => table.insert(path, owned),
-        });
+        self.change_table(|table| if is_record { table.insert(path, owned) } else { table.remove(&path) });
+        Ok(())
+    }
+
+    /// Says that what stood at the canonical `path` is gone.
+    pub(crate) fn forget(&self, path: &[u8]) {
+        self.change_table(|table| table.remove(path));
     }
 
     /// Makes `target`, of which `look` is known, belong to `new`, with its mode.
@@ -385,8 +404,7 @@ impl Records {
             rustix::fs::chmodat(CWD, &target.path, mode, AtFlags::empty())?;
         }
         self.touch_owner(target)?;
-        self.tell(path, Owned { mode: native & TYPE | new.mode & 0o7777, ..new });
-        Ok(())
+        self.tell(path, Owned { mode: native & TYPE | new.mode & 0o7777, ..new })
     }
 
     /// Does in the file system what a change of owner does beside it: the change time, set-id bits and capabilities that go,

@@ -23,6 +23,7 @@ use super::outside::Outside;
 use super::path::ViewPath;
 use super::process::Table;
 use super::procfs::{self, ProcPath};
+use super::shortcuts::Guarded;
 use super::stands::{Mounts, Stand};
 use super::trodden::Trodden;
 use crate::sys;
@@ -124,6 +125,8 @@ pub(crate) struct Places {
     served: Vec<Served>,
     /// Last names of their paths: at those, a link in the tree is not one to the step.
     names: Vec<Vec<u8>>,
+    /// What stands in the tree for them.
+    guarded: Guarded,
     pub(super) mounts: MountTable,
     /// Where these are.
     pub(super) mounted: Mounts,
@@ -184,6 +187,7 @@ impl Places {
         let at_place = |one: &Served| (one.at.clone(), None);
         let mounted = Mounts::new(stands.iter().map(at_stand).chain(served.iter().map(at_place)).collect());
         let names = served.iter().filter_map(|one| Some(one.at.split()?.1.to_vec())).collect();
+        let guarded = guarded(tree, &served)?;
         let null = openat(outside.root(), "dev/null", NAMED, Mode::empty())?;
         let empty = empty_directory(tree)?;
         let terminals = Terminals::default();
@@ -199,6 +203,7 @@ impl Places {
             table,
             served,
             names,
+            guarded,
             mounts,
             mounted,
             terminals,
@@ -227,6 +232,11 @@ impl Places {
     pub(crate) fn binds(&self) -> Vec<BorrowedFd<'_>> {
         let binds = self.served.iter().filter(|one| one.kind == Kind::Bind);
         binds.map(|one| one.source.as_fd()).collect()
+    }
+
+    /// What stands in the tree for places as the step began.
+    pub(super) fn guarded(&self) -> &Guarded {
+        &self.guarded
     }
 
     /// Whether nobody has the tree as its root, so that the kernel can make no call about a path as it is.
@@ -476,6 +486,26 @@ pub(super) fn kind_of(object: BorrowedFd<'_>) -> Result<FileType, Errno> {
 pub(super) fn is_at(object: BorrowedFd<'_>, path: &ViewPath) -> bool {
     let there = statat(CWD, path.as_bytes(), AtFlags::SYMLINK_NOFOLLOW);
     matches!((there, rustix::fs::fstat(object)), (Ok(a), Ok(b)) if (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
+}
+
+/// What stands in `tree` for these places, and the directories that it is in.
+fn guarded(tree: BorrowedFd<'_>, served: &[Served]) -> Result<Guarded, Errno> {
+    let mut inodes = Vec::new();
+    for one in served {
+        let above = one.at.split().map(|(above, _)| above);
+        for path in [Some(&one.at), above.as_ref()].into_iter().flatten() {
+            let name = if path.relative().is_empty() { b"." } else { path.relative() };
+            match statat(tree, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => inodes.push(stat.st_ino),
+                // Of what is in another place the tree has nothing.
+                Err(Errno::LOOP | Errno::NOENT | Errno::NOTDIR) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    inodes.sort_unstable();
+    inodes.dedup();
+    Ok(Guarded { device: rustix::fs::fstat(tree)?.st_dev, inodes })
 }
 
 /// A directory in which nothing is nor can be made: one that has been removed.

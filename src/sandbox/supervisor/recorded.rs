@@ -12,6 +12,7 @@ mod search;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::FileType;
@@ -26,6 +27,7 @@ use super::path::{Found, Last, ViewPath, Walked};
 use super::places::{Mapping, Places};
 use super::process::Table;
 use super::procfs::{self, ProcPath};
+use super::shortcuts::Told;
 use super::stat::{Shown, correct_stat, correct_statx};
 use super::{Answer, Caller, exec};
 use crate::sys;
@@ -60,6 +62,11 @@ impl Recorded {
     pub(crate) fn seen_from_outside(mut self, mapping: Mapping) -> Recorded {
         self.records.map(mapping);
         self
+    }
+
+    /// Where is told that links, pipes or sockets have records.
+    pub(crate) fn told(&self) -> Arc<Told> {
+        self.records.told().clone()
     }
 
     /// Whose files are whose.
@@ -320,7 +327,7 @@ impl Recorded {
             access::check(&asked.who, &dir, Want::ENTRIES)?;
             let mode = 0o140000 | 0o777 & !reach::umask(asked.caller)?;
             let owned = access::created(&asked.who, &dir, mode);
-            self.records.tell(walked.path.relative().to_vec(), owned);
+            self.records.tell(walked.path.relative().to_vec(), owned)?;
         }
         Ok(Answer::Continue)
     }

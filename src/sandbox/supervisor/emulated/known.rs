@@ -146,12 +146,12 @@ impl<'a> Eyes<'a> {
             Call::Rename { from, to, .. } => ((from, Last::Entry), Some((to, Last::Entry))),
             Call::OpenHow { .. } => {
                 let change = self.places.findings.change();
-                change.anywhere();
+                change.anywhere()?;
                 return Ok(Some(change));
             }
             // The caller makes that one itself.
             Call::Bind { .. } => {
-                self.places.findings.end();
+                self.places.findings.end()?;
                 return Ok(None);
             }
             _ => return Ok(None),
@@ -175,6 +175,5 @@ impl<'a> Eyes<'a> {
             Ok(walked) if self.places.find(&walked.path).is_none() => change.at(&walked.path),
             _ => change.anywhere(),
         }
-        Ok(())
     }
 }

@@ -181,7 +181,7 @@ impl Recorded {
                 Err(Errno::NOTSUP | Errno::PERM) => {
                     let path = Target::new(format!("/proc/self/fd/{}", fd.as_raw_fd()), true)?;
                     let path = self.records.canonical(&path)?;
-                    self.records.tell(path, owned);
+                    self.records.tell(path, owned)?;
                 }
                 other => other?,
             }
@@ -325,7 +325,7 @@ impl Recorded {
         let leads = asked.caller.read_path(target)?;
         let owned = access::created(&asked.who, &room.dir, LINK | 0o777);
         rustix::fs::symlinkat(&leads[..], CWD, &room.target.path)?;
-        self.records.tell(self.records.canonical_entry(&room.target)?, owned);
+        self.records.tell(self.records.canonical_entry(&room.target)?, owned)?;
         Ok(Answer::Value(0))
     }
 
@@ -338,7 +338,7 @@ impl Recorded {
         let Ok(reached) = self.reach(asked, path) else { return };
         let target = reached.target.unfollowed();
         if let (Err(Errno::NOENT), Ok(entry)) = (target.stat(), self.records.canonical_entry(&target)) {
-            self.records.tell(entry, Owned { uid: 0, gid: 0, mode: 0 });
+            self.records.forget(&entry);
         }
     }
 

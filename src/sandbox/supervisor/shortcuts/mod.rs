@@ -3,15 +3,18 @@
 //!
 //! The tree is the step's root, so a path means to the kernel what it means to the step, but for places; and where a place
 //! is the tree has a barrier, a link to itself (`chroot_tree`): no path that the kernel resolves leads through one. So a call
-//! that only looks is right where it succeeds at something that is no link, and right where it fails by what no barrier makes
-//! it fail by. The C library of a program is made to make such a call itself, with a token in the call's last argument by
+//! that only looks is right where it succeeds at something that is no barrier, and right where it fails by what no barrier
+//! makes it fail by. Barriers, and directories that have one, stay what and where they are as long as the step lives (`stands`),
+//! so a list of their inodes tells them from other files; who reads a link knows a barrier by its text. The C library of a program is made to make such a call itself, with a token in the call's last argument by
 //! which the filter lets it through, and to have the supervisor asked wherever the answer may not be the right one. To that
 //! end the library's code is mapped from a copy ([`code`], [`library`]) when the dynamic linker maps it, or, where all files are opened
 //! for the step, all of the library. Programs that have
 //! no such library are served as ever.
 //!
 //! Where owners are recorded (`recorded`) there are no places, and a file without a record belongs to whom the kernel says. There
-//! the library itself asks the kernel whether a file has one, which is two calls in the place of one that is handed over.
+//! the library itself asks the kernel whether a file has one, which is two calls in the place of one that is handed over. Links
+//! and the like can have no xattr: what the kernel says of them is right until the first of them has a record, which all
+//! copies of the library are then told ([`Told`]). Opening to read is right, but for what /proc tells of a process's ids.
 //!
 //! Where the step has another root than the kernel has for it (`emulated`) this is right for what a descriptor is for, and for a
 //! name in its directory that is not followed. What the kernel has at an absolute path is another thing there. But every name
@@ -21,18 +24,19 @@
 //! This is for processes that are root, have the tree as their root and no directory outside it: for others the switch in
 //! their memory is turned off before they are anything else ([`Shortcuts::turn_off`]). The token is no secret, and a program
 //! may use it as it likes. What that gives it are calls that look at files as the step's real user does: in the tree, and from a
-//! directory of a place upwards; opening is kept to the tree and the mounts by landlock(7), without which there are no
+//! directory of a place upwards, and the names in directories that it was given; opening is kept to the tree and the mounts by landlock(7), without which there are no
 //! shortcuts with places at all.
 
 mod code;
 mod library;
+mod told;
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{AtFlags, FileType, OFlags, readlinkat, statat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, openat, readlinkat, statat};
 use rustix::io::Errno;
 
 use super::call::CWD;
@@ -42,7 +46,9 @@ use super::places::{Places, descriptor_path};
 use super::recorded::is_root;
 use super::{Caller, Identity};
 use code::Rule;
+pub(crate) use code::{BARRIER_TEXT, Guarded};
 use library::Library;
+pub(crate) use told::Told;
 
 /// Length of the arguments of getxattrat(2) by which the filter knows the call of a shortcut, since it uses its last argument:
 /// 8 bytes more than all other programs give.
@@ -68,6 +74,8 @@ pub(crate) struct Shortcuts {
     token: u64,
     rule: Rule,
     known: Mutex<HashMap<Version, Known>>,
+    /// Where owners are recorded: who is to know that links have records.
+    told: Arc<Told>,
     /// Some process may use a copy.
     are_used: AtomicBool,
 }
@@ -75,22 +83,22 @@ pub(crate) struct Shortcuts {
 impl Shortcuts {
     /// Where there are places: for calls that have `token` in their last argument.
     pub(crate) fn past_barriers(token: u64) -> Shortcuts {
-        Shortcuts::new(token, Rule::Barriers)
+        Shortcuts::new(token, Rule::Barriers, Arc::default())
     }
 
-    /// Where owners are recorded: likewise.
-    pub(crate) fn past_records(token: u64) -> Shortcuts {
-        Shortcuts::new(token, Rule::Records)
+    /// Where owners are recorded: likewise. It is told when links have records.
+    pub(crate) fn past_records(token: u64, told: Arc<Told>) -> Shortcuts {
+        Shortcuts::new(token, Rule::Records, told)
     }
 
     /// Where they are, and the step has another root for itself than for the kernel: likewise.
     pub(crate) fn from_outside(token: u64) -> Shortcuts {
         let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-        Shortcuts::new(token, Rule::Outside { uid, gid })
+        Shortcuts::new(token, Rule::Outside { uid, gid }, Arc::default())
     }
 
-    fn new(token: u64, rule: Rule) -> Shortcuts {
-        Shortcuts { token, rule, known: Mutex::default(), are_used: AtomicBool::new(false) }
+    fn new(token: u64, rule: Rule, told: Arc<Told>) -> Shortcuts {
+        Shortcuts { token, rule, known: Mutex::default(), told, are_used: AtomicBool::new(false) }
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<Version, Known>> {
@@ -154,13 +162,8 @@ impl Shortcuts {
         let now = match known {
             Some(Known::Other) => return Ok(None),
             Some(Known::Copied(copy)) => return Ok(Some(copy)),
-            Some(Known::Once) => match self.make_copy(caller, link)? {
-                Some(mut copy) => {
-                    if let (Some(places), Some(table)) = (places, copy.table.take()) {
-                        places.findings.publish(table);
-                    }
-                    Known::Copied(Arc::new(copy))
-                }
+            Some(Known::Once) => match self.make_copy(places, caller, link)? {
+                Some(copy) => Known::Copied(copy),
                 None => Known::Other,
             },
             None if is_c_library(&readlinkat(caller.outside.proc(), link, Vec::new())?.into_bytes()) => Known::Once,
@@ -175,10 +178,37 @@ impl Shortcuts {
         Ok(if let Known::Copied(copy) = now { Some(copy) } else { None })
     }
 
-    fn make_copy(&self, caller: &Caller<'_>, link: &str) -> Result<Option<Library>, Errno> {
+    fn make_copy(
+        &self,
+        places: Option<&Places>,
+        caller: &Caller<'_>,
+        link: &str,
+    ) -> Result<Option<Arc<Library>>, Errno> {
+        if !can_be_turned_off(caller) {
+            return Ok(None);
+        }
         let file = caller.outside.open_proc(link, OFlags::RDONLY)?;
-        let copy = Library::copy(file, self.token, self.rule)?;
-        Ok(copy.filter(|copy| copy.is_executable() && can_be_turned_off(caller)))
+        let none = Guarded::default();
+        let known = code::Known {
+            token: self.token,
+            rule: self.rule,
+            guarded: places.map_or(&none, Places::guarded),
+            proc: rustix::fs::fstat(caller.outside.proc())?.st_dev,
+            table: None,
+        };
+        let (tree, root) = match places {
+            Some(places) if places.is_emulated() => (places.tree(), "."),
+            _ => (rustix::fs::CWD, "/"),
+        };
+        let beside = openat(tree, root, OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, Mode::RWXU);
+        let copy = Library::copy(file, beside.ok(), caller.outside, known)?.map(Arc::new);
+        if let Some(copy) = &copy {
+            self.told.add(copy)?;
+            if let (Some(places), Some(table)) = (places, copy.table()?) {
+                places.findings.add(table)?;
+            }
+        }
+        Ok(copy)
     }
 
     /// Ends the shortcuts of the caller's process, if it has any, as who the worker began as. To be called before a directory
@@ -202,7 +232,7 @@ impl Shortcuts {
             .collect();
         let maps = caller.outside.read_proc(format!("{}/maps", caller.process.pid))?;
         for mapping in maps.split(|byte| *byte == b'\n').filter_map(Mapping::parse) {
-            let copy = copies.iter().find(|copy| copy.inode == mapping.inode && mapping.is_of_memory);
+            let copy = copies.iter().find(|copy| copy.name == mapping.name);
             if let Some(address) = copy.and_then(|copy| mapping.address_of(copy.switch)) {
                 caller.memory.force(caller.thread, address, &[1])?;
             }
@@ -222,6 +252,10 @@ fn can_be_turned_off(caller: &Caller<'_>) -> bool {
 /// Whether the caller's program is valgrind, which runs others and looks for what it is to know of a library by the name that
 /// the library is mapped by.
 fn translates(caller: &Caller<'_>) -> Result<bool, Errno> {
+    // It lies low, so that all above is for the program that it runs (`VALT_LOAD_ADDRESS`), and makes that one's calls itself.
+    if caller.notification.instruction >> 40 != 0 {
+        return Ok(false);
+    }
     // Which one it is the kernel does not know where another root has been made of the tree.
     let program = match caller.process.state().program.clone() {
         Some(program) => program.to_vec(),
@@ -250,14 +284,19 @@ fn holds_directory_outside(places: &Places, caller: &Caller<'_>) -> Result<bool,
     Ok(open.into_iter().chain([CWD]).any(is_outside))
 }
 
+/// What /proc/PID/maps knows a file by: its device and inode, of which stat(2) may tell others (overlayfs, btrfs).
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Name {
+    device: String,
+    inode: u64,
+}
+
 /// A line of /proc/PID/maps, proc_pid_maps(5), of what can be executed.
 struct Mapping {
     start: u64,
     length: u64,
     offset: u64,
-    inode: u64,
-    /// Of a file that is nowhere but in memory.
-    is_of_memory: bool,
+    name: Name,
 }
 
 impl Mapping {
@@ -269,9 +308,8 @@ impl Mapping {
         let (start, end) = (hexadecimal(start)?, hexadecimal(end)?);
         fields.next().filter(|permissions| permissions.contains('x'))?;
         let offset = hexadecimal(fields.next()?)?;
-        let inode = fields.nth(1)?.parse().ok()?;
-        let is_of_memory = fields.next()?.starts_with("/memfd:");
-        Some(Mapping { start, length: end.checked_sub(start)?, offset, inode, is_of_memory })
+        let name = Name { device: fields.next()?.to_owned(), inode: fields.next()?.parse().ok()? };
+        Some(Mapping { start, length: end.checked_sub(start)?, offset, name })
     }
 
     /// Where it has the byte at `offset` of its file.
@@ -299,10 +337,9 @@ mod tests {
     fn reads_maps() {
         let line = b"7f0010026000-7f001017c000 r-xp 00026000 00:01 1046   /memfd:dockless-libc (deleted)";
         let found = Mapping::parse(line).unwrap();
-        assert_eq!((found.inode, found.is_of_memory), (1046, true));
+        assert_eq!(found.name, Name { device: "00:01".to_owned(), inode: 1046 });
         assert_eq!(found.address_of(0x26010), Some(0x7f00_1002_6010));
         assert_eq!((found.address_of(0x25fff), found.address_of(0x17c000)), (None, None));
         assert!(Mapping::parse(b"7f0010026000-7f001017c000 r--p 00026000 00:01 1046   /memfd:x").is_none());
-        assert!(Mapping::parse(b"7f0010026000-7f001017c000 r-xp 00000000 00:00 0").is_none());
     }
 }

@@ -1,9 +1,12 @@
 //! The machine code that answers by the table of what is known of paths, see `findings`.
 
-use super::{
-    ALWAYS, Call, Code, IF_EQUAL, IF_NEGATIVE, IF_NOT_EQUAL, IF_NOT_POSITIVE, Label, STEP, Shortcut, Stat, relative,
-};
+use super::instructions::{ALWAYS, IF_EQUAL, IF_NOT_EQUAL, STEP, relative};
+use super::{Call, Code, Label, Shortcut, Stat};
 use crate::sandbox::supervisor::findings::{Finding, HASH_BEGIN, HASH_INDEX, HASH_TIMES, TABLE};
+
+/// Kinds of jumps.
+const IF_NEGATIVE: &[u8] = &[0x0f, 0x88];
+const IF_NOT_POSITIVE: &[u8] = &[0x0f, 0x8e];
 
 /// What the routine gives beside a [`Finding`]: nothing is known of the path; it begins not at the root, or is no path.
 const OTHER: u8 = 3;
@@ -112,10 +115,11 @@ fn lead(code: &mut [u8], from: usize, to: usize) -> Option<()> {
     Some(())
 }
 
-impl Code {
+impl Code<'_> {
     /// Answers by the table, where that is enough; goes on at [`Label::Ask`], or with a path that begins not at the root
     /// at [`Label::Native`].
-    pub(super) fn ask_table(&mut self, shortcut: Shortcut, lookup: usize) -> Option<()> {
+    pub(super) fn ask_table(&mut self, shortcut: Shortcut) -> Option<()> {
+        let reads_link = matches!(shortcut.call, Call::Readlink | Call::ReadlinkAt);
         let is_stat_at = shortcut.call == Call::Stat(Stat::At);
         let path = self.check_arguments(shortcut);
         if is_stat_at {
@@ -129,10 +133,10 @@ impl Code {
             Path::First => &[0x48, 0x89, 0xf8, 0xe8],
             Path::Second => &[0x48, 0x89, 0xf0, 0xe8],
         });
-        self.put(&relative(self.here() + 4, lookup)?);
+        self.put(&relative(self.here() + 4, self.routine)?);
         self.move_stack(STEP);
         self.if_is(Finding::Nothing as u8, Label::Nothing);
-        if shortcut.call == Call::Readlink {
+        if reads_link {
             self.if_is(Finding::NoLink as u8, Label::NoLink);
         }
         if is_stat_at {
@@ -140,7 +144,7 @@ impl Code {
         }
         self.jump(ALWAYS, Label::Ask);
         self.fail(Label::Nothing, libc::ENOENT)?;
-        if shortcut.call == Call::Readlink {
+        if reads_link {
             self.fail(Label::NoLink, libc::EINVAL)?;
         }
         Some(())
@@ -165,13 +169,13 @@ impl Code {
                     self.ask_if_any(in_r10, more_than(access));
                 }
             }
-            (Call::Readlink, 89) => {
+            (Call::Readlink, _) => {
                 // test %edx, %edx: the buffer's size
                 self.put(&[0x85, 0xd2]);
                 self.jump(IF_NOT_POSITIVE, Label::Ask);
                 return Path::First;
             }
-            (Call::Readlink, _) => {
+            (Call::ReadlinkAt, _) => {
                 // test %r10d, %r10d
                 self.put(&[0x45, 0x85, 0xd2]);
                 self.jump(IF_NOT_POSITIVE, Label::Ask);
@@ -183,7 +187,7 @@ impl Code {
                 self.put(&[0x45, 0x85, 0xd2]);
                 self.jump(IF_NEGATIVE, Label::Ask);
             }
-            (Call::Stat(Stat::Path | Stat::Link | Stat::Descriptor), _) => return Path::First,
+            (Call::Stat(Stat::Path | Stat::Link | Stat::Descriptor) | Call::ReadDirectory, _) => return Path::First,
         }
         Path::Second
     }

@@ -1,0 +1,130 @@
+//! The instructions that shortcuts are made of, and their registers, stack and jumps.
+
+use super::{Code, Label, Stat};
+
+/// Bytes below the stack pointer that belong to the program (System V ABI, "red zone"), room for seven registers and for a
+/// `struct stat`.
+pub(super) const STEP: i32 = 0x80 + 0x38 + 0x90;
+
+/// Where that room has what: registers, and the structure.
+pub(super) const R9: u8 = 0x00;
+pub(super) const RDI: u8 = 0x08;
+pub(super) const RSI: u8 = 0x10;
+pub(super) const RDX: u8 = 0x18;
+pub(super) const R10: u8 = 0x20;
+pub(super) const R8: u8 = 0x28;
+pub(super) const RAX: u8 = 0x30;
+pub(super) const STRUCTURE: u8 = 0x38;
+
+/// Kinds of jumps.
+pub(super) const ALWAYS: &[u8] = &[0xe9];
+pub(super) const IF_EQUAL: &[u8] = &[0x0f, 0x84];
+pub(super) const IF_NOT_EQUAL: &[u8] = &[0x0f, 0x85];
+pub(super) const IF_NOT_BELOW: &[u8] = &[0x0f, 0x83];
+pub(super) const IF_BELOW: &[u8] = &[0x0f, 0x82];
+
+/// What a jump, or an address relative to the next instruction at `from`, needs to lead to `to`.
+pub(super) fn relative(from: usize, to: usize) -> Option<[u8; 4]> {
+    Some(i32::try_from(to as i64 - from as i64).ok()?.to_le_bytes())
+}
+
+impl Code<'_> {
+    pub(super) fn here(&self) -> usize {
+        self.at + self.bytes.len()
+    }
+
+    pub(super) fn put(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Where something of our data is, for an instruction that ends with that.
+    pub(super) fn data(&mut self, offset: usize) -> Option<()> {
+        self.put(&relative(self.here() + 4, self.base + offset)?);
+        Some(())
+    }
+
+    pub(super) fn syscall(&mut self) {
+        self.put(&[0x0f, 0x05]);
+    }
+
+    /// `mov $number, %eax`
+    pub(super) fn number(&mut self, number: u32) {
+        self.put(&[0xb8]);
+        self.put(&number.to_le_bytes());
+    }
+
+    /// The mode into `ecx`; `and $S_IFMT, %ecx`
+    pub(super) fn load_type(&mut self, stat: Stat) {
+        self.put(stat.load_mode());
+        self.put(&[0x81, 0xe1, 0x00, 0xf0, 0x00, 0x00]);
+    }
+
+    /// `cmp $kind, %ecx`
+    pub(super) fn compare_type(&mut self, kind: u32) {
+        self.put(&[0x81, 0xf9]);
+        self.put(&kind.to_le_bytes());
+    }
+
+    /// `lea by(%rsp), %rsp`, which leaves the flags alone.
+    pub(super) fn move_stack(&mut self, by: i32) {
+        self.put(&[0x48, 0x8d, 0xa4, 0x24]);
+        self.put(&by.to_le_bytes());
+    }
+
+    /// `mov %register, offset(%rsp)` for each of these.
+    pub(super) fn save(&mut self, registers: &[u8]) {
+        self.move_registers(0x89, registers);
+    }
+
+    /// `mov offset(%rsp), %register` for each of these.
+    pub(super) fn load(&mut self, registers: &[u8]) {
+        self.move_registers(0x8b, registers);
+    }
+
+    fn move_registers(&mut self, operation: u8, registers: &[u8]) {
+        for offset in registers.iter().copied() {
+            let [prefix, register] = match offset {
+                RDI => [0x48, 0x7c],
+                RSI => [0x48, 0x74],
+                RDX => [0x48, 0x54],
+                R10 => [0x4c, 0x54],
+                R8 => [0x4c, 0x44],
+                R9 => [0x4c, 0x4c],
+                _ => [0x48, 0x44], // rax
+            };
+            self.put(&[prefix, operation, register, 0x24, offset + self.depth]);
+        }
+    }
+
+    /// r9 and the stack as they were.
+    pub(super) fn restore_stack(&mut self) {
+        self.load(&[R9]);
+        self.move_stack(STEP);
+    }
+
+    /// `cmpb $0, byte(%rip); jne to`
+    pub(super) fn ask_if_set(&mut self, byte: usize, to: Label) -> Option<()> {
+        self.put(&[0x80, 0x3d]);
+        self.put(&relative(self.here() + 5, self.base + byte)?);
+        self.put(&[0x00]);
+        self.jump(IF_NOT_EQUAL, to);
+        Some(())
+    }
+
+    pub(super) fn jump(&mut self, kind: &[u8], to: Label) {
+        self.put(kind);
+        self.put(&[0; 4]);
+        self.jumps.push((self.bytes.len() - 4, to));
+    }
+
+    /// A jump back into the library.
+    pub(super) fn leave(&mut self, to: usize) -> Option<()> {
+        self.put(ALWAYS);
+        self.put(&relative(self.here() + 4, to)?);
+        Some(())
+    }
+
+    pub(super) fn label(&mut self, label: Label) {
+        self.labels.push((label, self.bytes.len()));
+    }
+}
