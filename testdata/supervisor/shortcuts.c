@@ -622,6 +622,10 @@ int main(int count, char **words) {
         CHECK(takes_shortcuts());
         return 0;
     }
+    if (count == 2) {
+        execl("/bin/shortcuts", "shortcuts", words[1], "again", NULL);
+        return 1;
+    }
     if (count == 3 && !strcmp(words[1], "records")) {
         execl("/bin/shortcuts", "shortcuts", words[1], words[2], "again", NULL);
         return 1;
