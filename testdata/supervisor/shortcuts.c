@@ -6,6 +6,7 @@
  * shortcuts outside           where they are, and the tree is nobody's root */
 #define _GNU_SOURCE
 #include <dirent.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
@@ -60,6 +61,20 @@ static uint64_t token(void) {
 }
 
 static int same(const struct stat *a, const struct stat *b) { return a->st_dev == b->st_dev && a->st_ino == b->st_ino; }
+
+/* Whoever reads the library gets the file; the dynamic linker knows what it has by whatever path. */
+static void library(void) {
+    const char *path = "/lib/libc.so.6";
+    struct stat opened, named;
+    int by_library = open(path, O_RDONLY | O_CLOEXEC);
+    int by_itself = syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+    CHECK(!stat(path, &named));
+    CHECK(!fstat(by_library, &opened) && same(&opened, &named));
+    CHECK(!fstat(by_itself, &opened) && same(&opened, &named));
+    close(by_library), close(by_itself);
+    void *again = dlopen("/bin/../lib/libc.so.6", RTLD_NOW);
+    CHECK(again && dlsym(again, "puts") == (void *)puts);
+}
 
 /* What a directory says that the kind of an entry is; -1 if it has none of that name. */
 static int listed(int directory, const char *name) {
@@ -642,6 +657,7 @@ int main(int count, char **words) {
         return 0;
     }
     if (count == 3 && !strcmp(words[1], "outside")) {
+        in_child("library", library);
         in_child("paths", paths);
         in_child("taking turns", taking_turns);
         in_child("known", known);
@@ -656,6 +672,7 @@ int main(int count, char **words) {
         in_child("file called status", called_status);
         in_child("remembered", remembered);
         in_child(words[2], !strcmp(words[2], "pipe") ? others_pipe : owners);
+        in_child("library", library);
         in_child("names", names);
         in_child("processes", processes);
         where = "at the end";
@@ -673,10 +690,13 @@ int main(int count, char **words) {
     if (count == 3) {
         /* A library that one program uses gets no copy. */
         if (takes_shortcuts()) puts("first: takes shortcuts");
+        where = "first";
+        library();
         execl("/bin/shortcuts", "shortcuts", words[1], words[2], "again", NULL);
         return 1;
     }
     secret = words[1], outsider = words[2];
+    in_child("library", library);
     in_child("barriers", barriers);
     in_child("directories", directories);
     in_child("links", links);

@@ -176,10 +176,6 @@ pub(crate) enum Call {
         flags: i32,
         buffer: Address,
     },
-    /// `mmap` of a file's code.
-    MapCode {
-        descriptor: i32,
-    },
     Statx {
         path: PathArgument,
         flags: i32,
@@ -349,7 +345,6 @@ impl Call {
             | Call::ReadDirectory { .. }
             | Call::GetCwd { .. }
             | Call::Chdir { .. }
-            | Call::MapCode { .. }
             | Call::Exec { .. }
             | Call::Exit { .. }
             | Call::Uname { .. }

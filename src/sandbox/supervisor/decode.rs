@@ -161,7 +161,6 @@ fn decode_descriptor(number: i64, a: [u64; 6]) -> Option<Call> {
         nr::FGETXATTR | nr::FSETXATTR | nr::FLISTXATTR | nr::FREMOVEXATTR => {
             Call::Xattr { path, what: xattr(number, a) }
         }
-        nr::MMAP => Call::MapCode { descriptor: a[4] as i32 },
         nr::GETCWD => Call::GetCwd { buffer: a[0], size: a[1] },
         nr::GETDENTS64 => Call::ReadDirectory { directory: a[0] as i32, buffer: a[1] },
         nr::BIND => Call::Bind { socket, address, length: a[2] as u32 },

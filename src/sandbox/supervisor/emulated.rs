@@ -94,10 +94,9 @@ impl Emulated {
 
     /// What the caller's dynamic linker gets in the place of a C library; see `shortcuts`.
     fn library(&self, caller: &Caller<'_>, fd: &OwnedFd) -> Option<OwnedFd> {
-        let (shortcuts, (first, end)) = (caller.shortcuts?, caller.process.state().linker?);
-        let by_linker = (first..end).contains(&caller.notification.instruction);
+        let shortcuts = caller.shortcuts.filter(|_| caller.is_linker())?;
         // Without it is slower, and no more.
-        if by_linker { shortcuts.opened(&self.places, caller, fd).ok().flatten() } else { None }
+        shortcuts.opened(&self.places, caller, fd).ok().flatten()
     }
 }
 

@@ -58,8 +58,6 @@ enum When {
     Is(u8, u64),
     /// The last argument is this, and none of these bits is set in another one.
     Token(u64, u8, u32),
-    /// A dynamic linker maps code: mmap(2) with `PROT_EXEC` and `MAP_DENYWRITE`, which means nothing and which only they give.
-    MapsCode,
     /// None of the argument's 64 bits is set: not so.
     NotZero(u8),
     /// The call names a path: not so where its flags (this argument) have `AT_EMPTY_PATH` and its first argument is a
@@ -262,9 +260,6 @@ impl Features {
             if recorded {
                 add(&[nr::GETXATTRAT], When::Is(5, shortcuts::ARGUMENTS_LENGTH.into()), Verdict::Allow);
             }
-            if !self.emulated {
-                add(&[nr::MMAP], When::MapsCode, Verdict::HandOver); // what it opens is given to it there
-            }
         }
         if self.emulated {
             // Its threads are traced whenever they run a program or change their directory.
@@ -366,14 +361,6 @@ impl Rule {
                 jump(EQUAL, (value >> 32) as u32, 0, 3),
                 load(low(argument)),
                 jump(ANY_BIT, unwanted, 1, 0),
-                end,
-                load(NUMBER),
-            ],
-            When::MapsCode => vec![
-                load(low(2)),
-                jump(ANY_BIT, libc::PROT_EXEC as u32, 0, 3),
-                load(low(3)),
-                jump(ANY_BIT, libc::MAP_DENYWRITE as u32, 0, 1),
                 end,
                 load(NUMBER),
             ],
@@ -603,12 +590,6 @@ mod tests {
         for number in [nr::UNLINKAT, nr::FCHMODAT, nr::EXECVEAT, nr::LINKAT, nr::OPENAT2, nr::GETXATTR] {
             assert_eq!(verdict(number, [7, 7, 0, 0, 0, token]), notify, "call {number}");
         }
-        let map = |protection: i32, flags: i32| verdict(nr::MMAP, [0, 1, protection as u64, flags as u64, 3, 0]);
-        let (code, data) = (libc::PROT_READ | libc::PROT_EXEC, libc::PROT_READ | libc::PROT_WRITE);
-        assert_eq!(map(code, libc::MAP_PRIVATE | libc::MAP_DENYWRITE), notify);
-        assert_eq!(map(code, libc::MAP_PRIVATE), allow);
-        assert_eq!(map(code, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS), allow);
-        assert_eq!(map(data, libc::MAP_PRIVATE | libc::MAP_DENYWRITE), allow);
     }
 
     #[test]

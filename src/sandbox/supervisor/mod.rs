@@ -248,6 +248,12 @@ impl Caller<'_> {
         self.outside.open_proc(path, flags).map_err(|error| if error == Errno::NOENT { Errno::BADF } else { error })
     }
 
+    /// Whether glibc's dynamic linker makes the call.
+    pub(super) fn is_linker(&self) -> bool {
+        let linker = self.process.state().linker;
+        linker.is_some_and(|(first, end)| (first..end).contains(&self.notification.instruction))
+    }
+
     /// Ends the shortcuts of the caller's process: see [`Shortcuts::turn_off`].
     pub(super) fn turn_off_shortcuts(&self) -> Result<(), Errno> {
         self.shortcuts.map_or(Ok(()), |shortcuts| shortcuts.turn_off(self))

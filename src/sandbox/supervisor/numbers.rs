@@ -60,7 +60,6 @@ common! {
     SENDTO = SYS_sendto;
     GETSOCKOPT = SYS_getsockopt;
     IOCTL = SYS_ioctl;
-    MMAP = SYS_mmap;
     UNAME = SYS_uname;
     EXIT = SYS_exit;
     EXIT_GROUP = SYS_exit_group;

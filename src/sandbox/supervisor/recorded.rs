@@ -74,6 +74,11 @@ impl Recorded {
         &self.records
     }
 
+    /// Whether something of the step may have another root.
+    pub(super) fn has_chroots(&self) -> bool {
+        self.chroots.load(Ordering::Relaxed)
+    }
+
     /// Writes what has to lie beside the layer directory `layer`, which may be reached through `tree`.
     pub(crate) fn write(&self, tree: &Path, layer: &Path) -> io::Result<()> {
         self.records.write(tree, layer)
@@ -126,7 +131,7 @@ impl Recorded {
     fn reach(&self, asked: &Asked<'_>, path: &PathArgument) -> Result<Reached, Errno> {
         match asked.places {
             Some(places) => reach::from_outside(asked.caller, places, &self.records, path),
-            None => reach::reach(asked.caller, path, self.chroots.load(Ordering::Relaxed)),
+            None => reach::reach(asked.caller, path, self.has_chroots()),
         }
     }
 
@@ -134,7 +139,7 @@ impl Recorded {
     fn search(&self, asked: &Asked<'_>, path: &PathArgument, last: Last) -> Result<(Target, Option<Walked>), Errno> {
         let reached = self.reach(asked, path)?;
         // In another root only the file at the end is checked.
-        if reached.said.is_empty() || self.chroots.load(Ordering::Relaxed) {
+        if reached.said.is_empty() || self.has_chroots() {
             return Ok((reached.target, None));
         }
         let walked = search::search(asked, &self.records, path.dirfd, &reached.said, last)?;
@@ -318,7 +323,7 @@ impl Recorded {
         asked.caller.read(address, &mut bytes)?;
         let family = bytes.get(..2).map(|family| u16::from_ne_bytes([family[0], family[1]]));
         let path = bytes.get(2..).unwrap_or_default().split(|byte| *byte == 0).next().unwrap_or_default();
-        if family != Some(libc::AF_UNIX as u16) || path.is_empty() || self.chroots.load(Ordering::Relaxed) {
+        if family != Some(libc::AF_UNIX as u16) || path.is_empty() || self.has_chroots() {
             return Ok(Answer::Continue);
         }
         let walked = search::search(asked, &self.records, call::CWD, path, Last::Entry)?;

@@ -15,7 +15,7 @@ use super::outsiders::Outsiders;
 use super::places::Places;
 use super::process::Table;
 use super::recorded::Recorded;
-use super::shortcuts::Shortcuts;
+use super::shortcuts::{Root, Shortcuts};
 use super::workers::{More, Seen, Workers};
 use super::{Answer, Caller, Identity, Worker, directories, exec, identify, identities, peers, programs, restart};
 use crate::sys::{Listener, Notification};
@@ -231,27 +231,41 @@ impl Supervisor {
         match *call {
             Call::Process(call) => self.outsiders.answer(call, caller),
             Call::Identity(call) => self.identity(call, caller).into(),
-            Call::MapCode { descriptor } => {
-                let places = match &self.files {
-                    Files::Placed(places) => Some(places),
-                    Files::Emulated(emulated) => Some(emulated.places()),
-                    Files::Recorded(_) => None,
-                };
-                if let Some(shortcuts) = &self.shortcuts {
-                    let _ = shortcuts.map(places, caller, descriptor); // without it is slower, and no more
-                }
-                Answer::Continue
-            }
             Call::Exit { group } => {
                 self.table.ends(&caller.process, caller.thread, group);
                 Answer::Continue
             }
             Call::Uname { buffer } => identify::uname(caller, buffer, self.hostname.as_deref()).into(),
             _ => match &self.files {
-                Files::Placed(places) => placed(places, call, caller, worker),
-                Files::Recorded(recorded) => recorded.answer(call, caller, &self.table, None).into(),
+                Files::Placed(places) => {
+                    let answer = placed(places, call, caller, worker);
+                    self.linker((Some(places), Root::Own), call, caller, (worker, answer))
+                }
+                Files::Recorded(recorded) => {
+                    let answer = recorded.answer(call, caller, &self.table, None).into();
+                    let root = if recorded.has_chroots() { Root::Other } else { Root::Own };
+                    self.linker((None, root), call, caller, (worker, answer))
+                }
                 Files::Emulated(emulated) => emulated.answer(call, caller, worker).into(),
             },
+        }
+    }
+
+    /// The answer, as it is for a dynamic linker.
+    fn linker(
+        &self,
+        sees: (Option<&Places>, Root),
+        call: &Call,
+        caller: &Caller<'_>,
+        (worker, answer): (&mut Worker, Answer),
+    ) -> Answer {
+        match &self.shortcuts {
+            Some(shortcuts)
+                if matches!(call, Call::Open { .. } | Call::Access { .. }) && worker.become_identity(None).is_ok() =>
+            {
+                shortcuts.answer_linker(sees, call, caller, answer)
+            }
+            _ => answer,
         }
     }
 

@@ -30,10 +30,10 @@
 
 mod code;
 mod library;
+mod linker;
 mod told;
 
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -42,13 +42,13 @@ use rustix::io::Errno;
 
 use super::call::CWD;
 use super::credentials::Credentials;
-use super::perform::own;
 use super::places::{Places, descriptor_path};
 use super::recorded::is_root;
 use super::{Caller, Identity};
 use code::Rule;
 pub(crate) use code::{BARRIER_TEXT, Guarded};
 use library::Library;
+pub(super) use linker::Root;
 pub(crate) use told::Told;
 
 /// Length of the arguments of getxattrat(2) by which the filter knows the call of a shortcut, since it uses its last argument:
@@ -106,45 +106,15 @@ impl Shortcuts {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// To be called when the caller is about to map the code in its file `fd`, as who the worker began as: puts a copy in
-    /// the file's place where that is a C library and the caller may take shortcuts. It has these places, if there are any.
-    pub(super) fn map(&self, places: Option<&Places>, caller: &Caller<'_>, fd: i32) -> Result<(), Errno> {
-        match self.use_of(places, caller, &descriptor_path(caller.thread, fd))? {
-            Some(copy) => caller.replace_descriptor(&copy.file, fd, true),
-            None => Ok(()),
+    /// Whether the caller may take shortcuts; it has these places, if there are any.
+    fn may_use(&self, places: Option<&Places>, caller: &Caller<'_>) -> Result<bool, Errno> {
+        if !self.allows(&caller.process.credentials()) || caller.process.root().is_some() || translates(caller)? {
+            return Ok(false);
         }
-    }
-
-    /// What the caller's dynamic linker gets that has opened `file`, likewise: the copy has a segment more than the file, so
-    /// it is to be read, too.
-    pub(super) fn opened(
-        &self,
-        places: &Places,
-        caller: &Caller<'_>,
-        file: &OwnedFd,
-    ) -> Result<Option<OwnedFd>, Errno> {
-        let Some(copy) = self.use_of(Some(places), caller, &own(file))? else { return Ok(None) };
-        caller.outside.open_proc(own(&copy.file), OFlags::RDONLY).map(Some)
-    }
-
-    /// The copy that the caller uses from now on of the library that is behind a link of /proc.
-    fn use_of(&self, places: Option<&Places>, caller: &Caller<'_>, link: &str) -> Result<Option<Arc<Library>>, Errno> {
-        let Some(copy) = self.copy_of(places, caller, link)? else { return Ok(None) };
-        if !self.allows(&caller.process.credentials()) || caller.process.root().is_some() {
-            return Ok(None);
-        }
-        if translates(caller)? {
-            return Ok(None);
-        }
-        if let Some(places) = places
-            && places.is_directory_given()
-            && holds_directory_outside(places, caller)?
-        {
-            return Ok(None);
-        }
-        self.are_used.store(true, Ordering::Release);
-        caller.process.set_shortcuts(true);
-        Ok(Some(copy))
+        Ok(match places.filter(|places| places.is_directory_given()) {
+            Some(places) => !holds_directory_outside(places, caller)?,
+            None => true,
+        })
     }
 
     /// Whether the kernel's answers are right for who has these credentials.
@@ -155,40 +125,42 @@ impl Shortcuts {
         }
     }
 
-    /// The copy of the library that is behind a link of /proc.
-    fn copy_of(&self, places: Option<&Places>, caller: &Caller<'_>, link: &str) -> Result<Option<Arc<Library>>, Errno> {
-        let stat = statat(caller.outside.proc(), link, AtFlags::empty())?;
+    /// What is known of the file at `path`, from /proc if it is relative: of a library there is a copy when it is asked for again.
+    fn known_at(
+        &self,
+        places: Option<&Places>,
+        caller: &Caller<'_>,
+        path: &[u8],
+        is_library: impl FnOnce() -> Result<bool, Errno>,
+    ) -> Result<Known, Errno> {
+        let stat = statat(caller.outside.proc(), path, AtFlags::empty())?;
         let version = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_ctime, stat.st_ctime_nsec as u64);
         let known = self.known().get(&version).cloned();
         let now = match known {
-            Some(Known::Other) => return Ok(None),
-            Some(Known::Copied(copy)) => return Ok(Some(copy)),
-            Some(Known::Once) => match self.make_copy(places, caller, link)? {
-                Some(copy) => Known::Copied(copy),
-                None => Known::Other,
-            },
-            None if is_c_library(&readlinkat(caller.outside.proc(), link, Vec::new())?.into_bytes()) => Known::Once,
+            Some(known @ (Known::Other | Known::Copied(_))) => return Ok(known),
+            Some(Known::Once) => self.make_copy(places, caller, path)?.map_or(Known::Other, Known::Copied),
+            None if is_library()? => Known::Once,
             None => Known::Other,
         };
         let mut all = self.known();
         match all.get(&version) {
             // Another worker was faster. No copy that somebody uses may be forgotten.
-            Some(Known::Copied(copy)) => return Ok(Some(copy.clone())),
+            Some(known @ Known::Copied(_)) => return Ok(known.clone()),
             _ => all.insert(version, now.clone()),
         };
-        Ok(if let Known::Copied(copy) = now { Some(copy) } else { None })
+        Ok(now)
     }
 
     fn make_copy(
         &self,
         places: Option<&Places>,
         caller: &Caller<'_>,
-        link: &str,
+        path: &[u8],
     ) -> Result<Option<Arc<Library>>, Errno> {
         if !can_be_turned_off(caller) {
             return Ok(None);
         }
-        let file = caller.outside.open_proc(link, OFlags::RDONLY)?;
+        let file = caller.outside.open_proc(path, OFlags::RDONLY)?;
         let none = Guarded::default();
         let known = code::Known {
             token: self.token,
