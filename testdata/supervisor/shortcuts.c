@@ -2,7 +2,8 @@
  * what shortcuts would allow without a fence. Linked with the C library of the tree. Says what is wrong; nothing if nothing is.
  *
  * shortcuts SECRET PID        SECRET is a file outside, beside the source of the mount /src; PID is a process outside
- * shortcuts records WHAT      where owners are recorded: WHAT is "links" or "pipe", which a step has the first record of
+ * shortcuts records WHAT      where owners are recorded: WHAT is "links" or "pipe", which a step has the first record of, or
+ *                             "later" for a step after the one with "links"
  * shortcuts outside           where they are, and the tree is nobody's root */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -368,6 +369,13 @@ static void owners(void) {
     CHECK(readlink("/proc/self", text, sizeof text) > 0 && atoi(text) == getpid());
 }
 
+/* What a step before has recorded. */
+static void later(void) {
+    struct stat there;
+    unsigned char *at = found_switch(readlink);
+    CHECK(at && at[1] && lstat("/link", &there) == 0 && there.st_uid == 9 && there.st_gid == 10);
+}
+
 static int exit_of_child(void (*work)(const char *), const char *path) {
     int status;
     if (fork() == 0) {
@@ -663,6 +671,10 @@ int main(int count, char **words) {
         in_child("known", known);
         where = "at the end";
         CHECK(takes_shortcuts());
+        return 0;
+    }
+    if (count == 4 && !strcmp(words[2], "later")) {
+        in_child("later", later);
         return 0;
     }
     if (count == 4 && !strcmp(words[1], "records")) {

@@ -61,8 +61,15 @@ fn past_records_answer_as_the_supervisor_does() {
     for what in ["links", "pipe"] {
         let tree = Tree::new();
         install(&tree.path("base"));
-        let spec = RunSpec::new(tree.overlay("upper"), ["/bin/shortcuts", "records", what]);
-        for result in run_as_user(&tree, &[spec], "").unwrap() {
+        let mut specs = vec![RunSpec::new(tree.overlay("upper"), ["/bin/shortcuts", "records", what])];
+        if what == "links" {
+            let mut later = tree.overlay("later");
+            if let Root::Overlay { lowers, .. } = &mut later {
+                lowers.insert(0, tree.path("upper"));
+            }
+            specs.push(RunSpec::new(later, ["/bin/shortcuts", "records", "later"]));
+        }
+        for result in run_as_user(&tree, &specs, "").unwrap() {
             check(&result);
         }
     }

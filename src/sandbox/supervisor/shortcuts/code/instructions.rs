@@ -2,6 +2,41 @@
 
 use super::{Code, Label, Stat};
 
+/// A place between bytes: how many are before it but for jumps, and how many jumps.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Position {
+    bytes: usize,
+    jumps: usize,
+}
+
+/// A jump, which is short where its target is near.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Jump {
+    at: Position,
+    kind: u8,
+    to: Label,
+    is_long: bool,
+}
+
+impl Jump {
+    fn length(&self) -> usize {
+        match (self.is_long, self.kind) {
+            (false, _) => 2,
+            (true, ALWAYS) => 5,
+            (true, _) => 6,
+        }
+    }
+}
+
+/// Four bytes that tell how far something is from the instruction behind them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reference {
+    at: Position,
+    /// What of the instruction comes after them.
+    rest: usize,
+    to: usize,
+}
+
 /// Bytes below the stack pointer that belong to the program (System V ABI, "red zone"), room for seven registers and for a
 /// `struct stat`.
 pub(super) const STEP: i32 = 0x80 + 0x38 + 0x90;
@@ -20,12 +55,12 @@ pub(super) const STRUCTURE: u8 = 0x38;
 pub(super) const SLOT: u8 = STRUCTURE;
 pub(super) const NUMBER: u8 = STRUCTURE + 8;
 
-/// Kinds of jumps.
-pub(super) const ALWAYS: &[u8] = &[0xe9];
-pub(super) const IF_EQUAL: &[u8] = &[0x0f, 0x84];
-pub(super) const IF_NOT_EQUAL: &[u8] = &[0x0f, 0x85];
-pub(super) const IF_NOT_BELOW: &[u8] = &[0x0f, 0x83];
-pub(super) const IF_BELOW: &[u8] = &[0x0f, 0x82];
+/// Kinds of jumps, as short ones begin.
+pub(super) const ALWAYS: u8 = 0xeb;
+pub(super) const IF_EQUAL: u8 = 0x74;
+pub(super) const IF_NOT_EQUAL: u8 = 0x75;
+pub(super) const IF_NOT_BELOW: u8 = 0x73;
+pub(super) const IF_BELOW: u8 = 0x72;
 
 /// What a jump, or an address relative to the next instruction at `from`, needs to lead to `to`.
 pub(super) fn relative(from: usize, to: usize) -> Option<[u8; 4]> {
@@ -33,8 +68,56 @@ pub(super) fn relative(from: usize, to: usize) -> Option<[u8; 4]> {
 }
 
 impl Code<'_> {
-    pub(super) fn here(&self) -> usize {
-        self.at + self.bytes.len()
+    fn here(&self) -> Position {
+        Position { bytes: self.bytes.len(), jumps: self.jumps.len() }
+    }
+
+    /// How far something in the library's text is from here, for an instruction that has so many bytes left after that.
+    pub(super) fn reference(&mut self, to: usize, rest: usize) {
+        self.references.push(Reference { at: self.here(), rest, to });
+        self.put(&[0; 4]);
+    }
+
+    /// All of it, with its distances. `None` where something is too far away.
+    pub(super) fn finish(mut self) -> Option<Vec<u8>> {
+        while let Some(jump) = (0..self.jumps.len()).find(|jump| !self.reaches(*jump)) {
+            self.jumps[jump].is_long = true;
+        }
+        let (mut out, mut done) = (Vec::new(), 0);
+        for (number, jump) in self.jumps.iter().enumerate() {
+            out.extend_from_slice(&self.bytes[done..jump.at.bytes]);
+            done = jump.at.bytes;
+            let distance = i32::try_from(self.distance(number)?).ok()?;
+            match (jump.is_long, jump.kind) {
+                (false, kind) => out.extend([kind, distance as u8]),
+                (true, ALWAYS) => out.push(0xe9),
+                (true, kind) => out.extend([0x0f, kind + 0x10]),
+            }
+            if jump.is_long {
+                out.extend(distance.to_le_bytes());
+            }
+        }
+        out.extend_from_slice(&self.bytes[done..]);
+        for reference in &self.references {
+            let at = self.offset(reference.at);
+            out[at..at + 4].copy_from_slice(&relative(self.at + at + 4 + reference.rest, reference.to)?);
+        }
+        Some(out)
+    }
+
+    fn offset(&self, position: Position) -> usize {
+        position.bytes + self.jumps[..position.jumps].iter().map(Jump::length).sum::<usize>()
+    }
+
+    /// How far the target of a jump is from its end.
+    fn distance(&self, number: usize) -> Option<i64> {
+        let Jump { at, to, .. } = self.jumps[number];
+        let target = self.labels.iter().find(|(label, _)| *label == to)?.1;
+        Some(self.offset(target) as i64 - self.offset(Position { jumps: number + 1, ..at }) as i64)
+    }
+
+    fn reaches(&self, number: usize) -> bool {
+        self.jumps[number].is_long || self.distance(number).is_none_or(|distance| i8::try_from(distance).is_ok())
     }
 
     pub(super) fn put(&mut self, bytes: &[u8]) {
@@ -42,16 +125,14 @@ impl Code<'_> {
     }
 
     /// Where something of our data is, for an instruction that ends with that.
-    pub(super) fn data(&mut self, offset: usize) -> Option<()> {
-        self.put(&relative(self.here() + 4, self.base + offset)?);
-        Some(())
+    pub(super) fn data(&mut self, offset: usize) {
+        self.reference(self.base + offset, 0);
     }
 
     /// `call routine`
-    pub(super) fn call(&mut self, routine: usize) -> Option<()> {
+    pub(super) fn call(&mut self, routine: usize) {
         self.put(&[0xe8]);
-        self.put(&relative(self.here() + 4, routine)?);
-        Some(())
+        self.reference(routine, 0);
     }
 
     pub(super) fn syscall(&mut self) {
@@ -114,28 +195,24 @@ impl Code<'_> {
     }
 
     /// `cmpb $0, byte(%rip); jne to`
-    pub(super) fn ask_if_set(&mut self, byte: usize, to: Label) -> Option<()> {
+    pub(super) fn ask_if_set(&mut self, byte: usize, to: Label) {
         self.put(&[0x80, 0x3d]);
-        self.put(&relative(self.here() + 5, self.base + byte)?);
+        self.reference(self.base + byte, 1);
         self.put(&[0x00]);
         self.jump(IF_NOT_EQUAL, to);
-        Some(())
     }
 
-    pub(super) fn jump(&mut self, kind: &[u8], to: Label) {
-        self.put(kind);
-        self.put(&[0; 4]);
-        self.jumps.push((self.bytes.len() - 4, to));
+    pub(super) fn jump(&mut self, kind: u8, to: Label) {
+        self.jumps.push(Jump { at: self.here(), kind, to, is_long: false });
     }
 
     /// A jump back into the library.
-    pub(super) fn leave(&mut self, to: usize) -> Option<()> {
-        self.put(ALWAYS);
-        self.put(&relative(self.here() + 4, to)?);
-        Some(())
+    pub(super) fn leave(&mut self, to: usize) {
+        self.put(&[0xe9]);
+        self.reference(to, 0);
     }
 
     pub(super) fn label(&mut self, label: Label) {
-        self.labels.push((label, self.bytes.len()));
+        self.labels.push((label, self.here()));
     }
 }

@@ -1,6 +1,6 @@
 //! What several shortcuts call where owners are recorded.
 
-use super::instructions::{IF_BELOW, IF_EQUAL, IF_NOT_EQUAL, NUMBER, RAX, RDI, RSI, SLOT, relative};
+use super::instructions::{IF_BELOW, IF_EQUAL, IF_NOT_EQUAL, NUMBER, RAX, RDI, RSI, SLOT};
 use super::{CLOSE, Code, FSTAT, GENERATION, Label, Slots, TREE};
 
 impl Code<'_> {
@@ -31,7 +31,7 @@ impl Code<'_> {
         // test %eax, %eax; jnz close
         self.put(&[0x85, 0xc0]);
         self.jump(IF_NOT_EQUAL, Label::Close);
-        self.compare_device()?;
+        self.compare_device();
         self.jump(IF_EQUAL, Label::Close);
         self.load(&[RDI, RSI, RAX]);
         self.label(Label::Right);
@@ -52,15 +52,15 @@ impl Code<'_> {
         self.depth = 8;
         // mov (%rcx), %rax; cmp tree(%rip), %rax; jne right
         self.put(&[0x48, 0x8b, 0x01, 0x48, 0x3b, 0x05]);
-        self.data(TREE)?;
+        self.data(TREE);
         self.jump(IF_NOT_EQUAL, Label::Right);
         // mov 8(%rcx), %rcx; mov %rcx, %rax; xor generation(%rip), %rax; and $(count - 1), %ecx
         self.put(&[0x48, 0x8b, 0x49, 0x08, 0x48, 0x89, 0xc8, 0x48, 0x33, 0x05]);
-        self.data(GENERATION)?;
+        self.data(GENERATION);
         self.put(&[0x83, 0xe1, slots.count - 1]);
         // lea slots(%rip), %r11; lea (%r11, %rcx, 8), %r11; mov %r11, slot(%rsp); mov %rax, number(%rsp); cmp %rax, (%r11); ret
         self.put(&[0x4c, 0x8d, 0x1d]);
-        self.put(&relative(self.here() + 4, slots.distance)?);
+        self.reference(slots.distance, 0);
         self.put(&[0x4d, 0x8d, 0x1c, 0xcb, 0x4c, 0x89, 0x5c, 0x24, SLOT + self.depth]);
         self.put(&[0x48, 0x89, 0x44, 0x24, NUMBER + self.depth, 0x49, 0x39, 0x03, 0xc3]);
         self.label(Label::Right);
