@@ -11,6 +11,9 @@ const IF_NOT_POSITIVE: &[u8] = &[0x0f, 0x8e];
 /// What the routine gives beside a [`Finding`]: nothing is known of the path; it begins not at the root, or is no path.
 const OTHER: u8 = 3;
 
+/// A call's number on x86-64.
+const RT_SIGPROCMASK: u8 = 14;
+
 /// Which argument a path is: the first, or the second.
 #[derive(Clone, Copy)]
 enum Path {
@@ -24,47 +27,16 @@ enum Path {
 /// That the path can be read it finds out by rt_sigprocmask(2), which reads eight bytes before it refuses what it is asked to
 /// do, and fails otherwise if it cannot: the page that these are in it may read to its end.
 pub(super) fn lookup(at: usize, table: usize) -> Option<Vec<u8>> {
-    let mut code = vec![
-        0x57,
-        0x56,
-        0x52,
-        0x41,
-        0x52,
-        0x50, // push %rdi, %rsi, %rdx, %r10, %rax
-        0x48,
-        0x89,
-        0xc6,
-        0x48,
-        0x83,
-        0xe6,
-        0xf8, // mov %rax, %rsi; and $-8, %rsi
-        0x83,
-        0xcf,
-        0xff,
-        0x31,
-        0xd2, // or $-1, %edi; xor %edx, %edx
-        0x41,
-        0xba,
-        8,
-        0,
-        0,
-        0,
-        0xb8,
-        14,
-        0,
-        0,
-        0,
-        0x0f,
-        0x05, // mov $8, %r10d; mov $14, %eax; syscall
-        0x5e,
-        0x83,
-        0xf8,
-        22u8.wrapping_neg(), // pop %rsi; cmp $-EINVAL, %eax
-    ];
-    let to_other = [jump_short(&mut code, 0x75), {
-        code.extend([0x80, 0x3e, b'/']);
-        jump_short(&mut code, 0x75)
-    }];
+    let mut code = Vec::new();
+    code.extend([0x57, 0x56, 0x52, 0x41, 0x52, 0x50]); // push %rdi, %rsi, %rdx, %r10, %rax
+    code.extend([0x48, 0x89, 0xc6, 0x48, 0x83, 0xe6, 0xf8]); // mov %rax, %rsi; and $-8, %rsi
+    code.extend([0x83, 0xcf, 0xff, 0x31, 0xd2]); // or $-1, %edi; xor %edx, %edx
+    code.extend([0x41, 0xba, 8, 0, 0, 0]); // mov $8, %r10d
+    code.extend([0xb8, RT_SIGPROCMASK, 0, 0, 0, 0x0f, 0x05]); // mov $number, %eax; syscall
+    code.extend([0x5e, 0x83, 0xf8, 22u8.wrapping_neg()]); // pop %rsi; cmp $-EINVAL, %eax; jne other
+    let unreadable = jump_short(&mut code, 0x75);
+    code.extend([0x80, 0x3e, b'/']); // cmpb $'/', (%rsi); jne other
+    let relative_path = jump_short(&mut code, 0x75);
     code.extend([0x48, 0xb8]); // movabs $begin, %rax; movabs $times, %r11
     code.extend(HASH_BEGIN.to_le_bytes());
     code.extend([0x49, 0xbb]);
@@ -91,7 +63,7 @@ pub(super) fn lookup(at: usize, table: usize) -> Option<Vec<u8>> {
     code.extend([0x31, 0xc0]); // xor %eax, %eax
     let to_out_too = jump_short(&mut code, 0xeb);
     let other = code.len();
-    to_other.into_iter().try_for_each(|from| lead(&mut code, from, other))?;
+    [unreadable, relative_path].into_iter().try_for_each(|from| lead(&mut code, from, other))?;
     code.extend([0xb8, OTHER, 0, 0, 0]); // mov $other, %eax
     let from_other = jump_short(&mut code, 0xeb);
     let same = code.len();
