@@ -313,6 +313,7 @@ static void owners(void) {
     CHECK(close(open("/given", O_WRONLY | O_CREAT | O_EXCL, 0644)) == 0);
     CHECK(mkdir("/directory", 0755) == 0 && mkdir("/theirs", 0755) == 0);
     CHECK(belongs("/plain", 0, 0, S_IFREG | 0644) && belongs("/directory", 0, 0, S_IFDIR | 0755));
+    CHECK(belongs("/given", 0, 0, S_IFREG | 0644) && belongs("/given", 0, 0, S_IFREG | 0644) && belongs("/theirs", 0, 0, S_IFDIR | 0755));
     CHECK(chown("/given", 5, 6) == 0 && belongs("/given", 5, 6, S_IFREG | 0644));
     CHECK(chmod("/given", 04711) == 0 && belongs("/given", 5, 6, S_IFREG | 04711));
     CHECK(chown("/theirs", 7, 8) == 0 && chmod("/theirs", 03775) == 0 && belongs("/theirs", 7, 8, S_IFDIR | 03775));
@@ -350,6 +351,44 @@ static void owners(void) {
     char text[64];
     CHECK(readlink("/link", text, sizeof text) == 5 && readlink("/plain", text, sizeof text) == -1 && errno == EINVAL);
     CHECK(readlink("/proc/self", text, sizeof text) > 0 && atoi(text) == getpid());
+}
+
+static int exit_of_child(void (*work)(const char *), const char *path) {
+    int status;
+    if (fork() == 0) {
+        errno = 0;
+        work(path);
+        _exit(errno);
+    }
+    wait(&status);
+    return status;
+}
+
+static void give(const char *path) { chown(path, 5, 6); }
+static void give_open(const char *path) { fchown(open(path, O_RDONLY), 7, 8); }
+static void give_below(const char *path) { fchownat(open("/remembered", O_RDONLY), strrchr(path, '/') + 1, 9, 9, AT_SYMLINK_NOFOLLOW); }
+static void set_id(const char *path) { chmod(path, 06755); }
+static void make_as_other(const char *path) {
+    setresgid(41, 41, 41), setresuid(40, 40, 40);
+    open(path, O_WRONLY | O_CREAT | O_EXCL, 0600);
+}
+
+/* What is known of a file is forgotten when another process changes it. */
+static void remembered(void) {
+    CHECK(mkdir("/remembered", 0777) == 0 && chmod("/remembered", 0777) == 0);
+    for (int round = 0; round < 3; round++)
+        for (int way = 0; way < 5; way++) {
+            void (*const works[])(const char *) = {give, give_open, give_below, set_id, make_as_other};
+            const unsigned owners[][2] = {{5, 6}, {7, 8}, {9, 9}, {0, 0}, {40, 41}};
+            const char *path = "/remembered/file";
+            CHECK(close(open(path, O_WRONLY | O_CREAT | O_EXCL, 0600)) == 0);
+            CHECK(belongs(path, 0, 0, S_IFREG | 0600) && belongs(path, 0, 0, S_IFREG | 0600));
+            if (way == 4) CHECK(unlink(path) == 0); /* the next one may have its inode */
+            CHECK(exit_of_child(works[way], path) == 0);
+            CHECK(belongs(path, owners[way][0], owners[way][1], S_IFREG | (way == 3 ? 06755 : 0600)));
+            CHECK(unlink(path) == 0);
+        }
+    CHECK(exit_of_child(give, "/remembered") == 0 && belongs("/remembered", 5, 6, S_IFDIR | 0777));
 }
 
 /* What others make before any link has a record. */
@@ -615,6 +654,7 @@ int main(int count, char **words) {
         in_child("other group", other_group);
         CHECK(found_switch(readlink));
         in_child("file called status", called_status);
+        in_child("remembered", remembered);
         in_child(words[2], !strcmp(words[2], "pipe") ? others_pipe : owners);
         in_child("names", names);
         in_child("processes", processes);

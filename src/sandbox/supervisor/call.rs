@@ -333,5 +333,32 @@ pub(crate) enum Call {
     },
 }
 
+impl Call {
+    /// Whether it may change files, as far as those who look at others of them notice.
+    pub(super) fn changes_files(&self) -> bool {
+        match self {
+            Call::Open { flags, .. } => {
+                flags & (libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC | libc::O_TMPFILE) != 0
+            }
+            Call::Xattr { what, .. } => matches!(what, XattrCall::Set { .. } | XattrCall::Remove { .. }),
+            Call::Stat { .. }
+            | Call::Statx { .. }
+            | Call::Statfs { .. }
+            | Call::Access { .. }
+            | Call::Readlink { .. }
+            | Call::ReadDirectory { .. }
+            | Call::GetCwd { .. }
+            | Call::Chdir { .. }
+            | Call::MapCode { .. }
+            | Call::Exec { .. }
+            | Call::Exit { .. }
+            | Call::Uname { .. }
+            | Call::Identity(_)
+            | Call::Process(_) => false,
+            _ => true,
+        }
+    }
+}
+
 /// What a caller gets for a number that decodes to nothing; the filter traps none such.
 pub(crate) const UNKNOWN: Errno = Errno::NOSYS;

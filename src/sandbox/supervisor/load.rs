@@ -196,6 +196,14 @@ impl Elf {
         code.next().is_none().then_some((only.offset, only.in_file))
     }
 
+    /// The bytes of its last page that its data leaves free: how far they are from the beginning of its code, and how many.
+    pub(super) fn behind_data(&self) -> Option<(u64, u64)> {
+        let code = self.segments.iter().find(|segment| segment.flags & 1 != 0)?;
+        let last = self.segments.iter().max_by_key(|segment| segment.address)?;
+        let end = last.address + last.in_memory;
+        last.is_writable().then_some((end.checked_sub(code.address)?, up(end) - end))
+    }
+
     /// The address of that.
     pub(super) fn text_address(&self) -> u64 {
         self.segments.iter().find(|segment| segment.flags & 1 != 0).map_or(0, |segment| segment.address)

@@ -189,6 +189,12 @@ impl Supervisor {
             return;
         }
         let answer = self.dispatch(&call, &caller, worker);
+        if let Some(shortcuts) = &self.shortcuts
+            && call.changes_files()
+            && let Err(errno) = shortcuts.forget()
+        {
+            return self.give(notification.id, Answer::Error(errno));
+        }
         if let Call::Exec { .. } = call {
             caller.process.memory.execs(caller.thread);
             self.table.execs(&caller.process);

@@ -9,10 +9,12 @@
 
 mod instructions;
 mod known;
+mod routines;
 
 use crate::overrides::OVERRIDE;
 use instructions::{
-    ALWAYS, IF_BELOW, IF_EQUAL, IF_NOT_BELOW, IF_NOT_EQUAL, R8, R9, R10, RAX, RDI, RDX, RSI, STEP, STRUCTURE, relative,
+    ALWAYS, IF_BELOW, IF_EQUAL, IF_NOT_BELOW, IF_NOT_EQUAL, NUMBER, R8, R9, R10, RDI, RDX, RSI, SLOT, STEP, STRUCTURE,
+    relative,
 };
 
 /// When the kernel's answer is the right one.
@@ -38,18 +40,42 @@ pub(crate) struct Guarded {
 }
 
 /// What the code of a step's shortcuts knows.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Known<'a> {
     /// What the filter knows them by.
     pub(super) token: u64,
     pub(super) rule: Rule,
     /// Of the step's places.
     pub(super) guarded: &'a Guarded,
-    /// The device of /proc.
+    /// The device of /proc, and that of a tree that is this step's alone.
     pub(super) proc: u64,
+    pub(super) tree: u64,
+    /// Where the library remembers files without a record, if it can.
+    pub(super) slots: Option<Slots>,
     /// Where the table of what is known of paths is, in bytes from where the library's code begins.
     pub(super) table: Option<usize>,
 }
+
+/// Room in a program's memory for numbers of 8 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Slots {
+    /// How far it is from the beginning of the code.
+    distance: usize,
+    /// How many; a power of 2.
+    count: u8,
+}
+
+impl Slots {
+    /// Those that there are within so many bytes at a distance.
+    pub(super) fn within((distance, length): (u64, u64)) -> Option<Slots> {
+        let begin = distance.next_multiple_of(8);
+        let count = (length.checked_sub(begin - distance)? / 8).min(MOST_SLOTS).checked_ilog2()?;
+        Some(Slots { distance: usize::try_from(begin).ok()?, count: 1 << count })
+    }
+}
+
+/// As many as a byte in an instruction can tell of is more than fit.
+const MOST_SLOTS: u64 = 64;
 
 impl Known<'_> {
     /// Whether a call is worth a shortcut. With real owners no fstat is handed over; with records no reading of directories.
@@ -85,6 +111,8 @@ pub(super) struct Bytes {
     pub(super) switch: usize,
     /// The same once something that can have no xattr has a record.
     pub(super) told: usize,
+    /// 8 bytes that are to be made others when files have changed.
+    pub(super) generation: usize,
 }
 
 /// A kind of call that is worth a shortcut.
@@ -181,13 +209,15 @@ const RIGHT_ERRORS: [u8; 3] = [2, 20, 22];
 const MOVE: usize = 5;
 const CALL: usize = 7;
 
-/// Our code begins with what it needs: the token, the switch, whether what has no xattrs has records, a device, the arguments
-/// of getxattrat(2), which are zeros, and the name of the xattr; then inodes.
+/// Our code begins with what it needs: the token, the switch, whether what has no xattrs has records, a device, the tree's,
+/// a number for what is remembered, the arguments of getxattrat(2), which are zeros, and the name of the xattr; then inodes.
 const TOKEN: usize = 0;
 const SWITCH: usize = 8;
 const TOLD: usize = 9;
 const DEVICE: usize = 16;
-const ARGUMENTS: usize = 24;
+const TREE: usize = 24;
+const GENERATION: usize = 32;
+const ARGUMENTS: usize = 40;
 const NAME: usize = ARGUMENTS + super::ARGUMENTS_LENGTH as usize;
 const INODES: usize = (NAME + OVERRIDE.len() + 1).next_multiple_of(16);
 
@@ -197,20 +227,25 @@ pub(super) fn put_shortcuts(text: &mut [u8], end: usize, known: &Known<'_>) -> O
     let base = end.next_multiple_of(16);
     let code = base + (INODES + known.list_length()).next_multiple_of(16);
     let (mut at, mut sites) = (code, 0);
-    let routine = match (known.rule, known.table) {
-        (Rule::Records, _) => Code::new(code, 0, base, known).routine()?,
-        (Rule::Outside { .. }, Some(table)) => known::lookup(code, table)?,
-        _ => Vec::new(),
-    };
-    text.get_mut(code..code + routine.len())?.copy_from_slice(&routine);
-    at += routine.len().next_multiple_of(16);
+    let (mut opened, mut remembers) = (at, None);
+    if known.rule == Rule::Records {
+        let routine = Code::new(at, 0, base, known).opened()?;
+        opened = put(text, &mut at, &routine)?;
+        if let Some(slots) = known.slots {
+            let routine = Code::new(at, 0, base, known).remembers(slots)?;
+            remembers = Some(put(text, &mut at, &routine)?);
+        }
+    }
+    let mut lookup = at;
+    if let (Rule::Outside { .. }, Some(table)) = (known.rule, known.table) {
+        let routine = known::lookup(at, table)?;
+        lookup = put(text, &mut at, &routine)?;
+    }
     for (site, shortcut) in find(&text[..end]).into_iter().filter(|(_, found)| known.shortens(found.call)) {
-        let made = Code { routine: code, ..Code::new(at, site, base, known) }.assemble(shortcut)?;
-        let Some(room) = text.get_mut(at..at + made.len()) else { continue };
-        room.copy_from_slice(&made);
+        let made = Code { opened, remembers, lookup, ..Code::new(at, site, base, known) }.assemble(shortcut)?;
+        let Some(begin) = put(text, &mut at, &made) else { continue };
         text[site] = 0xe9;
-        text[site + 1..site + MOVE].copy_from_slice(&relative(site + MOVE, at)?);
-        at = (at + made.len()).next_multiple_of(16);
+        text[site + 1..site + MOVE].copy_from_slice(&relative(site + MOVE, begin)?);
         sites += 1;
     }
     if sites == 0 {
@@ -221,11 +256,20 @@ pub(super) fn put_shortcuts(text: &mut [u8], end: usize, known: &Known<'_>) -> O
     let device = if known.rule == Rule::Barriers { known.guarded.device } else { known.proc };
     data[TOKEN..TOKEN + 8].copy_from_slice(&known.token.to_le_bytes());
     data[DEVICE..DEVICE + 8].copy_from_slice(&device.to_le_bytes());
+    data[TREE..TREE + 8].copy_from_slice(&known.tree.to_le_bytes());
     data[NAME..NAME + OVERRIDE.len()].copy_from_slice(OVERRIDE.as_bytes());
     for (room, inode) in data[INODES..].chunks_exact_mut(8).zip(&known.guarded.inodes) {
         room.copy_from_slice(&inode.to_le_bytes());
     }
-    Some(Bytes { switch: base + SWITCH, told: base + TOLD })
+    Some(Bytes { switch: base + SWITCH, told: base + TOLD, generation: base + GENERATION })
+}
+
+/// Puts code at `at`, which then is behind it, if there is room; gives where it begins.
+fn put(text: &mut [u8], at: &mut usize, code: &[u8]) -> Option<usize> {
+    let begin = *at;
+    text.get_mut(begin..begin + code.len())?.copy_from_slice(code);
+    *at = (begin + code.len()).next_multiple_of(8);
+    Some(begin)
 }
 
 /// Where the calls are made that have shortcuts, the most used ones first.
@@ -275,8 +319,10 @@ struct Code<'a> {
     site: usize,
     base: usize,
     known: &'a Known<'a>,
-    /// The routine that is called where it is one, and how far its stack is from the caller's.
-    routine: usize,
+    /// The routines that are called, and in one how far its stack is from the caller's.
+    opened: usize,
+    remembers: Option<usize>,
+    lookup: usize,
     depth: u8,
     /// Jumps: where the distance is, and to what.
     jumps: Vec<(usize, Label)>,
@@ -285,7 +331,19 @@ struct Code<'a> {
 
 impl<'a> Code<'a> {
     fn new(at: usize, site: usize, base: usize, known: &'a Known<'a>) -> Code<'a> {
-        Code { bytes: Vec::new(), at, site, base, known, routine: 0, depth: 0, jumps: Vec::new(), labels: Vec::new() }
+        Code {
+            bytes: Vec::new(),
+            at,
+            site,
+            base,
+            known,
+            opened: 0,
+            remembers: None,
+            lookup: 0,
+            depth: 0,
+            jumps: Vec::new(),
+            labels: Vec::new(),
+        }
     }
 
     fn assemble(mut self, shortcut: Shortcut) -> Option<Vec<u8>> {
@@ -317,9 +375,7 @@ impl<'a> Code<'a> {
             (Rule::Barriers, Call::Stat(stat)) => self.ask_if_barrier(stat)?,
             (Rule::Records | Rule::Outside { .. }, Call::Stat(stat)) => self.ask_for_record(stat)?,
             (Rule::Records, Call::Open) => {
-                // call routine; je ask
-                self.put(&[0xe8]);
-                self.put(&relative(self.here() + 4, self.routine)?);
+                self.call(self.opened)?;
                 self.jump(IF_EQUAL, Label::AskBelow);
             }
             _ => {}
@@ -422,46 +478,14 @@ impl<'a> Code<'a> {
         Some(())
     }
 
-    /// What is called when a file has been opened: says "equal" if it is what /proc tells of a process, by its name
-    /// (`/proc/PID/status`), and then has closed it.
-    fn routine(mut self) -> Option<Vec<u8>> {
-        self.depth = 8; // where it returns to
-        self.save(&[RAX]);
-        // mov %rsi, %rcx; next byte: inc %rcx; cmpb $0, -1(%rcx); jne next byte
-        self.put(&[0x48, 0x89, 0xf1]);
-        self.label(Label::NextByte);
-        self.put(&[0x48, 0xff, 0xc1, 0x80, 0x79, 0xff, 0x00]);
-        self.jump(IF_NOT_EQUAL, Label::NextByte);
-        // mov %rcx, %rax; sub %rsi, %rax; cmp $5, %rax, with the zero byte; mov the result, %rax; jb right
-        self.put(&[0x48, 0x89, 0xc8, 0x48, 0x29, 0xf0, 0x48, 0x83, 0xf8, 0x05]);
-        self.load(&[RAX]);
-        self.jump(IF_BELOW, Label::Right);
-        // cmpl $"atus", -5(%rcx); jne right
-        self.put(&[0x81, 0x79, 0xfb]);
-        self.put(b"atus");
-        self.jump(IF_NOT_EQUAL, Label::Right);
-        self.save(&[RDI, RSI]);
-        // mov %eax, %edi
-        self.put(&[0x89, 0xc7]);
-        self.open_structure();
-        self.number(FSTAT);
-        self.syscall();
-        // test %eax, %eax; jnz close
-        self.put(&[0x85, 0xc0]);
-        self.jump(IF_NOT_EQUAL, Label::Close);
-        self.compare_device()?;
-        self.jump(IF_EQUAL, Label::Close);
-        self.load(&[RDI, RSI, RAX]);
-        self.label(Label::Right);
-        // test %rsp, %rsp; ret
-        self.put(&[0x48, 0x85, 0xe4, 0xc3]);
-        self.label(Label::Close);
-        self.number(CLOSE);
-        self.syscall();
-        self.load(&[RDI, RSI]);
-        // cmp %eax, %eax; ret
-        self.put(&[0x39, 0xc0, 0xc3]);
-        self.finish()
+    /// Makes an end if it is remembered that the file of a `struct stat` has no record.
+    fn end_if_remembered(&mut self, routine: usize, stat: Stat) -> Option<()> {
+        // mov buffer, %rcx; call; mov $0, %eax; je made
+        self.put(if stat == Stat::At { &[0x48, 0x89, 0xd1] } else { &[0x48, 0x89, 0xf1] });
+        self.call(routine)?;
+        self.number(0);
+        self.jump(IF_EQUAL, Label::Made);
+        Some(())
     }
 
     /// `lea structure(%rsp), %rsi`
@@ -490,6 +514,10 @@ impl<'a> Code<'a> {
             self.jump(IF_NOT_EQUAL, Label::AskBelow);
         }
         self.label(Label::Record);
+        let remembers = self.remembers.filter(|_| stat != Stat::Extended);
+        if let Some(routine) = remembers {
+            self.end_if_remembered(routine, stat)?;
+        }
         self.save(&[RDI, RSI, RDX, R10, R8]);
         match stat {
             Stat::Path => self.number(GETXATTR),
@@ -507,6 +535,10 @@ impl<'a> Code<'a> {
         // cmp $-ENODATA, %rax; jne ask; xor %eax, %eax
         self.put(&[0x48, 0x83, 0xf8, 61u8.wrapping_neg()]);
         self.jump(IF_NOT_EQUAL, Label::AskBelow);
+        if remembers.is_some() {
+            // mov slot(%rsp), %rcx; mov number(%rsp), %rax; mov %rax, (%rcx)
+            self.put(&[0x48, 0x8b, 0x4c, 0x24, SLOT, 0x48, 0x8b, 0x44, 0x24, NUMBER, 0x48, 0x89, 0x01]);
+        }
         self.put(&[0x31, 0xc0]);
         if let Rule::Outside { uid, gid } = self.known.rule {
             // The ids, at these offsets from rdx: cmpl $id, offset(%rdx); jne +7; movl $0, offset(%rdx)
@@ -588,7 +620,8 @@ mod tests {
     }
 
     fn known(rule: Rule, guarded: &Guarded) -> Known<'_> {
-        Known { token: 0x1122_3344_5566_7788, rule, guarded, proc: 0x99aa, table: None }
+        let slots = Slots::within((0x1b_bf50, 176));
+        Known { token: 0x1122_3344_5566_7788, rule, guarded, proc: 0x99aa, tree: 0xddee, slots, table: None }
     }
 
     fn guarded(count: u64) -> Guarded {
@@ -608,11 +641,12 @@ mod tests {
         let end = text.len();
         text.resize(4096, 0);
         let before = text.clone();
-        let Bytes { switch, told } =
+        let Bytes { switch, told, generation } =
             put_shortcuts(&mut text, end, &Known { table, ..known(rule, &guarded(3)) }).unwrap();
         assert_eq!((text[switch], text[told]), (0, 0));
         assert_eq!(text[switch - 8..switch], 0x1122_3344_5566_7788u64.to_le_bytes());
         let base = switch - SWITCH;
+        assert_eq!(generation, base + GENERATION);
         let barriers = rule == Rule::Barriers;
         assert_eq!(text[base + DEVICE..base + DEVICE + 8], if barriers { 0xbbccu64 } else { 0x99aa }.to_le_bytes());
         let inodes: Vec<u8> = [1u64, 2, 3].into_iter().flat_map(u64::to_le_bytes).collect();
@@ -659,8 +693,17 @@ mod tests {
             let wanted = find(&calls).iter().filter(|(_, found)| known.shortens(found.call)).count();
             assert_eq!(made, wanted, "{rule:?}");
             let free = text.iter().rev().take_while(|byte| **byte == 0).count();
-            assert!(free > 200, "{rule:?} {free}");
+            assert!(free > 40, "{rule:?} {free}");
         }
+    }
+
+    #[test]
+    fn finds_slots_behind_data() {
+        let slots = |distance, length| Slots::within((distance, length)).map(|slots| (slots.distance, slots.count));
+        assert_eq!(slots(0x1000, 176), Some((0x1000, 16)));
+        assert_eq!(slots(0x1001, 15), Some((0x1008, 1)));
+        assert_eq!((slots(0x1001, 14), slots(0x1000, 0), slots(0x1001, 3)), (None, None, None));
+        assert_eq!(slots(0x1000, 4096), Some((0x1000, 64)));
     }
 
     #[test]

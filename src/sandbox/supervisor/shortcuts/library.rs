@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
 
-use super::code::{self, Bytes, Known, Rule};
+use super::code::{self, Bytes, Known, Rule, Slots};
 use super::{Mapping, Name};
 use crate::sandbox::supervisor::findings::{TABLE, Table};
 use crate::sandbox::supervisor::load::{Added, Elf, add_segment};
@@ -31,8 +31,9 @@ pub(super) struct Library {
     pub(super) name: Name,
     /// Where its switch is, in bytes from its beginning.
     pub(super) switch: u64,
-    /// Where it is to be told of records.
+    /// Where it is to be told of records, and of changes.
     told: u64,
+    generation: u64,
     /// Where it has a table of what is known of paths.
     table: Option<Added>,
 }
@@ -54,13 +55,17 @@ impl Library {
             Rule::Outside { .. } => add_segment(&mut bytes, 8 * TABLE),
             Rule::Barriers | Rule::Records => None,
         };
-        let known = Known { table: table.map(|table| (table.address - elf.text_address()) as usize), ..known };
+        let known = Known {
+            slots: elf.behind_data().and_then(Slots::within),
+            table: table.map(|table| (table.address - elf.text_address()) as usize),
+            ..known
+        };
         let Some((start, places)) = shorten(&mut bytes, (offset, length), &known) else { return Ok(None) };
         let offset = |at: usize| (start + at) as u64;
-        let (switch, told) = (offset(places.switch), offset(places.told));
+        let [switch, told, generation] = [places.switch, places.told, places.generation].map(offset);
         let fill = |empty| {
             let found = Library::fill(empty, &bytes, outside)?;
-            Ok(found.map(|(file, name)| Library { file, name, switch, told, table }))
+            Ok(found.map(|(file, name)| Library { file, name, switch, told, generation, table }))
         };
         // The pages of a file are mapped many at a time, those in memory one by one, which each program pays for.
         if let Some(Ok(Some(library))) = beside.map(fill) {
@@ -79,6 +84,11 @@ impl Library {
     /// it is changed in their own memory is the switch, with which they use it no more.
     pub(super) fn tell_of_records(&self) -> Result<(), Errno> {
         rustix::io::pwrite(&self.file, &[1], self.told).map(drop)
+    }
+
+    /// Tells them to forget what they have found out about files, likewise.
+    pub(super) fn forget(&self, generation: u64) -> Result<(), Errno> {
+        rustix::io::pwrite(&self.file, &generation.to_ne_bytes(), self.generation).map(drop)
     }
 
     /// `None` where it cannot be mapped as code: a mount may forbid that, and kernels can be told to for files in memory alone

@@ -14,7 +14,8 @@
 //! Where owners are recorded (`recorded`) there are no places, and a file without a record belongs to whom the kernel says. There
 //! the library itself asks the kernel whether a file has one, which is two calls in the place of one that is handed over. Links
 //! and the like can have no xattr: what the kernel says of them is right until the first of them has a record, which all
-//! copies of the library are then told ([`Told`]). Opening to read is right, but for what /proc tells of a process's ids.
+//! copies of the library are then told ([`Told`]). Programs remember some files without a record, where free bytes are behind the
+//! library's data, until they are told that files may have changed. Opening to read is right, but for what /proc tells of a process's ids.
 //!
 //! Where the step has another root than the kernel has for it (`emulated`) this is right for what a descriptor is for, and for a
 //! name in its directory that is not followed. What the kernel has at an absolute path is another thing there. But every name
@@ -194,6 +195,8 @@ impl Shortcuts {
             rule: self.rule,
             guarded: places.map_or(&none, Places::guarded),
             proc: rustix::fs::fstat(caller.outside.proc())?.st_dev,
+            tree: if self.rule == Rule::Records { overlay()? } else { 0 },
+            slots: None,
             table: None,
         };
         let (tree, root) = match places {
@@ -209,6 +212,11 @@ impl Shortcuts {
             }
         }
         Ok(copy)
+    }
+
+    /// Has programs find out anew which files have no record. To be called when a call may have changed files.
+    pub(super) fn forget(&self) -> Result<(), Errno> {
+        if self.rule == Rule::Records && self.are_used.load(Ordering::Acquire) { self.told.forget() } else { Ok(()) }
     }
 
     /// Ends the shortcuts of the caller's process, if it has any, as who the worker began as. To be called before a directory
@@ -239,6 +247,13 @@ impl Shortcuts {
         }
         Ok(())
     }
+}
+
+/// The device of the step's tree where that is an overlay: no other step has files of it. Else 0, which none is.
+fn overlay() -> Result<u64, Errno> {
+    const OVERLAYFS: u64 = 0x794c_7630; // <linux/magic.h>
+    let is_overlay = rustix::fs::statfs("/")?.f_type as u64 == OVERLAYFS;
+    Ok(if is_overlay { rustix::fs::stat("/")?.st_dev } else { 0 })
 }
 
 /// Whether what a program's code is can be changed, as [`Shortcuts::turn_off`] does: kernels can be told to forbid that

@@ -16,6 +16,10 @@ pub(super) const R8: u8 = 0x28;
 pub(super) const RAX: u8 = 0x30;
 pub(super) const STRUCTURE: u8 = 0x38;
 
+/// What is there in its place where none is asked for: where a number is to be remembered, and it.
+pub(super) const SLOT: u8 = STRUCTURE;
+pub(super) const NUMBER: u8 = STRUCTURE + 8;
+
 /// Kinds of jumps.
 pub(super) const ALWAYS: &[u8] = &[0xe9];
 pub(super) const IF_EQUAL: &[u8] = &[0x0f, 0x84];
@@ -40,6 +44,13 @@ impl Code<'_> {
     /// Where something of our data is, for an instruction that ends with that.
     pub(super) fn data(&mut self, offset: usize) -> Option<()> {
         self.put(&relative(self.here() + 4, self.base + offset)?);
+        Some(())
+    }
+
+    /// `call routine`
+    pub(super) fn call(&mut self, routine: usize) -> Option<()> {
+        self.put(&[0xe8]);
+        self.put(&relative(self.here() + 4, routine)?);
         Some(())
     }
 

@@ -105,7 +105,7 @@ impl Code<'_> {
             Path::First => &[0x48, 0x89, 0xf8, 0xe8],
             Path::Second => &[0x48, 0x89, 0xf0, 0xe8],
         });
-        self.put(&relative(self.here() + 4, self.routine)?);
+        self.put(&relative(self.here() + 4, self.lookup)?);
         self.move_stack(STEP);
         self.if_is(Finding::Nothing as u8, Label::Nothing);
         if reads_link {
