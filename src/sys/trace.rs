@@ -25,6 +25,8 @@ pub enum Stop {
     Exec,
     /// At the beginning or the end of a system call, after [`Traced::run_to_call`].
     Call,
+    /// At a call that its filter hands over to who traces it.
+    Filter,
     /// Because it is to get this signal; [`Traced::run_to_call`] and dropping deliver it only where told.
     Signal(i32),
     /// It ended.
@@ -41,7 +43,7 @@ impl std::fmt::Debug for Registers {
     }
 }
 
-const OPTIONS: libc::c_int = libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_TRACEEXEC;
+const OPTIONS: libc::c_int = libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_TRACEEXEC | libc::PTRACE_O_TRACESECCOMP;
 
 fn request(request: libc::c_uint, thread: i32, data: usize) -> io::Result<()> {
     // SAFETY: called only with requests whose data is an integer, or a pointer that lives through the call.
@@ -97,6 +99,7 @@ impl Traced {
         Ok(match libc::WSTOPSIG(status) {
             _ if status >> 16 == libc::PTRACE_EVENT_STOP => Stop::Event,
             _ if status >> 16 == libc::PTRACE_EVENT_EXEC => Stop::Exec,
+            _ if status >> 16 == libc::PTRACE_EVENT_SECCOMP => Stop::Filter,
             signal if signal == libc::SIGTRAP | 0x80 => Stop::Call,
             signal => Stop::Signal(signal),
         })
@@ -134,6 +137,11 @@ impl Traced {
         request(libc::PTRACE_SYSCALL as _, self.thread, signal as usize)
     }
 
+    /// Lets it run until something else stops it than a system call.
+    pub fn run(&self) -> io::Result<()> {
+        request(libc::PTRACE_CONT as _, self.thread, 0)
+    }
+
     /// Lets it go, delivering `signal` if it is not 0. It is to be stopped.
     pub fn release(self, signal: i32) {
         self.let_go(signal);
@@ -149,7 +157,7 @@ impl Traced {
             match self.wait() {
                 Ok(Stop::Gone) | Err(_) => return,
                 Ok(Stop::Signal(came)) => signal = came,
-                Ok(Stop::Event | Stop::Call | Stop::Exec) => {}
+                Ok(Stop::Event | Stop::Call | Stop::Exec | Stop::Filter) => {}
             }
         }
     }
@@ -169,9 +177,15 @@ impl Traced {
         if done == -1 {
             return Err(io::Error::last_os_error());
         }
+        self.put(address, word).map(|()| before)
+    }
+
+    /// Writes a word to its memory, whatever its protection; while it is stopped.
+    pub fn put(&self, address: u64, word: u64) -> io::Result<()> {
+        let at = std::ptr::without_provenance_mut::<libc::c_void>(address as usize);
         // SAFETY: the word is passed by value; the address is the other process's.
         let done = unsafe { libc::syscall(libc::SYS_ptrace, libc::PTRACE_POKEDATA, self.thread, at, word) };
-        if done == -1 { Err(io::Error::last_os_error()) } else { Ok(before) }
+        if done == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
     /// Its registers, while it is stopped.
@@ -256,6 +270,21 @@ impl Registers {
     pub fn next(&self) -> u64 {
         self.0.rip
     }
+
+    /// For code that makes the calls of a table, up to the one at `last`.
+    pub fn begin_calls(&mut self, table: u64, last: u64) {
+        (self.0.rbp, self.0.r13, self.0.rbx, self.0.r12) = (table, last, 0, 0);
+    }
+
+    /// The first result of those; `None` where one failed.
+    pub fn first_result(&self) -> Option<u64> {
+        (self.0.r12 == 0).then_some(self.0.rbx)
+    }
+
+    /// Makes nothing of the call that it has been stopped at.
+    pub fn skip_call(&mut self) {
+        self.0.orig_rax = u64::MAX;
+    }
 }
 
 #[cfg(target_arch = "aarch64")]
@@ -303,4 +332,7 @@ impl Registers {
     pub fn next(&self) -> u64 {
         self.0.pc
     }
+
+    /// Nothing: it is not stopped at the beginning of a call.
+    pub fn skip_call(&mut self) {}
 }

@@ -43,6 +43,8 @@ pub(crate) struct Features {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     HandOver,
+    /// To who traces it.
+    Trace,
     Refuse(i32),
     Kill,
     Allow,
@@ -241,6 +243,7 @@ impl Features {
         let recorded = self.ownership == Ownership::Recorded;
         if let Some(pass) = self.pass {
             add(RESTARTED, When::Is(5, pass), Verdict::Allow);
+            add(&[nr::BRK], When::Is(5, pass), Verdict::Trace); // see `restart`; every program makes this call
         }
         if let Some(token) = self.shortcuts {
             let past = |more| When::Token(token, 2, more);
@@ -461,6 +464,7 @@ fn give(action: u32) -> Instruction {
 fn verdict(verdict: Verdict) -> Instruction {
     give(match verdict {
         Verdict::HandOver => libc::SECCOMP_RET_USER_NOTIF,
+        Verdict::Trace => libc::SECCOMP_RET_TRACE,
         Verdict::Refuse(errno) => libc::SECCOMP_RET_ERRNO | errno as u32,
         Verdict::Kill => libc::SECCOMP_RET_KILL_PROCESS,
         Verdict::Allow => libc::SECCOMP_RET_ALLOW,
@@ -564,6 +568,8 @@ mod tests {
                 assert_eq!(verdict(*number, other), libc::SECCOMP_RET_USER_NOTIF, "call {number}");
             }
         }
+        assert_eq!(verdict(nr::BRK, pass), libc::SECCOMP_RET_TRACE);
+        assert_eq!(verdict(nr::BRK, pass ^ 1), libc::SECCOMP_RET_ALLOW);
         assert_eq!(verdict(nr::NEWFSTATAT, pass), libc::SECCOMP_RET_USER_NOTIF);
         assert_eq!(verdict(nr::PTRACE, pass), libc::SECCOMP_RET_ERRNO | libc::EPERM as u32);
     }

@@ -302,47 +302,56 @@ pub(super) struct Finished {
 
 /// What is done to a thread that has just begun with a program.
 pub(super) trait Host {
-    /// Makes it call `number`, and gives the result; `None` where it is gone.
-    fn call(&mut self, number: i64, arguments: [u64; 6]) -> Option<i64>;
+    /// Makes it make these calls one after the other for as long as none fails; gives the first one's result, `None` where one
+    /// failed or it is gone. Below `stack` its stack is free.
+    fn calls(&mut self, calls: &[HostCall], stack: u64) -> Option<u64>;
     /// Reads its memory.
     fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Errno>;
     /// Writes to it.
     fn write(&self, address: u64, bytes: &[u8]) -> Result<(), Errno>;
 }
 
-/// Maps `program`, which the thread has open as `descriptor`; how far from the file's own addresses it lies then.
-fn map(host: &mut impl Host, program: &Elf, descriptor: i32) -> Option<u64> {
+/// One of several calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct HostCall {
+    pub(super) number: i64,
+    pub(super) arguments: [u64; 6],
+    /// The result of the first of them is added to the first argument.
+    pub(super) from_first: bool,
+}
+
+impl HostCall {
+    fn new(number: i64, arguments: [u64; 6]) -> HostCall {
+        HostCall { number, arguments, from_first: false }
+    }
+}
+
+/// The calls that map `program`, which the thread has open as `descriptor`: the first one's result is where its first
+/// address lies then.
+fn mapping(program: &Elf, descriptor: i32) -> Vec<HostCall> {
     let (first, length) = program.extent();
     let private = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE) as u64;
     let fixed = if program.is_relocatable { 0 } else { libc::MAP_FIXED_NOREPLACE as u64 };
     let wanted = if program.is_relocatable { 0 } else { first };
     // All of it at once, so that nothing else comes to lie in between.
     let none = libc::PROT_NONE as u64;
-    let at = host.call(libc::SYS_mmap, [wanted, length, none, private | fixed, u64::MAX, 0])?;
-    let at = u64::try_from(at).ok()?;
-    let bias = at.wrapping_sub(first);
+    let mut out = vec![HostCall::new(libc::SYS_mmap, [wanted, length, none, private | fixed, u64::MAX, 0])];
     let fixed = libc::MAP_FIXED as u64;
-    for step in program.steps() {
-        let done = match step {
+    out.extend(program.steps().into_iter().filter_map(|step| {
+        let arguments = match step {
             Step::File { address, length, protection, offset } => {
                 let flags = libc::MAP_PRIVATE as u64 | fixed;
-                let address = address.wrapping_add(bias);
-                host.call(libc::SYS_mmap, [address, length, protection, flags, descriptor as u64, offset])?
+                [address - first, length, protection, flags, descriptor as u64, offset]
             }
             Step::Empty { address, length, protection } => {
                 let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as u64 | fixed;
-                host.call(libc::SYS_mmap, [address.wrapping_add(bias), length, protection, flags, u64::MAX, 0])?
+                [address - first, length, protection, flags, u64::MAX, 0]
             }
-            Step::Zero { address, length } => {
-                host.write(address.wrapping_add(bias), &vec![0; length as usize]).ok()?;
-                0
-            }
+            Step::Zero { .. } => return None,
         };
-        if done < 0 {
-            return None;
-        }
-    }
-    Some(bias)
+        Some(HostCall { number: libc::SYS_mmap, arguments, from_first: true })
+    }));
+    out
 }
 
 /// Finishes the exec of `image` in a thread whose stack begins at `stack`: the program is mapped from `descriptor`, which
@@ -355,11 +364,31 @@ pub(super) fn finish(
     secure: bool,
 ) -> Option<Finished> {
     let start = Start::read(host, stack).ok()?;
+    // Names go between the vector and what the kernel has put above it; everything below moves down.
+    let thread = image.said.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    let names = [image.name.as_slice(), b"\0", thread, b"\0"].concat();
+    let room = (names.len() as u64).next_multiple_of(16);
+    let (moved, name) = (stack - room, stack - room + start.words.len() as u64 * 8);
+    let thread_name = name + image.name.len() as u64 + 1;
+    host.write(name, &names).ok()?;
+    let program = image.program.as_ref().zip(descriptor);
+    let mut calls = Vec::new();
+    if let Some(((_, program, _), descriptor)) = program {
+        calls = mapping(program, descriptor);
+        calls.push(HostCall::new(libc::SYS_close, [descriptor as u64, 0, 0, 0, 0, 0]));
+    }
+    calls.push(HostCall::new(libc::SYS_prctl, [libc::PR_SET_NAME as u64, thread_name, 0, 0, 0, 0]));
+    let at = host.calls(&calls, moved)?;
     let mut found = None;
-    let mut replaced = vec![(AT_SECURE, u64::from(secure))];
-    if let (Some((_, program, interpreter)), Some(descriptor)) = (&image.program, descriptor) {
-        let bias = map(host, program, descriptor)?;
-        host.call(libc::SYS_close, [descriptor as u64, 0, 0, 0, 0, 0])?;
+    let mut replaced = vec![(AT_SECURE, u64::from(secure)), (AT_EXECFN, name)];
+    if let Some(((_, program, interpreter), _)) = program {
+        // How far from the file's own addresses it lies.
+        let bias = at.wrapping_sub(program.extent().0);
+        for step in program.steps() {
+            if let Step::Zero { address, length } = step {
+                host.write(address.wrapping_add(bias), &vec![0; length as usize]).ok()?;
+            }
+        }
         let base = start.value(AT_ENTRY)?.wrapping_sub(interpreter.entry);
         let (first, length) = interpreter.extent();
         found = Some((base.wrapping_add(first), base.wrapping_add(first + length)));
@@ -370,16 +399,7 @@ pub(super) fn finish(
             (AT_ENTRY, program.entry.wrapping_add(bias)),
         ]);
     }
-    // Names go between the vector and what the kernel has put above it; everything below moves down.
-    let thread = image.said.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-    let names = [image.name.as_slice(), b"\0", thread, b"\0"].concat();
-    let room = (names.len() as u64).next_multiple_of(16);
-    let (moved, name) = (stack - room, stack - room + start.words.len() as u64 * 8);
-    replaced.push((AT_EXECFN, name));
     host.write(moved, &start.with(&replaced)).ok()?;
-    host.write(name, &names).ok()?;
-    let thread_name = name + image.name.len() as u64 + 1;
-    host.call(libc::SYS_prctl, [libc::PR_SET_NAME as u64, thread_name, 0, 0, 0, 0])?;
     Some(Finished { stack: moved, interpreter: found })
 }
 

@@ -7,6 +7,7 @@ macro_rules! common {
 }
 
 common! {
+    BRK = SYS_brk;
     OPENAT = SYS_openat;
     OPENAT2 = SYS_openat2;
     OPEN_TREE = SYS_open_tree;

@@ -1,6 +1,7 @@
 //! Making a caller make another call than it asked for: its thread is traced for a moment, its registers are set to the
 //! other call, and it is let go. Notifications themselves cannot change a call.
 
+mod batch;
 mod block;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -194,8 +195,8 @@ struct Begun<'a, 'b> {
 }
 
 impl load::Host for Begun<'_, '_> {
-    fn call(&mut self, number: i64, arguments: [u64; 6]) -> Option<i64> {
-        self.thread.call(self.start, number, arguments).map(|after| after.result())
+    fn calls(&mut self, calls: &[load::HostCall], stack: u64) -> Option<u64> {
+        self.thread.calls(self.start, self.caller, calls, stack)
     }
 
     fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Errno> {
@@ -230,7 +231,7 @@ impl Thread {
     fn stopped(&mut self) -> Option<Registers> {
         loop {
             match self.traced.wait() {
-                Ok(Stop::Event | Stop::Call | Stop::Exec) => return self.traced.registers().ok(),
+                Ok(Stop::Event | Stop::Call | Stop::Exec | Stop::Filter) => return self.traced.registers().ok(),
                 Ok(Stop::Signal(signal)) => {
                     self.signals.push(signal);
                     self.traced.run_to_call(0).ok()?;
@@ -414,9 +415,7 @@ impl Thread {
             }
             return Some(());
         }
-        // The exec's own end.
-        self.traced.run_to_call(0).ok()?;
-        let start = self.stopped()?;
+        let start = self.begun()?;
         let loaded = self.finish(start, caller, image, descriptors.program);
         let mut state = caller.process.state();
         state.program = Some(image.path.as_slice().into());
@@ -441,7 +440,7 @@ impl Thread {
             match self.traced.wait() {
                 Ok(Stop::Exec) => return Some(true),
                 Ok(Stop::Call) => return Some(false),
-                Ok(Stop::Event) => self.traced.run_to_call(0).ok()?,
+                Ok(Stop::Event | Stop::Filter) => self.traced.run_to_call(0).ok()?,
                 Ok(Stop::Signal(signal)) => {
                     self.signals.push(signal);
                     self.traced.run_to_call(0).ok()?;
@@ -463,17 +462,12 @@ impl Thread {
         image: &Image,
         program: Option<i32>,
     ) -> Option<load::Finished> {
-        let begin = start.next();
-        let mut word = [0; 8];
-        word[..Registers::CALL.len()].copy_from_slice(Registers::CALL);
-        let covered = self.traced.exchange(begin, u64::from_ne_bytes(word)).ok()?;
-        self.instruction = begin + Registers::CALL.len() as u64;
         let secure = caller.process.state().pending.is_some();
         let host = &mut Begun { thread: self, caller, start };
         let finished = load::finish(host, image, program, start.stack(), secure)?;
-        self.traced.exchange(begin, covered).ok()?;
         let mut registers = start;
         registers.set_stack(finished.stack);
+        registers.skip_call();
         self.traced.set_registers(&registers).ok()?;
         Some(finished)
     }

@@ -38,26 +38,6 @@ pub(super) enum Stat {
     Extended,
 }
 
-impl Stat {
-    /// Instructions that load the mode into `ecx`.
-    pub(super) fn load_mode(self) -> &'static [u8] {
-        match self {
-            Stat::Path | Stat::Link | Stat::Descriptor => &[0x8b, 0x4e, 0x18],
-            Stat::At => &[0x8b, 0x4a, 0x18],
-            Stat::Extended => &[0x41, 0x0f, 0xb7, 0x48, 0x1c],
-        }
-    }
-
-    /// Instructions that load the inode into `rax`.
-    pub(super) fn load_inode(self) -> &'static [u8] {
-        match self {
-            Stat::Path | Stat::Link | Stat::Descriptor => &[0x48, 0x8b, 0x46, 0x08],
-            Stat::At => &[0x48, 0x8b, 0x42, 0x08],
-            Stat::Extended => &[0x49, 0x8b, 0x40, 0x20],
-        }
-    }
-}
-
 /// The calls that look at files and change nothing, the most used ones first: there may be no room for all. Numbers are those
 /// of x86-64, whatever this program was built for.
 pub(super) const SHORTCUTS: [Shortcut; 12] = [

@@ -67,6 +67,26 @@ pub(super) fn relative(from: usize, to: usize) -> Option<[u8; 4]> {
     Some(i32::try_from(to as i64 - from as i64).ok()?.to_le_bytes())
 }
 
+impl Stat {
+    /// Instructions that load the mode into `ecx`.
+    pub(super) fn load_mode(self) -> &'static [u8] {
+        match self {
+            Stat::Path | Stat::Link | Stat::Descriptor => &[0x8b, 0x4e, 0x18],
+            Stat::At => &[0x8b, 0x4a, 0x18],
+            Stat::Extended => &[0x41, 0x0f, 0xb7, 0x48, 0x1c],
+        }
+    }
+
+    /// Instructions that load the inode into `rax`.
+    pub(super) fn load_inode(self) -> &'static [u8] {
+        match self {
+            Stat::Path | Stat::Link | Stat::Descriptor => &[0x48, 0x8b, 0x46, 0x08],
+            Stat::At => &[0x48, 0x8b, 0x42, 0x08],
+            Stat::Extended => &[0x49, 0x8b, 0x40, 0x20],
+        }
+    }
+}
+
 impl Code<'_> {
     fn here(&self) -> Position {
         Position { bytes: self.bytes.len(), jumps: self.jumps.len() }

@@ -1,15 +1,19 @@
 //! The machine code that answers by the table of what is known of paths, see `findings`.
 
+use super::calls::{Call, Shortcut, Stat};
 use super::instructions::{ALWAYS, IF_EQUAL, IF_NOT_EQUAL, STEP, relative};
-use super::{Call, Code, Label, Shortcut, Stat};
+use super::{Code, Label};
 use crate::sandbox::supervisor::findings::{Finding, HASH_BEGIN, HASH_INDEX, HASH_TIMES, TABLE};
 
 /// Kinds of jumps.
-const IF_NEGATIVE: &[u8] = &[0x0f, 0x88];
-const IF_NOT_POSITIVE: &[u8] = &[0x0f, 0x8e];
+const IF_NEGATIVE: u8 = 0x78;
+const IF_NOT_POSITIVE: u8 = 0x7e;
 
 /// What the routine gives beside a [`Finding`]: nothing is known of the path; it begins not at the root, or is no path.
 const OTHER: u8 = 3;
+
+/// A call's number on x86-64.
+const RT_SIGPROCMASK: u8 = 14;
 
 /// Which argument a path is: the first, or the second.
 #[derive(Clone, Copy)]
@@ -24,47 +28,16 @@ enum Path {
 /// That the path can be read it finds out by rt_sigprocmask(2), which reads eight bytes before it refuses what it is asked to
 /// do, and fails otherwise if it cannot: the page that these are in it may read to its end.
 pub(super) fn lookup(at: usize, table: usize) -> Option<Vec<u8>> {
-    let mut code = vec![
-        0x57,
-        0x56,
-        0x52,
-        0x41,
-        0x52,
-        0x50, // push %rdi, %rsi, %rdx, %r10, %rax
-        0x48,
-        0x89,
-        0xc6,
-        0x48,
-        0x83,
-        0xe6,
-        0xf8, // mov %rax, %rsi; and $-8, %rsi
-        0x83,
-        0xcf,
-        0xff,
-        0x31,
-        0xd2, // or $-1, %edi; xor %edx, %edx
-        0x41,
-        0xba,
-        8,
-        0,
-        0,
-        0,
-        0xb8,
-        14,
-        0,
-        0,
-        0,
-        0x0f,
-        0x05, // mov $8, %r10d; mov $14, %eax; syscall
-        0x5e,
-        0x83,
-        0xf8,
-        22u8.wrapping_neg(), // pop %rsi; cmp $-EINVAL, %eax
-    ];
-    let to_other = [jump_short(&mut code, 0x75), {
-        code.extend([0x80, 0x3e, b'/']);
-        jump_short(&mut code, 0x75)
-    }];
+    let mut code = Vec::new();
+    code.extend([0x57, 0x56, 0x52, 0x41, 0x52, 0x50]); // push %rdi, %rsi, %rdx, %r10, %rax
+    code.extend([0x48, 0x89, 0xc6, 0x48, 0x83, 0xe6, 0xf8]); // mov %rax, %rsi; and $-8, %rsi
+    code.extend([0x83, 0xcf, 0xff, 0x31, 0xd2]); // or $-1, %edi; xor %edx, %edx
+    code.extend([0x41, 0xba, 8, 0, 0, 0]); // mov $8, %r10d
+    code.extend([0xb8, RT_SIGPROCMASK, 0, 0, 0, 0x0f, 0x05]); // mov $number, %eax; syscall
+    code.extend([0x5e, 0x83, 0xf8, 22u8.wrapping_neg()]); // pop %rsi; cmp $-EINVAL, %eax; jne other
+    let unreadable = jump_short(&mut code, 0x75);
+    code.extend([0x80, 0x3e, b'/']); // cmpb $'/', (%rsi); jne other
+    let relative_path = jump_short(&mut code, 0x75);
     code.extend([0x48, 0xb8]); // movabs $begin, %rax; movabs $times, %r11
     code.extend(HASH_BEGIN.to_le_bytes());
     code.extend([0x49, 0xbb]);
@@ -91,7 +64,7 @@ pub(super) fn lookup(at: usize, table: usize) -> Option<Vec<u8>> {
     code.extend([0x31, 0xc0]); // xor %eax, %eax
     let to_out_too = jump_short(&mut code, 0xeb);
     let other = code.len();
-    to_other.into_iter().try_for_each(|from| lead(&mut code, from, other))?;
+    [unreadable, relative_path].into_iter().try_for_each(|from| lead(&mut code, from, other))?;
     code.extend([0xb8, OTHER, 0, 0, 0]); // mov $other, %eax
     let from_other = jump_short(&mut code, 0xeb);
     let same = code.len();
@@ -118,7 +91,7 @@ fn lead(code: &mut [u8], from: usize, to: usize) -> Option<()> {
 impl Code<'_> {
     /// Answers by the table, where that is enough; goes on at [`Label::Ask`], or with a path that begins not at the root
     /// at [`Label::Native`].
-    pub(super) fn ask_table(&mut self, shortcut: Shortcut) -> Option<()> {
+    pub(super) fn ask_table(&mut self, shortcut: Shortcut) {
         let reads_link = matches!(shortcut.call, Call::Readlink | Call::ReadlinkAt);
         let is_stat_at = shortcut.call == Call::Stat(Stat::At);
         let path = self.check_arguments(shortcut);
@@ -130,10 +103,10 @@ impl Code<'_> {
         self.move_stack(-STEP);
         // mov path, %rax; call lookup
         self.put(match path {
-            Path::First => &[0x48, 0x89, 0xf8, 0xe8],
-            Path::Second => &[0x48, 0x89, 0xf0, 0xe8],
+            Path::First => &[0x48, 0x89, 0xf8],
+            Path::Second => &[0x48, 0x89, 0xf0],
         });
-        self.put(&relative(self.here() + 4, self.lookup)?);
+        self.call(self.lookup);
         self.move_stack(STEP);
         self.if_is(Finding::Nothing as u8, Label::Nothing);
         if reads_link {
@@ -143,11 +116,10 @@ impl Code<'_> {
             self.if_is(OTHER, Label::Native);
         }
         self.jump(ALWAYS, Label::Ask);
-        self.fail(Label::Nothing, libc::ENOENT)?;
+        self.fail(Label::Nothing, libc::ENOENT);
         if reads_link {
-            self.fail(Label::NoLink, libc::EINVAL)?;
+            self.fail(Label::NoLink, libc::EINVAL);
         }
-        Some(())
     }
 
     /// Asks where the call fails by its other arguments before its path is looked at. Which one the path is.
@@ -206,10 +178,10 @@ impl Code<'_> {
     }
 
     /// The end where the call has failed: `mov $-errno, %rax`.
-    fn fail(&mut self, label: Label, errno: i32) -> Option<()> {
+    fn fail(&mut self, label: Label, errno: i32) {
         self.label(label);
         self.put(&[0x48, 0xc7, 0xc0]);
         self.put(&(-errno).to_le_bytes());
-        self.leave(self.site + super::CALL)
+        self.leave(self.site + super::CALL);
     }
 }
