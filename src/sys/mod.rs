@@ -18,7 +18,7 @@ pub use files::{Replaced, find, may_access, name_to_handle, stat_object, statfs_
 pub use identity::{set_file_gid, set_file_uid, set_thread_groups};
 pub use landlock::fence;
 pub use memory::{MappedCode, map_code, read_memory, write_memory};
-pub use relations::relations;
+pub use relations::{process_group, relations};
 pub use remove::{empty_at, remove_at, remove_tree};
 pub use seccomp::{Instruction, Listener, Notification, install_filter};
 pub use signals::{Caught, SignalSet, reset_signals, send_signal, unblock_all, want_no_word_of_stops};

@@ -1,4 +1,4 @@
-//! Whose thread a thread is: `PIDFD_GET_INFO` of ioctl_pidfd(2), Linux 6.13.
+//! Whose thread a thread is: `PIDFD_GET_INFO` of ioctl_pidfd(2), Linux 6.13. And which group a process is in.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -45,4 +45,11 @@ pub fn relations(thread: i32) -> io::Result<(i32, i32)> {
         return Err(io::ErrorKind::Unsupported.into());
     }
     Ok((found.group as i32, found.parent as i32))
+}
+
+/// The process group of a process, as getpgid(2): 0 where it has no id here, which rustix takes for impossible.
+pub fn process_group(process: i32) -> io::Result<i32> {
+    // SAFETY: this call takes an integer.
+    let group = unsafe { libc::getpgid(process) };
+    if group >= 0 { Ok(group) } else { Err(io::Error::last_os_error()) }
 }

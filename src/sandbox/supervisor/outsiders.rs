@@ -7,7 +7,6 @@
 use std::sync::Arc;
 
 use rustix::io::Errno;
-use rustix::process::Pid;
 
 use super::call::{Call, UNKNOWN};
 use super::call::{IOPRIO_WHO_PROCESS, ProcessCall};
@@ -211,6 +210,5 @@ impl Neighbours {
 }
 /// The process group of a process.
 fn process_group(pid: i32) -> Result<i32, Errno> {
-    let pid = Pid::from_raw(pid).ok_or(Errno::SRCH)?;
-    rustix::process::getpgid(Some(pid)).map(|group| group.as_raw_nonzero().get())
+    sys::process_group(pid).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::SRCH))
 }
