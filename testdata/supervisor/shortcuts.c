@@ -3,7 +3,8 @@
  *
  * shortcuts SECRET PID        SECRET is a file outside, beside the source of the mount /src; PID is a process outside
  * shortcuts records WHAT      where owners are recorded: WHAT is "links" or "pipe", which a step has the first record of, or
- *                             "later" for a step after the one with "links" */
+ *                             "later" for a step after the one with "links"
+ * shortcuts outside           where they are, and the tree is nobody's root */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
@@ -12,10 +13,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static const char *where = "";
@@ -317,7 +321,8 @@ static void owners(void) {
     CHECK(close(open("/theirs/new", O_WRONLY | O_CREAT, 0600)) == 0 && belongs("/theirs/new", 0, 8, S_IFREG | 0600));
     CHECK(chown("/given", 0, 0) == 0 && chmod("/given", 0600) == 0 && belongs("/given", 0, 0, S_IFREG | 0600));
     CHECK(chmod("/plain", 0) == 0 && belongs("/plain", 0, 0, S_IFREG));
-    unsigned char *at = found_switch(readlink);
+    /* Where the tree is nobody's root nothing is told, since links are always asked for. */
+    unsigned char *at = strcmp(where, "outside") ? found_switch(readlink) : NULL;
     int told[2], looked[2];
     CHECK(!at || !at[1]);
     CHECK(pipe(told) == 0 && pipe(looked) == 0 && symlink("plain", "/link") == 0);
@@ -463,6 +468,179 @@ static void processes(void) {
     wait(NULL);
 }
 
+/* The error of each call that looks at a path, the same for all of them; 0 for none. Each is asked more than once, so that
+ * what is known by then is told, too. */
+static int error_of(const char *path) {
+    struct stat there;
+    struct statx extended;
+    char text[64];
+    int error = -1;
+    for (int way = 0; way < 20; way++) {
+        int file = -1;
+        errno = 0;
+        switch (way % 10) {
+        case 0: stat(path, &there); break;
+        case 1: lstat(path, &there); break;
+        case 2: fstatat(AT_FDCWD, path, &there, 0); break;
+        case 3: statx(AT_FDCWD, path, 0, STATX_BASIC_STATS, &extended); break;
+        case 4: access(path, F_OK); break;
+        case 5: faccessat(AT_FDCWD, path, R_OK, 0); break;
+        case 6: file = open(path, O_RDONLY | O_NONBLOCK); break;
+        case 7: file = openat(AT_FDCWD, path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); break;
+        case 8: if (readlink(path, text, sizeof text) == -1 && errno == EINVAL) errno = 0; break;
+        case 9: if (readlinkat(AT_FDCWD, path, text, sizeof text) == -1 && errno == EINVAL) errno = 0; break;
+        }
+        int found = errno;
+        if (file >= 0) close(file);
+        if (way && found != error) {
+            printf("%s: %s: way %d: errno %d, not %d\n", where, path, way % 10, found, error);
+            return -1;
+        }
+        error = found;
+    }
+    return error;
+}
+
+static int link_error(const char *path) {
+    char text[64];
+    int before = readlink(path, text, sizeof text) == -1 ? errno : 0;
+    int after = readlink(path, text, sizeof text) == -1 ? errno : 0;
+    return before == after ? before : -1;
+}
+
+/* What is known of a path, and what is not any more. */
+static void paths(void) {
+    CHECK(mkdir("/found", 0755) == 0);
+    /* Nothing is there, and then something, by each way to make it. */
+    const char *made[] = {"/found/file", "/found/directory", "/found/link", "/found/hard", "/found/moved", "/found/pipe", "/found/socket", "/found/through", "/found/near", "/found/unnamed"};
+    for (unsigned one = 0; one < sizeof made / sizeof *made; one++) CHECK(error_of(made[one]) == ENOENT);
+    CHECK(error_of("/found/directory/below/deep") == ENOENT && error_of("/found/moved/below") == ENOENT);
+    CHECK(close(open("/found/file", O_WRONLY | O_CREAT, 0644)) == 0 && error_of("/found/file") == 0);
+    CHECK(link_error("/found/file") == EINVAL);
+    CHECK(mkdir("/found/directory", 0755) == 0 && error_of("/found/directory") == 0 && error_of("/found/directory/below/deep") == ENOENT);
+    CHECK(mkdir("/found/directory/below", 0755) == 0 && error_of("/found/directory/below/deep") == ENOENT);
+    CHECK(close(creat("/found/directory/below/deep", 0644)) == 0 && error_of("/found/directory/below/deep") == 0);
+    CHECK(symlink("directory", "/found/link") == 0 && error_of("/found/link") == 0 && error_of("/found/link/below/deep") == 0);
+    CHECK(link_error("/found/link") == 0 && error_of("/found/link/none") == ENOENT);
+    CHECK(close(creat("/found/directory/none", 0644)) == 0 && error_of("/found/link/none") == 0);
+    CHECK(link("/found/file", "/found/hard") == 0 && error_of("/found/hard") == 0);
+    CHECK(rename("/found/directory", "/found/moved") == 0 && error_of("/found/moved/below/deep") == 0);
+    CHECK(error_of("/found/directory") == ENOENT && error_of("/found/directory/below") == ENOENT);
+    CHECK(link_error("/found/directory") == ENOENT && link_error("/found/moved") == EINVAL);
+    CHECK(mknod("/found/pipe", S_IFIFO | 0644, 0) == 0 && error_of("/found/pipe") == 0);
+    /* By a link that leads nowhere, by a directory, and without a name at first. */
+    CHECK(symlink("/found/through", "/found/leading") == 0 && error_of("/found/leading/x") == ENOENT);
+    CHECK(close(creat("/found/leading", 0644)) == 0 && error_of("/found/through") == 0 && error_of("/found/leading") == 0);
+    CHECK(chdir("/found/moved") == 0 && close(creat("../near", 0644)) == 0 && error_of("/found/near") == 0);
+    int directory = open("/found", O_RDONLY | O_DIRECTORY), unnamed = open("/found", O_TMPFILE | O_RDWR, 0644);
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", unnamed);
+    CHECK(unnamed >= 0 && linkat(AT_FDCWD, path, directory, "unnamed", AT_SYMLINK_FOLLOW) == 0 && error_of("/found/unnamed") == 0);
+    /* And taken away again. */
+    CHECK(link_error("/found/hard") == EINVAL && unlink("/found/hard") == 0 && error_of("/found/hard") == ENOENT);
+    CHECK(link_error("/found/moved/below") == EINVAL && unlinkat(directory, "moved/below/deep", 0) == 0);
+    CHECK(unlinkat(directory, "moved/below", AT_REMOVEDIR) == 0 && link_error("/found/moved/below") == ENOENT);
+    CHECK(link_error("/found/near") == EINVAL && rename("/found/link", "/found/near") == 0 && link_error("/found/near") == 0);
+    CHECK(link_error("/found/pipe") == EINVAL && unlink("/found/pipe") == 0 && symlink("x", "/found/pipe") == 0 && link_error("/found/pipe") == 0);
+    struct stat one, other;
+    CHECK(mkdir("/found/one", 0755) == 0 && close(creat("/found/one/in", 0644)) == 0 && mkdir("/found/other", 0755) == 0);
+    CHECK(error_of("/found/one/in") == 0 && error_of("/found/other/in") == ENOENT && link_error("/found/one/in") == EINVAL);
+    CHECK(syscall(SYS_renameat2, AT_FDCWD, "/found/one", AT_FDCWD, "/found/other", 2 /* RENAME_EXCHANGE */) == 0);
+    CHECK(error_of("/found/one/in") == ENOENT && error_of("/found/other/in") == 0);
+    CHECK(stat("/found/other", &one) == 0 && stat("/found/other", &other) == 0 && same(&one, &other));
+    struct { uint64_t flags, mode, resolve; } how = {O_WRONLY | O_CREAT, 0644, 0};
+    CHECK(error_of("/found/how") == ENOENT && syscall(SYS_openat2, AT_FDCWD, "/found/how", &how, sizeof how) >= 0);
+    CHECK(error_of("/found/how") == 0);
+    /* What fails before the path is looked at. */
+    char text[64];
+    struct statx extended;
+    CHECK(error_of("/found/none") == ENOENT && error_of("/found/one") == 0);
+    CHECK(access("/found/none", 8) == -1 && errno == EINVAL);
+    CHECK(fstatat(AT_FDCWD, "/found/none", &one, 0x8000) == -1 && errno == EINVAL);
+    CHECK(statx(AT_FDCWD, "/found/none", 0, 0x80000000, &extended) == -1 && errno == EINVAL);
+    CHECK(syscall(SYS_faccessat2, AT_FDCWD, "/found/none", 0, 0x8000) == -1 && errno == EINVAL);
+    CHECK(syscall(SYS_readlink, "/found/none", text, 0) == -1 && errno == EINVAL);
+    CHECK(close(open("/found/none", O_RDWR | O_CREAT, 0644)) == 0 && error_of("/found/none") == 0);
+    CHECK(open("/found/none2", O_TMPFILE | O_RDWR, 0644) == -1 && errno == ENOENT);
+    /* Paths that cannot be read, or go on where nothing is. */
+    CHECK(readlink((char *)8, text, sizeof text) == -1 && errno == EFAULT && access((char *)8, F_OK) == -1 && errno == EFAULT);
+    CHECK(open((char *)8, O_RDONLY) == -1 && errno == EFAULT && readlink(NULL, text, sizeof text) == -1 && errno == EFAULT);
+    char *pages = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(strcpy(pages + 4096 - 11, "/found/one") && error_of(pages + 4096 - 11) == 0 && link_error(pages + 4096 - 11) == EINVAL);
+    CHECK(strcpy(pages + 4096 - 5, "/found/one") && error_of(pages + 4096 - 5) == 0 && link_error(pages + 4096 - 5) == EINVAL);
+    CHECK(munmap(pages + 4096, 4096) == 0 && memcpy(pages + 4096 - 6, "/found", 6));
+    CHECK(readlink(pages + 4096 - 6, text, sizeof text) == -1 && errno == EFAULT);
+    /* The same paths are other ones to who has another root. */
+    CHECK(mkdir("/found/root", 0755) == 0 && mkdir("/found/root/found", 0755) == 0 && link_error("/found/one") == EINVAL);
+    CHECK(link_error("/found/absent") == ENOENT && close(creat("/found/root/found/absent", 0644)) == 0);
+    fflush(stdout);
+    if (fork() == 0) {
+        where = "paths of another root";
+        CHECK(chroot("/found/root") == 0 && error_of("/found/one") == ENOENT && error_of("/found/absent") == 0);
+        CHECK(close(creat("/found/one", 0644)) == 0 && error_of("/found/one") == 0 && link_error("/found/one") == EINVAL);
+        fflush(stdout);
+        _exit(0);
+    }
+    wait(NULL);
+    CHECK(error_of("/found/root/found/one") == 0 && error_of("/found/absent") == ENOENT);
+    /* To who may not search a directory it tells nothing of what is in there. */
+    CHECK(link_error("/root/nothing") == ENOENT);
+    if (fork() == 0) {
+        where = "paths of another user";
+        CHECK(setresuid(1234, 1234, 1234) == 0 && link_error("/root/nothing") == EACCES && error_of("/root/nothing") == EACCES);
+        fflush(stdout);
+        _exit(0);
+    }
+    wait(NULL);
+}
+
+/* Microseconds that each of many calls takes. */
+static double cost(const char *path) {
+    struct timespec begin, end;
+    char text[64];
+    clock_gettime(CLOCK_MONOTONIC, &begin);
+    for (int time = 0; time < 5000; time++) readlink(path, text, sizeof text);
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    return ((end.tv_sec - begin.tv_sec) * 1e9 + end.tv_nsec - begin.tv_nsec) / 5e6;
+}
+
+/* What is known is not asked for: that takes a fraction of the time. And what the kernel makes itself is never known. */
+static void known(void) {
+    CHECK(cost("/bin/") > 4 * cost("/bin") && cost("/bin/") > 4 * cost("/nothing/at/all"));
+    int socket_of = socket(AF_UNIX, SOCK_STREAM, 0);
+    struct sockaddr_un name = {AF_UNIX, "/socket"};
+    CHECK(error_of("/socket") == ENOENT && bind(socket_of, (void *)&name, sizeof name) == 0);
+    CHECK(access("/socket", F_OK) == 0 && link_error("/socket") == EINVAL);
+}
+
+/* One process makes names and takes them away; others are not to be told what was before. */
+static void taking_turns(void) {
+    int asked[2], told[2];
+    char step, path[64];
+    CHECK(pipe(asked) == 0 && pipe(told) == 0 && mkdir("/turns", 0755) == 0);
+    fflush(stdout);
+    if (fork() == 0) {
+        for (int turn = 0; turn < 500 && read(asked[0], &step, 1) == 1; turn++) {
+            snprintf(path, sizeof path, "/turns/%d", turn % 7);
+            if (step == '+') close(creat(path, 0644));
+            if (step == '-') unlink(path);
+            write(told[1], "x", 1);
+        }
+        _exit(0);
+    }
+    static int is_there[7];
+    for (int turn = 0; turn < 500; turn++) {
+        int *there = &is_there[turn % 7];
+        snprintf(path, sizeof path, "/turns/%d", turn % 7);
+        for (int again = 0; again < 3; again++) CHECK(link_error(path) == (*there ? EINVAL : ENOENT));
+        write(asked[1], *there ? "-" : "+", 1);
+        read(told[0], &step, 1);
+        *there = !*there;
+        CHECK(link_error(path) == (*there ? EINVAL : ENOENT) && error_of(path) == (*there ? 0 : ENOENT));
+    }
+    wait(NULL);
+}
+
 int main(int count, char **words) {
     setvbuf(stdout, NULL, _IOLBF, 0);
     if (count > 1 && !strcmp(words[1], "above")) {
@@ -475,10 +653,18 @@ int main(int count, char **words) {
         in_child("later", later);
         return 0;
     }
+    if (count == 3 && !strcmp(words[1], "outside")) {
+        in_child("paths", paths);
+        in_child("taking turns", taking_turns);
+        in_child("known", known);
+        where = "at the end";
+        CHECK(takes_shortcuts());
+        return 0;
+    }
     if (count == 4 && !strcmp(words[1], "records")) {
         in_child("other user", other_user);
         in_child("other group", other_group);
-        CHECK(!strcmp(words[2], "outside") || found_switch(readlink));
+        CHECK(found_switch(readlink));
         in_child("file called status", called_status);
         in_child("remembered", remembered);
         in_child(words[2], !strcmp(words[2], "pipe") ? others_pipe : owners);
@@ -487,6 +673,10 @@ int main(int count, char **words) {
         where = "at the end";
         CHECK(takes_shortcuts());
         return 0;
+    }
+    if (count == 2) {
+        execl("/bin/shortcuts", "shortcuts", words[1], "again", NULL);
+        return 1;
     }
     if (count == 3 && !strcmp(words[1], "records")) {
         execl("/bin/shortcuts", "shortcuts", words[1], words[2], "again", NULL);

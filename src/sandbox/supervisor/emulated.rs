@@ -8,11 +8,13 @@ mod known;
 mod lookahead;
 
 use std::cell::Cell;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rustix::io::Errno;
 
 use super::call::{Call, PathArgument};
+use super::findings::Finding;
 use super::path::{Found, Last, ViewPath};
 use super::places::{Kind, Places, descriptor_path};
 use super::recorded::{Recorded, is_root};
@@ -48,9 +50,16 @@ impl Emulated {
         let mut eyes =
             Eyes { places: &self.places, caller, worker, identity: identity.as_ref(), records, said: Cell::default() };
         let is_root = is_root(&who);
+        let looked_for = if is_root { eyes.looked_for(call)? } else { None };
+        if let Some(path) = &looked_for
+            && self.places.findings.ask(path) == Ok(Finding::Nothing)
+        {
+            return Err(Errno::NOENT);
+        }
         if is_root && let Some(answer) = eyes.known(call)? {
             return Ok(answer);
         }
+        let _change = eyes.changes(call)?;
         eyes.check_mounts(call)?;
         if let Some(path) = owned(call, is_root)
             && !is_elsewhere(&mut eyes, &path)?
@@ -65,14 +74,30 @@ impl Emulated {
                 answer => return Ok(answer),
             }
         }
-        let answer = eyes.perform(call)?;
-        if let (Call::Open { flags, .. }, Answer::Descriptor { fd, .. }) = (call, &answer)
-            && flags & libc::O_DIRECTORY != 0
-            && !self.places.has_binds()
-        {
-            self.ahead.opens(fd);
+        let answer = eyes.perform(call).inspect_err(|error| {
+            if let (Errno::NOENT, Some(path)) = (*error, &looked_for) {
+                eyes.note_nothing(path);
+            }
+        })?;
+        match (call, answer) {
+            (Call::Open { flags, .. }, Answer::Descriptor { fd, close_on_exec }) => {
+                if flags & libc::O_DIRECTORY != 0 && !self.places.has_binds() {
+                    self.ahead.opens(&fd);
+                }
+                let is_read = flags & libc::O_ACCMODE == libc::O_RDONLY;
+                let copy = if is_read { self.library(caller, &fd) } else { None };
+                Ok(Answer::Descriptor { fd: copy.unwrap_or(fd), close_on_exec })
+            }
+            (_, answer) => Ok(answer),
         }
-        Ok(answer)
+    }
+
+    /// What the caller's dynamic linker gets in the place of a C library; see `shortcuts`.
+    fn library(&self, caller: &Caller<'_>, fd: &OwnedFd) -> Option<OwnedFd> {
+        let (shortcuts, (first, end)) = (caller.shortcuts?, caller.process.state().linker?);
+        let by_linker = (first..end).contains(&caller.notification.instruction);
+        // Without it is slower, and no more.
+        if by_linker { shortcuts.opened(&self.places, caller, fd).ok().flatten() } else { None }
     }
 }
 

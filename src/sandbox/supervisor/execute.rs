@@ -94,13 +94,17 @@ impl Eyes<'_> {
             None => None,
         };
         let (Some(elf), Some(interpreter)) = (elf, interpreter) else {
-            return Ok(Box::new(Image { runs: object.fd, program: None, name, said, path }));
+            return Ok(Box::new(Image { runs: object.fd, program: None, name, said, path, by_linker: false }));
         };
         let site = self.locate(&ANY, &interpreter, Last::Follow)?.ok_or(Errno::NOENT)?;
         let mut found = self.object(&site, Last::Follow)?;
         self.check_program(&mut found)?;
         let own = Elf::read(&found.fd)?.ok_or(Errno::LIBBAD)?;
-        Ok(Box::new(Image { runs: found.fd, program: Some((object.fd, elf, own)), name, said, path }))
+        // Others are a C library as well (musl), or whatever they like to be.
+        let real = self.host_path(&found.fd)?;
+        let real = real.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+        let by_linker = real.starts_with(b"ld-linux") || real.starts_with(b"ld-2");
+        Ok(Box::new(Image { runs: found.fd, program: Some((object.fd, elf, own)), name, said, path, by_linker }))
     }
 
     /// A descriptor's program is run as it is; only whether the caller may is asked.

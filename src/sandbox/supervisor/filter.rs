@@ -262,7 +262,9 @@ impl Features {
             if recorded {
                 add(&[nr::GETXATTRAT], When::Is(5, shortcuts::ARGUMENTS_LENGTH.into()), Verdict::Allow);
             }
-            add(&[nr::MMAP], When::MapsCode, Verdict::HandOver);
+            if !self.emulated {
+                add(&[nr::MMAP], When::MapsCode, Verdict::HandOver); // what it opens is given to it there
+            }
         }
         if self.emulated {
             // Its threads are traced whenever they run a program or change their directory.

@@ -23,6 +23,7 @@ const MAX_SEGMENTS: usize = 1024;
 /// Kinds of segments, and of files.
 const LOAD: u32 = 1;
 const INTERPRETER: u32 = 3;
+const NOTE: u32 = 4;
 const PROGRAM_HEADERS: u32 = 6;
 const RELOCATABLE: u16 = 3;
 
@@ -203,6 +204,11 @@ impl Elf {
         last.is_writable().then_some((end.checked_sub(code.address)?, up(end) - end))
     }
 
+    /// The address of that.
+    pub(super) fn text_address(&self) -> u64 {
+        self.segments.iter().find(|segment| segment.flags & 1 != 0).map_or(0, |segment| segment.address)
+    }
+
     /// The first address of the program, and the bytes from there to its end.
     fn extent(&self) -> (u64, u64) {
         let first = self.segments.iter().map(|segment| down(segment.address)).min().unwrap_or_default();
@@ -239,6 +245,35 @@ impl Elf {
     }
 }
 
+/// Where something is in an ELF file, and where once that is mapped, as an address of the file's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Added {
+    pub(super) offset: u64,
+    pub(super) address: u64,
+}
+
+/// Adds `length` zeros, which can be read, to the ELF file that `bytes` is, in the place of a note: whoever loads it does
+/// not look at those but for the first of all. `None` where there is none that comes after all that is mapped, as segments
+/// must be in the order of their addresses.
+pub(super) fn add_segment(bytes: &mut Vec<u8>, length: usize) -> Option<Added> {
+    let (start, count) = (u64_at(bytes, 32)? as usize, usize::from(u16_at(bytes, 56)?));
+    let headers = bytes.get(start..start.checked_add(SEGMENT * count)?)?;
+    let elf = Elf::parse(bytes.get(..HEADER)?, headers)?;
+    let kinds: Vec<u32> = headers.chunks_exact(SEGMENT).filter_map(|header| u32_at(header, 0)).collect();
+    let last = kinds.iter().rposition(|kind| *kind == LOAD)?;
+    let note = last + kinds[last..].iter().position(|kind| *kind == NOTE)?;
+    let (first, extent) = elf.extent();
+    let added = Added { offset: up(bytes.len() as u64), address: first + extent };
+    bytes.resize(added.offset as usize + length, 0);
+    let readable = 4u32;
+    let fields = [added.offset, added.address, added.address, length as u64, length as u64, page()];
+    let header = [LOAD.to_le_bytes(), readable.to_le_bytes()].concat().into_iter();
+    let at = start + SEGMENT * note;
+    let header: Vec<u8> = header.chain(fields.into_iter().flat_map(u64::to_le_bytes)).collect();
+    bytes[at..at + SEGMENT].copy_from_slice(&header);
+    Some(added)
+}
+
 /// A program that is to be run.
 #[derive(Debug)]
 pub(crate) struct Image {
@@ -252,6 +287,17 @@ pub(crate) struct Image {
     pub(super) said: Vec<u8>,
     /// The path of the program in the step's view.
     pub(super) path: Vec<u8>,
+    /// What the kernel runs is glibc's dynamic linker, which does nothing else than that.
+    pub(super) by_linker: bool,
+}
+
+/// What has become of a thread that runs a program now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Finished {
+    /// Where its stack begins.
+    pub(super) stack: u64,
+    /// Where the interpreter is: its first address, and the one behind the last.
+    pub(super) interpreter: Option<(u64, u64)>,
 }
 
 /// What is done to a thread that has just begun with a program.
@@ -300,20 +346,23 @@ fn map(host: &mut impl Host, program: &Elf, descriptor: i32) -> Option<u64> {
 }
 
 /// Finishes the exec of `image` in a thread whose stack begins at `stack`: the program is mapped from `descriptor`, which
-/// is closed, and the stack says so, and whether it has got rights by the exec (`AT_SECURE`). Gives where the stack begins now; `None` where that cannot be done.
+/// is closed, and the stack says so, and whether it has got rights by the exec (`AT_SECURE`). `None` where that cannot be done.
 pub(super) fn finish(
     host: &mut impl Host,
     image: &Image,
     descriptor: Option<i32>,
     stack: u64,
     secure: bool,
-) -> Option<u64> {
+) -> Option<Finished> {
     let start = Start::read(host, stack).ok()?;
+    let mut found = None;
     let mut replaced = vec![(AT_SECURE, u64::from(secure))];
     if let (Some((_, program, interpreter)), Some(descriptor)) = (&image.program, descriptor) {
         let bias = map(host, program, descriptor)?;
         host.call(libc::SYS_close, [descriptor as u64, 0, 0, 0, 0, 0])?;
         let base = start.value(AT_ENTRY)?.wrapping_sub(interpreter.entry);
+        let (first, length) = interpreter.extent();
+        found = Some((base.wrapping_add(first), base.wrapping_add(first + length)));
         replaced.extend([
             (AT_PHDR, program.headers.wrapping_add(bias)),
             (AT_PHNUM, program.count),
@@ -331,7 +380,7 @@ pub(super) fn finish(
     host.write(name, &names).ok()?;
     let thread_name = name + image.name.len() as u64 + 1;
     host.call(libc::SYS_prctl, [libc::PR_SET_NAME as u64, thread_name, 0, 0, 0, 0])?;
-    Some(moved)
+    Some(Finished { stack: moved, interpreter: found })
 }
 
 /// What a program finds on its stack at its start: counts and addresses of its arguments, its environment, and the
@@ -434,6 +483,40 @@ mod tests {
             ]
         );
         assert!(!Elf::parse(&header(2), &headers).unwrap().is_relocatable);
+    }
+
+    #[test]
+    fn adds_a_segment_in_the_place_of_a_note() {
+        let data = [page() + 0x40, 3 * page() + 0x40, 0x100, 2 * page()];
+        let (first, second) = (segment(LOAD, 5, [0, 0, 0x900, 0x900]), segment(LOAD, 6, data));
+        let note = segment(NOTE, 4, [0x200, 0x200, 32, 32]);
+        let file = |headers: &[Vec<u8>]| {
+            let mut header = header(RELOCATABLE);
+            header[56] = headers.len() as u8;
+            let mut bytes = [header, headers.concat()].concat();
+            bytes.resize(2 * page() as usize + 5, 7);
+            bytes
+        };
+        let mut bytes = file(&[note.clone(), first.clone(), second.clone(), note.clone(), note.clone()]);
+        let before = bytes.clone();
+        let added = add_segment(&mut bytes, 64).unwrap();
+        assert_eq!(added, Added { offset: 3 * page(), address: up(5 * page() + 0x40) });
+        assert_eq!(bytes.len() as u64, 3 * page() + 64);
+        assert!(bytes[before.len()..].iter().all(|byte| *byte == 0));
+        let changed: Vec<usize> =
+            (0..before.len()).filter(|at| bytes[*at] != before[*at]).map(|at| (at - 64) / 56).collect();
+        assert!(!changed.is_empty() && changed.iter().all(|header| *header == 3), "{changed:?}");
+        let whole = Elf::parse(&bytes[..HEADER], &bytes[HEADER..HEADER + 5 * SEGMENT]).unwrap();
+        assert_eq!(whole.extent(), (0, added.address + up(64)));
+        let steps = whole.steps();
+        let Step::File { address, offset, protection, .. } = steps[steps.len() - 1] else { panic!("{steps:?}") };
+        assert_eq!((address, offset, protection), (added.address, added.offset, libc::PROT_READ as u64));
+        for without in [&[note.clone(), first.clone(), second.clone()][..], &[first, second], &[note]] {
+            let mut bytes = file(without);
+            let before = bytes.clone();
+            assert_eq!(add_segment(&mut bytes, 64), None);
+            assert_eq!(bytes, before);
+        }
     }
 
     #[test]

@@ -36,6 +36,7 @@ mod entries;
 mod exec;
 mod execute;
 pub(crate) mod filter;
+mod findings;
 mod identify;
 mod identities;
 mod load;
@@ -67,6 +68,7 @@ mod trodden;
 mod unrecorded;
 mod view;
 mod workers;
+mod xattrs;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;

@@ -9,10 +9,10 @@ use std::cell::Cell;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
-use super::call::{Address, Call, PathArgument, Times, XattrCall};
+use super::call::{Address, Call, PathArgument, Times};
 use super::owners::Target;
 use super::path::{Last, ViewPath};
 use super::places::{Kind, Places, kind_of, raw};
@@ -20,14 +20,7 @@ use super::procfs::{self, ProcPath};
 use super::protected::is_device;
 use super::view::{Eyes, Object};
 use super::{Answer, Caller, Identity, Restart, Worker};
-use crate::overrides::PRIVATE;
 use crate::sys::{self, Replaced};
-
-/// Most bytes of the value of an extended attribute, and of a list of names (`XATTR_SIZE_MAX`).
-const MAX_XATTR: u64 = 65536;
-
-/// Most bytes of the name of an extended attribute, with its nul.
-const MAX_XATTR_NAME: usize = 256;
 
 impl Places {
     /// Answers a call about a path. `identity` is who the caller is to the kernel, `None` for who the worker began as.
@@ -141,7 +134,7 @@ impl Eyes<'_> {
     }
 
     /// The object of a call that changes it.
-    fn changed(&mut self, argument: &PathArgument) -> Result<Option<Object>, Errno> {
+    pub(super) fn changed(&mut self, argument: &PathArgument) -> Result<Option<Object>, Errno> {
         let path = self.path(argument)?;
         let object = if path.is_empty() && argument.empty_path {
             let object = self.object_of_descriptor(argument.dirfd)?;
@@ -199,10 +192,11 @@ impl Eyes<'_> {
 
     fn stat(&mut self, path: &PathArgument, flags: i32, buffer: Address) -> Result<Answer, Errno> {
         let allowed = libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH | libc::AT_NO_AUTOMOUNT;
-        let Some((object, inside)) = self.stated(path)? else { return Ok(Answer::Continue) };
+        // That comes before the path is looked at, here and below.
         if flags & !allowed != 0 {
             return Err(Errno::INVAL);
         }
+        let Some((object, inside)) = self.stated(path)? else { return Ok(Answer::Continue) };
         let owner = self.shown_owner(&object);
         let mut bytes = raw(sys::stat_object(object.fd.as_fd(), owner))?;
         if let (None, Some(records)) = (owner, self.records) {
@@ -213,6 +207,10 @@ impl Eyes<'_> {
     }
 
     fn statx(&mut self, path: &PathArgument, flags: i32, mask: u32, buffer: Address) -> Result<Answer, Errno> {
+        let allowed = libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH | libc::AT_NO_AUTOMOUNT;
+        if flags & !(allowed | libc::AT_STATX_SYNC_TYPE) != 0 || mask & libc::STATX__RESERVED as u32 != 0 {
+            return Err(Errno::INVAL);
+        }
         let Some(object) = self.seen(path)? else { return Ok(Answer::Continue) };
         let place = object.path.as_ref().and_then(|path| self.places.find(path));
         let mount = place.and_then(|(number, rest)| Some((self.places.get(number).mount?, rest.is_empty())));
@@ -228,10 +226,10 @@ impl Eyes<'_> {
 
     fn access(&mut self, path: &PathArgument, mode: i32, flags: i32) -> Result<Answer, Errno> {
         let allowed = libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH | libc::AT_EACCESS;
-        let Some(object) = self.seen(path)? else { return Ok(Answer::Continue) };
         if flags & !allowed != 0 || mode & !7 != 0 {
             return Err(Errno::INVAL);
         }
+        let Some(object) = self.seen(path)? else { return Ok(Answer::Continue) };
         if mode & libc::W_OK != 0
             && !matches!(kind_of(object.fd.as_fd())?, FileType::Fifo | FileType::Socket)
             && !is_device(&object)?
@@ -299,59 +297,6 @@ impl Eyes<'_> {
         // With an empty path that is the error for what is no link: readlink(2).
         let text = rustix::fs::readlinkat(&object.fd, "", Vec::new());
         Ok(text.map_err(|error| if error == Errno::NOENT { Errno::INVAL } else { error })?.into_bytes())
-    }
-
-    fn xattr(&mut self, path: &PathArgument, what: XattrCall) -> Result<Answer, Errno> {
-        let name = match what {
-            XattrCall::Get { name, .. } | XattrCall::Set { name, .. } | XattrCall::Remove { name } => {
-                let name = self.caller.read_string(name, MAX_XATTR_NAME);
-                name.map_err(|error| if error == Errno::TOOBIG { Errno::RANGE } else { error })?
-            }
-            XattrCall::List { .. } => Vec::new(),
-        };
-        let changes = matches!(what, XattrCall::Set { .. } | XattrCall::Remove { .. });
-        let object = if changes { self.changed(path)? } else { self.seen(path)? };
-        let Some(object) = object else { return Ok(Answer::Continue) };
-        if !changes {
-            self.as_caller()?;
-        }
-        let file = own(&object.fd);
-        match what {
-            XattrCall::Get { value, size, .. } => {
-                let mut into = vec![0; size.min(MAX_XATTR) as usize];
-                let got = rustix::fs::getxattr(&file, name, &mut into)?;
-                self.give_bytes(value, &into, got)
-            }
-            XattrCall::List { list, size } => {
-                let mut into = vec![0; size.min(MAX_XATTR) as usize];
-                let got = rustix::fs::listxattr(&file, &mut into)?;
-                self.give_bytes(list, &into, got)
-            }
-            // Those of records are refused before, by a name that may have been another one then.
-            XattrCall::Set { .. } | XattrCall::Remove { .. }
-                if self.records.is_some() && name.starts_with(PRIVATE.as_bytes()) =>
-            {
-                Err(Errno::PERM)
-            }
-            XattrCall::Set { value, size, flags, .. } => {
-                if size > MAX_XATTR {
-                    return Err(Errno::TOOBIG);
-                }
-                let mut bytes = vec![0; size as usize];
-                self.caller.read(value, &mut bytes)?;
-                let flags = XattrFlags::from_bits_retain(flags as u32);
-                rustix::fs::setxattr(&file, name, &bytes, flags).map(|()| Answer::Value(0))
-            }
-            XattrCall::Remove { .. } => rustix::fs::removexattr(&file, name).map(|()| Answer::Value(0)),
-        }
-    }
-
-    /// Answers with `got` bytes, of which `bytes` holds those that the caller wanted (none: it asked for the length).
-    fn give_bytes(&self, address: Address, bytes: &[u8], got: usize) -> Result<Answer, Errno> {
-        if !bytes.is_empty() {
-            self.caller.write(address, &bytes[..got.min(bytes.len())])?;
-        }
-        Ok(Answer::Value(got as i64))
     }
 
     fn chmod(&mut self, path: &PathArgument, mode: u32) -> Result<Answer, Errno> {

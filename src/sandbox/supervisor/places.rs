@@ -17,6 +17,7 @@ use rustix::io::Errno;
 
 use super::call;
 use super::devices::Terminals;
+use super::findings::Findings;
 use super::mounttable::{MountTable, Shown, parse};
 use super::outside::Outside;
 use super::path::ViewPath;
@@ -137,6 +138,8 @@ pub(crate) struct Places {
     tree: Option<Tree>,
     /// What is known of its paths.
     pub(super) trodden: Trodden,
+    /// What has been found in it, where it is not this process's root.
+    pub(super) findings: Findings,
     /// The device number of files in /proc.
     pub(super) proc_device: u64,
     /// The step holds a directory of a place, as a descriptor or as a working directory: from then on relative paths may
@@ -192,7 +195,7 @@ impl Places {
             true => Some(Tree { directory: rustix::io::fcntl_dupfd_cloexec(tree, 0)?, host: host_of(&outside, tree)? }),
             false => None,
         };
-        let given = AtomicBool::new(emulated);
+        let given = AtomicBool::new(false);
         let proc_device = rustix::fs::fstat(outside.proc())?.st_dev;
         let trodden = Trodden::default();
         Ok(Places {
@@ -208,6 +211,7 @@ impl Places {
             null,
             tree,
             trodden,
+            findings: Findings::default(),
             proc_device,
             given,
         })
@@ -343,7 +347,13 @@ impl Places {
         self.given.store(true, Ordering::Release);
     }
 
+    /// Whether a relative path may begin in a place, or the kernel has another one for it anyway.
     pub(super) fn has_given_directory(&self) -> bool {
+        self.is_emulated() || self.is_directory_given()
+    }
+
+    /// Whether the step may hold a directory of a place.
+    pub(super) fn is_directory_given(&self) -> bool {
         self.given.load(Ordering::Acquire)
     }
 

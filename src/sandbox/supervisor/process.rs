@@ -43,6 +43,8 @@ pub(crate) struct State {
     pub program: Option<Arc<[u8]>>,
     /// The directory that it has made its root, where that is not the step's.
     pub root: Option<Arc<ViewPath>>,
+    /// Where glibc's dynamic linker is in its memory: the first address, and the one behind the last.
+    pub linker: Option<(u64, u64)>,
 }
 
 /// An exec of a set-id program that has been let through and may yet fail.

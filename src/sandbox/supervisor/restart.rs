@@ -1,6 +1,8 @@
 //! Making a caller make another call than it asked for: its thread is traced for a moment, its registers are set to the
 //! other call, and it is let go. Notifications themselves cannot change a call.
 
+mod block;
+
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::fs::OFlags;
@@ -9,6 +11,7 @@ use rustix::io::Errno;
 use super::load::{self, Image};
 use super::{Arguments, Caller, Program, Restart, numbers as nr};
 use crate::sys::{RESTARTS, Registers, Stop, Traced};
+use block::Block;
 
 /// Has the caller make `what`. With an error the call still waits for its answer.
 pub(super) fn restart(caller: &Caller<'_>, what: &Restart) -> Result<(), Errno> {
@@ -176,76 +179,6 @@ pub(super) fn look_after(caller: &Caller<'_>, mut then: impl FnMut(i64) -> After
 
 /// `TIOCSCTTY`.
 const TIOCSCTTY: u64 = 0x540e;
-
-/// Most bytes of arguments of a program.
-const MAX_ARGUMENTS: usize = 2 << 20;
-
-/// What is written to the caller's memory for an exec: strings, and the addresses of the arguments.
-struct Block {
-    /// An empty string and then, where there is one, the path.
-    strings: Vec<u8>,
-    /// Where in `strings` the first arguments begin.
-    first: Vec<usize>,
-    /// Addresses of the other arguments, with the null at the end.
-    rest: Vec<u64>,
-}
-
-impl Block {
-    /// `None` where the caller has everything already.
-    fn of(caller: &Caller<'_>, program: Option<&Program>, arguments: &Arguments) -> Result<Option<Block>, Errno> {
-        let mut block = Block { strings: vec![0], first: Vec::new(), rest: Vec::new() };
-        match program {
-            Some(Program::Path(path)) => {
-                block.strings.extend_from_slice(path);
-                block.strings.push(0);
-            }
-            Some(Program::File(..)) | None if matches!(arguments, Arguments::Same(_)) => return Ok(None),
-            Some(Program::File(..)) | None => {}
-        }
-        if let Arguments::Script(first, address) = arguments {
-            for argument in first {
-                block.first.push(block.strings.len());
-                block.strings.extend_from_slice(argument);
-                block.strings.push(0);
-            }
-            block.rest = pointers(caller, *address)?;
-            if !block.rest.is_empty() {
-                block.rest.remove(0); // the name that the program was called by
-            }
-            block.rest.push(0);
-        }
-        Ok(Some(block))
-    }
-
-    /// The bytes for `address`, and where in them the addresses of the arguments begin.
-    fn bytes(&self, address: u64) -> (Vec<u8>, usize) {
-        let mut out = self.strings.clone();
-        out.resize(out.len().next_multiple_of(8), 0);
-        let at = out.len();
-        let first = self.first.iter().map(|start| address + *start as u64);
-        out.extend(first.chain(self.rest.iter().copied()).flat_map(u64::to_ne_bytes));
-        (out, at)
-    }
-}
-
-/// The addresses at `address` up to the null.
-fn pointers(caller: &Caller<'_>, address: u64) -> Result<Vec<u64>, Errno> {
-    let mut out = Vec::new();
-    if address == 0 {
-        return Ok(out); // the kernel takes it for an empty list
-    }
-    loop {
-        let mut pointer = [0; 8];
-        caller.read(address.wrapping_add(8 * out.len() as u64), &mut pointer)?;
-        match u64::from_ne_bytes(pointer) {
-            0 => return Ok(out),
-            pointer => out.push(pointer),
-        }
-        if 8 * out.len() > MAX_ARGUMENTS {
-            return Err(Errno::TOOBIG);
-        }
-    }
-}
 
 /// Descriptors that the thread has for an exec.
 struct Descriptors {
@@ -487,6 +420,7 @@ impl Thread {
         let loaded = self.finish(start, caller, image, descriptors.program);
         let mut state = caller.process.state();
         state.program = Some(image.path.as_slice().into());
+        state.linker = loaded.and_then(|loaded| loaded.interpreter).filter(|_| image.by_linker);
         let pending = state.pending.take();
         drop(state);
         if let Some(pending) = pending {
@@ -496,7 +430,7 @@ impl Thread {
             // As the kernel does past the point of no return.
             let _ = crate::sys::send_signal(caller.process.pid, false, libc::SIGKILL);
         }
-        loaded
+        loaded.map(drop)
     }
 
     /// Waits for the end of an exec, or for the new program; which of the two it is.
@@ -522,18 +456,26 @@ impl Thread {
         }
     }
 
-    fn finish(&mut self, start: Registers, caller: &Caller<'_>, image: &Image, program: Option<i32>) -> Option<()> {
+    fn finish(
+        &mut self,
+        start: Registers,
+        caller: &Caller<'_>,
+        image: &Image,
+        program: Option<i32>,
+    ) -> Option<load::Finished> {
         let begin = start.next();
         let mut word = [0; 8];
         word[..Registers::CALL.len()].copy_from_slice(Registers::CALL);
         let covered = self.traced.exchange(begin, u64::from_ne_bytes(word)).ok()?;
         self.instruction = begin + Registers::CALL.len() as u64;
         let secure = caller.process.state().pending.is_some();
-        let stack = load::finish(&mut Begun { thread: self, caller, start }, image, program, start.stack(), secure)?;
+        let host = &mut Begun { thread: self, caller, start };
+        let finished = load::finish(host, image, program, start.stack(), secure)?;
         self.traced.exchange(begin, covered).ok()?;
         let mut registers = start;
-        registers.set_stack(stack);
-        self.traced.set_registers(&registers).ok()
+        registers.set_stack(finished.stack);
+        self.traced.set_registers(&registers).ok()?;
+        Some(finished)
     }
 
     /// Lets it go on, with the signals that came. They are there before it goes: by them the kernel ends a call that was

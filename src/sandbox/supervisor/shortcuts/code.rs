@@ -8,6 +8,7 @@
 //! Of what the program's registers hold nothing changes but what a system call changes: the result, `rcx`, `r11` and flags.
 
 mod instructions;
+mod known;
 mod routines;
 
 use crate::overrides::OVERRIDE;
@@ -25,7 +26,7 @@ pub(super) enum Rule {
     /// kind have. What is in /proc can have none. What tells of a process there is not to be opened.
     Records,
     /// The same, and the step has another root for itself than for the kernel, which knows it by these ids: only where it
-    /// tells of an open file, or of a name in a directory.
+    /// tells of an open file, or of a name in a directory. Of paths there may be a table, see `findings`.
     Outside { uid: u32, gid: u32 },
 }
 
@@ -51,6 +52,8 @@ pub(super) struct Known<'a> {
     pub(super) tree: u64,
     /// Where the library remembers files without a record, if it can.
     pub(super) slots: Option<Slots>,
+    /// Where the table of what is known of paths is, in bytes from where the library's code begins.
+    pub(super) table: Option<usize>,
 }
 
 /// Room in a program's memory for numbers of 8 bytes.
@@ -80,6 +83,9 @@ impl Known<'_> {
         match self.rule {
             Rule::Barriers => call != Call::Stat(Stat::Descriptor) && (call != Call::ReadDirectory || self.has_list()),
             Rule::Records => call != Call::ReadDirectory,
+            Rule::Outside { .. } if self.table.is_some() => {
+                !matches!(call, Call::Stat(Stat::Descriptor) | Call::ReadDirectory)
+            }
             Rule::Outside { .. } => call == Call::Stat(Stat::At),
         }
     }
@@ -230,8 +236,13 @@ pub(super) fn put_shortcuts(text: &mut [u8], end: usize, known: &Known<'_>) -> O
             remembers = Some(put(text, &mut at, &routine)?);
         }
     }
+    let mut lookup = at;
+    if let (Rule::Outside { .. }, Some(table)) = (known.rule, known.table) {
+        let routine = known::lookup(at, table)?;
+        lookup = put(text, &mut at, &routine)?;
+    }
     for (site, shortcut) in find(&text[..end]).into_iter().filter(|(_, found)| known.shortens(found.call)) {
-        let made = Code { opened, remembers, ..Code::new(at, site, base, known) }.assemble(shortcut)?;
+        let made = Code { opened, remembers, lookup, ..Code::new(at, site, base, known) }.assemble(shortcut)?;
         let Some(begin) = put(text, &mut at, &made) else { continue };
         text[site] = 0xe9;
         text[site + 1..site + MOVE].copy_from_slice(&relative(site + MOVE, begin)?);
@@ -295,6 +306,10 @@ enum Label {
     /// That call and the file are known; so is all the rest of it.
     Named,
     Ready,
+    /// Nothing is at the path; no link is; the kernel is to be asked.
+    Nothing,
+    NoLink,
+    Native,
 }
 
 struct Code<'a> {
@@ -307,6 +322,7 @@ struct Code<'a> {
     /// The routines that are called, and in one how far its stack is from the caller's.
     opened: usize,
     remembers: Option<usize>,
+    lookup: usize,
     depth: u8,
     /// What gets its distances when all is there.
     jumps: Vec<Jump>,
@@ -324,6 +340,7 @@ impl<'a> Code<'a> {
             known,
             opened: 0,
             remembers: None,
+            lookup: 0,
             depth: 0,
             jumps: Vec::new(),
             labels: Vec::new(),
@@ -333,6 +350,14 @@ impl<'a> Code<'a> {
 
     fn assemble(mut self, shortcut: Shortcut) -> Option<Vec<u8>> {
         self.ask_if_set(SWITCH, Label::Ask);
+        if self.known.table.is_some() {
+            self.ask_table(shortcut);
+            if shortcut.call != Call::Stat(Stat::At) {
+                self.ask(shortcut);
+                return self.finish();
+            }
+            self.label(Label::Native);
+        }
         // mov token(%rip), %r9
         self.move_stack(-STEP);
         self.save(&[R9]);
@@ -368,13 +393,18 @@ impl<'a> Code<'a> {
         }
         self.label(Label::AskBelow);
         self.restore_stack();
-        self.label(Label::Ask);
-        self.number(shortcut.number);
-        self.leave(self.site + MOVE);
+        self.ask(shortcut);
         self.label(Label::Made);
         self.restore_stack();
         self.leave(self.site + CALL);
         self.finish()
+    }
+
+    /// The end where the supervisor is asked.
+    fn ask(&mut self, shortcut: Shortcut) {
+        self.label(Label::Ask);
+        self.number(shortcut.number);
+        self.leave(self.site + MOVE);
     }
 
     /// Asks if the descriptor in `rdi` is of a directory that is guarded, or of none of the tree.
@@ -579,7 +609,7 @@ mod tests {
 
     fn known(rule: Rule, guarded: &Guarded) -> Known<'_> {
         let slots = Slots::within((0x1b_bf50, 176));
-        Known { token: 0x1122_3344_5566_7788, rule, guarded, proc: 0x99aa, tree: 0xddee, slots }
+        Known { token: 0x1122_3344_5566_7788, rule, guarded, proc: 0x99aa, tree: 0xddee, slots, table: None }
     }
 
     fn guarded(count: u64) -> Guarded {
@@ -589,16 +619,18 @@ mod tests {
     #[test]
     fn replaces_the_calls_that_it_knows() {
         for rule in [Rule::Barriers, Rule::Records] {
-            replaces(rule);
+            replaces(rule, None);
         }
+        replaces(Rule::Outside { uid: 1, gid: 2 }, Some(0x10000));
     }
 
-    fn replaces(rule: Rule) {
+    fn replaces(rule: Rule, table: Option<usize>) {
         let mut text = [&[0x90; 10][..], &call(89), &[0xc3], &call(0), &call(262), &[0x90; 4]].concat();
         let end = text.len();
         text.resize(4096, 0);
         let before = text.clone();
-        let Bytes { switch, told, generation } = put_shortcuts(&mut text, end, &known(rule, &guarded(3))).unwrap();
+        let Bytes { switch, told, generation } =
+            put_shortcuts(&mut text, end, &Known { table, ..known(rule, &guarded(3)) }).unwrap();
         assert_eq!((text[switch], text[told]), (0, 0));
         assert_eq!(text[switch - 8..switch], 0x1122_3344_5566_7788u64.to_le_bytes());
         let base = switch - SWITCH;
@@ -638,10 +670,12 @@ mod tests {
         let sites = [4, 5, 6, 21, 89, 217, 257, 257, 257, 257, 257, 262, 262, 267, 269, 332, 439];
         let calls: Vec<u8> = sites.into_iter().flat_map(call).collect();
         let (guarded, end) = (guarded(20), calls.len().next_multiple_of(4));
-        for rule in [Rule::Barriers, Rule::Records, Rule::Outside { uid: 1, gid: 1 }] {
+        let outside = Rule::Outside { uid: 1, gid: 1 };
+        for (rule, table) in [(Rule::Barriers, None), (Rule::Records, None), (outside, None), (outside, Some(0x10000))]
+        {
             let mut text = calls.clone();
             text.resize(end + 3844, 0);
-            let known = known(rule, &guarded);
+            let known = Known { table, ..known(rule, &guarded) };
             put_shortcuts(&mut text, end, &known).unwrap();
             let made = sites.iter().enumerate().filter(|(at, _)| text[at * CALL] == 0xe9).count();
             let wanted = find(&calls).iter().filter(|(_, found)| known.shortens(found.call)).count();

@@ -8,9 +8,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
 
-use super::code::{self, Bytes, Known, Slots};
+use super::code::{self, Bytes, Known, Rule, Slots};
 use super::{Mapping, Name};
-use crate::sandbox::supervisor::load::Elf;
+use crate::sandbox::supervisor::findings::{TABLE, Table};
+use crate::sandbox::supervisor::load::{Added, Elf, add_segment};
 use crate::sandbox::supervisor::outside::Outside;
 use crate::sandbox::supervisor::places::raw;
 use crate::sys;
@@ -33,6 +34,8 @@ pub(super) struct Library {
     /// Where it is to be told of records, and of changes.
     told: u64,
     generation: u64,
+    /// Where it has a table of what is known of paths.
+    table: Option<Added>,
 }
 
 impl Library {
@@ -42,25 +45,39 @@ impl Library {
         file: OwnedFd,
         beside: Option<OwnedFd>,
         outside: &Outside,
-        known: &Known<'_>,
+        known: Known<'_>,
     ) -> Result<Option<Library>, Errno> {
         let Some(elf) = Elf::read(&file)? else { return Ok(None) };
         let Some((offset, length)) = elf.text() else { return Ok(None) };
-        let known = Known { slots: elf.behind_data().and_then(Slots::within), ..*known };
         let mut bytes = Vec::new();
         raw(File::from(file).take(LARGEST).read_to_end(&mut bytes))?;
+        let table = match known.rule {
+            Rule::Outside { .. } => add_segment(&mut bytes, 8 * TABLE),
+            Rule::Barriers | Rule::Records => None,
+        };
+        let known = Known {
+            slots: elf.behind_data().and_then(Slots::within),
+            table: table.map(|table| (table.address - elf.text_address()) as usize),
+            ..known
+        };
         let Some((start, places)) = shorten(&mut bytes, (offset, length), &known) else { return Ok(None) };
         let offset = |at: usize| (start + at) as u64;
         let [switch, told, generation] = [places.switch, places.told, places.generation].map(offset);
         let fill = |empty| {
             let found = Library::fill(empty, &bytes, outside)?;
-            Ok(found.map(|(file, name)| Library { file, name, switch, told, generation }))
+            Ok(found.map(|(file, name)| Library { file, name, switch, told, generation, table }))
         };
         // The pages of a file are mapped many at a time, those in memory one by one, which each program pays for.
         if let Some(Ok(Some(library))) = beside.map(fill) {
             return Ok(Some(library));
         }
         fill(rustix::fs::memfd_create("dockless-libc", MemfdFlags::CLOEXEC)?)
+    }
+
+    /// What programs that use it read of what is known of paths.
+    pub(super) fn table(&self) -> Result<Option<Table>, Errno> {
+        let Some(table) = self.table else { return Ok(None) };
+        Ok(Some(Table { file: rustix::io::fcntl_dupfd_cloexec(&self.file, 0)?, offset: table.offset }))
     }
 
     /// Tells all who use it that what can have no xattrs may have records: who has it mapped sees that as long as what of

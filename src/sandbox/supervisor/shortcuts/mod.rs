@@ -7,7 +7,8 @@
 //! makes it fail by. Barriers, and directories that have one, stay what and where they are as long as the step lives (`stands`),
 //! so a list of their inodes tells them from other files; who reads a link knows a barrier by its text. The C library of a program is made to make such a call itself, with a token in the call's last argument by
 //! which the filter lets it through, and to have the supervisor asked wherever the answer may not be the right one. To that
-//! end the library's code is mapped from a copy ([`code`], [`library`]) when the dynamic linker maps it. Programs that have
+//! end the library's code is mapped from a copy ([`code`], [`library`]) when the dynamic linker maps it, or, where all files are opened
+//! for the step, all of the library. Programs that have
 //! no such library are served as ever.
 //!
 //! Where owners are recorded (`recorded`) there are no places, and a file without a record belongs to whom the kernel says. There
@@ -17,7 +18,9 @@
 //! library's data, until they are told that files may have changed. Opening to read is right, but for what /proc tells of a process's ids.
 //!
 //! Where the step has another root than the kernel has for it (`emulated`) this is right for what a descriptor is for, and for a
-//! name in its directory that is not followed.
+//! name in its directory that is not followed. What the kernel has at an absolute path is another thing there. But every name
+//! in the tree is made and taken away by the supervisor, so that it can say beforehand what is not to be had: the copy of the
+//! library has a table of what has been found at paths (`findings`), which the supervisor goes on to write and programs read.
 //!
 //! This is for processes that are root, have the tree as their root and no directory outside it: for others the switch in
 //! their memory is turned off before they are anything else ([`Shortcuts::turn_off`]). The token is no secret, and a program
@@ -30,6 +33,7 @@ mod library;
 mod told;
 
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -38,6 +42,7 @@ use rustix::io::Errno;
 
 use super::call::CWD;
 use super::credentials::Credentials;
+use super::perform::own;
 use super::places::{Places, descriptor_path};
 use super::recorded::is_root;
 use super::{Caller, Identity};
@@ -104,22 +109,42 @@ impl Shortcuts {
     /// To be called when the caller is about to map the code in its file `fd`, as who the worker began as: puts a copy in
     /// the file's place where that is a C library and the caller may take shortcuts. It has these places, if there are any.
     pub(super) fn map(&self, places: Option<&Places>, caller: &Caller<'_>, fd: i32) -> Result<(), Errno> {
-        let Some(copy) = self.copy_of(places, caller, fd)? else { return Ok(()) };
+        match self.use_of(places, caller, &descriptor_path(caller.thread, fd))? {
+            Some(copy) => caller.replace_descriptor(&copy.file, fd, true),
+            None => Ok(()),
+        }
+    }
+
+    /// What the caller's dynamic linker gets that has opened `file`, likewise: the copy has a segment more than the file, so
+    /// it is to be read, too.
+    pub(super) fn opened(
+        &self,
+        places: &Places,
+        caller: &Caller<'_>,
+        file: &OwnedFd,
+    ) -> Result<Option<OwnedFd>, Errno> {
+        let Some(copy) = self.use_of(Some(places), caller, &own(file))? else { return Ok(None) };
+        caller.outside.open_proc(own(&copy.file), OFlags::RDONLY).map(Some)
+    }
+
+    /// The copy that the caller uses from now on of the library that is behind a link of /proc.
+    fn use_of(&self, places: Option<&Places>, caller: &Caller<'_>, link: &str) -> Result<Option<Arc<Library>>, Errno> {
+        let Some(copy) = self.copy_of(places, caller, link)? else { return Ok(None) };
         if !self.allows(&caller.process.credentials()) || caller.process.root().is_some() {
-            return Ok(());
+            return Ok(None);
         }
         if translates(caller)? {
-            return Ok(());
+            return Ok(None);
         }
         if let Some(places) = places
-            && places.has_given_directory()
+            && places.is_directory_given()
             && holds_directory_outside(places, caller)?
         {
-            return Ok(());
+            return Ok(None);
         }
         self.are_used.store(true, Ordering::Release);
         caller.process.set_shortcuts(true);
-        caller.replace_descriptor(&copy.file, fd, true)
+        Ok(Some(copy))
     }
 
     /// Whether the kernel's answers are right for who has these credentials.
@@ -130,20 +155,19 @@ impl Shortcuts {
         }
     }
 
-    /// The copy of the library that the caller's file `fd` is.
-    fn copy_of(&self, places: Option<&Places>, caller: &Caller<'_>, fd: i32) -> Result<Option<Arc<Library>>, Errno> {
-        let link = descriptor_path(caller.thread, fd);
-        let stat = statat(caller.outside.proc(), &*link, AtFlags::empty())?;
+    /// The copy of the library that is behind a link of /proc.
+    fn copy_of(&self, places: Option<&Places>, caller: &Caller<'_>, link: &str) -> Result<Option<Arc<Library>>, Errno> {
+        let stat = statat(caller.outside.proc(), link, AtFlags::empty())?;
         let version = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_ctime, stat.st_ctime_nsec as u64);
         let known = self.known().get(&version).cloned();
         let now = match known {
             Some(Known::Other) => return Ok(None),
             Some(Known::Copied(copy)) => return Ok(Some(copy)),
-            Some(Known::Once) => match self.make_copy(places, caller, &link)? {
+            Some(Known::Once) => match self.make_copy(places, caller, link)? {
                 Some(copy) => Known::Copied(copy),
                 None => Known::Other,
             },
-            None if is_c_library(&readlinkat(caller.outside.proc(), &*link, Vec::new())?.into_bytes()) => Known::Once,
+            None if is_c_library(&readlinkat(caller.outside.proc(), link, Vec::new())?.into_bytes()) => Known::Once,
             None => Known::Other,
         };
         let mut all = self.known();
@@ -173,14 +197,20 @@ impl Shortcuts {
             proc: rustix::fs::fstat(caller.outside.proc())?.st_dev,
             tree: if self.rule == Rule::Records { overlay()? } else { 0 },
             slots: None,
+            table: None,
         };
         let (tree, root) = match places {
             Some(places) if places.is_emulated() => (places.tree(), "."),
             _ => (rustix::fs::CWD, "/"),
         };
         let beside = openat(tree, root, OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, Mode::RWXU);
-        let copy = Library::copy(file, beside.ok(), caller.outside, &known)?.map(Arc::new);
-        copy.iter().try_for_each(|copy| self.told.add(copy))?;
+        let copy = Library::copy(file, beside.ok(), caller.outside, known)?.map(Arc::new);
+        if let Some(copy) = &copy {
+            self.told.add(copy)?;
+            if let (Some(places), Some(table)) = (places, copy.table()?) {
+                places.findings.add(table)?;
+            }
+        }
         Ok(copy)
     }
 
@@ -241,8 +271,12 @@ fn translates(caller: &Caller<'_>) -> Result<bool, Errno> {
     if caller.notification.instruction >> 40 != 0 {
         return Ok(false);
     }
-    let program = readlinkat(caller.outside.proc(), format!("{}/exe", caller.process.pid), Vec::new())?;
-    let mut parts = program.as_bytes().rsplit(|byte| *byte == b'/').skip(1);
+    // Which one it is the kernel does not know where another root has been made of the tree.
+    let program = match caller.process.state().program.clone() {
+        Some(program) => program.to_vec(),
+        None => readlinkat(caller.outside.proc(), format!("{}/exe", caller.process.pid), Vec::new())?.into_bytes(),
+    };
+    let mut parts = program.rsplit(|byte| *byte == b'/').skip(1);
     Ok(parts.next() == Some(b"valgrind"))
 }
 
