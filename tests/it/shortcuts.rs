@@ -41,6 +41,9 @@ fn past_barriers_answer_as_the_supervisor_does() {
         fs_err::write(path(name), "canary").unwrap();
     }
     install(&path("tree"));
+    // The linker finds libraries by a list here, as in most images; elsewhere by their directories.
+    fs_err::create_dir(path("tree/etc")).unwrap();
+    assert!(Command::new("ldconfig").arg("-r").arg(path("tree")).status().unwrap().success());
     symlink("/proc", path("tree/to-proc")).unwrap();
     symlink("src", path("tree/to-src")).unwrap();
     let mut outsider = Command::new("sleep").arg("300").env("TOKEN", "canary").spawn().unwrap();

@@ -54,11 +54,9 @@ impl Shortcuts {
                 }
                 answer
             }
-            // Paths that are part of its code are no libraries'.
             Call::Open { path, flags, .. }
                 if matches!(answer, Answer::Continue)
                     && flags == libc::O_RDONLY | libc::O_CLOEXEC
-                    && path.address.abs_diff(at) >= SPAN
                     && caller.is_linker() =>
             {
                 // Without it is slower, and no more.
