@@ -1,32 +1,32 @@
 //! Calls about files that a program makes past the supervisor, because they are right as the kernel makes them: most of what a
 //! compiler or `tar` does. A call that is handed over costs at least five times what it costs itself.
 //!
-//! The tree is the step's root, so a path means to the kernel what it means to the step, but for places; and where a place
-//! is the tree has a barrier, a link to itself (`chroot_tree`): no path that the kernel resolves leads through one. So a call
-//! that only looks is right where it succeeds at something that is no barrier, and right where it fails by what no barrier
-//! makes it fail by. Barriers, and directories that have one, stay what and where they are as long as the step lives (`stands`),
-//! so a list of their inodes tells them from other files; who reads a link knows a barrier by its text. The C library of a program is made to make such a call itself, with a token in the call's last argument by
-//! which the filter lets it through, and to have the supervisor asked wherever the answer may not be the right one. To that
-//! end the library's code is mapped from a copy ([`code`], [`library`]) when the dynamic linker maps it, or, where all files are opened
-//! for the step, all of the library. Programs that have
-//! no such library are served as ever.
+//! The tree is the step's root, so a path means to the kernel what it means to the step, but for places; and where a place is
+//! the tree has a barrier, a link to itself (`chroot_tree`): no path that the kernel resolves leads through one. So a call that
+//! only looks is right where it succeeds at something that is no barrier, and right where it fails by what no barrier makes it
+//! fail by. Barriers, and directories that have one, stay what and where they are as long as the step lives (`stands`), so a
+//! list of their inodes tells them from other files; who reads a link knows a barrier by its text. The C library of a program
+//! is made to make such a call itself, with a token in the call's last argument by which the filter lets it through, and to
+//! have the supervisor asked wherever the answer may not be the right one. To that end the dynamic linker gets a copy
+//! ([`code`], [`library`]) where it opens the library ([`linker`]). Programs that have no such library are served as ever.
 //!
-//! Where owners are recorded (`recorded`) there are no places, and a file without a record belongs to whom the kernel says. There
-//! the library itself asks the kernel whether a file has one, which is two calls in the place of one that is handed over. Links
-//! and the like can have no xattr: what the kernel says of them is right until the first of them has a record, which all
-//! copies of the library are then told ([`Told`]). Programs remember some files without a record, where free bytes are behind the
-//! library's data, until they are told that files may have changed. Opening to read is right, but for what /proc tells of a process's ids.
+//! Where owners are recorded (`recorded`) there are no places, and a file without a record belongs to whom the kernel says.
+//! There the library itself asks the kernel whether a file has one, which is two calls in the place of one that is handed over.
+//! Links and the like can have no xattr: what the kernel says of them is right until the first of them has a record, which all
+//! copies of the library are then told ([`Told`]). Programs remember some files without a record, where free bytes are behind
+//! the library's data, until they are told that files may have changed. Opening to read is right, but for what /proc tells of a
+//! process's ids.
 //!
-//! Where the step has another root than the kernel has for it (`emulated`) this is right for what a descriptor is for, and for a
-//! name in its directory that is not followed. What the kernel has at an absolute path is another thing there. But every name
+//! Where the step has another root than the kernel has for it (`emulated`) this is right for what a descriptor is for, and for
+//! a name in its directory that is not followed. What the kernel has at an absolute path is another thing there. But every name
 //! in the tree is made and taken away by the supervisor, so that it can say beforehand what is not to be had: the copy of the
 //! library has a table of what has been found at paths (`findings`), which the supervisor goes on to write and programs read.
 //!
-//! This is for processes that are root, have the tree as their root and no directory outside it: for others the switch in
-//! their memory is turned off before they are anything else ([`Shortcuts::turn_off`]). The token is no secret, and a program
-//! may use it as it likes. What that gives it are calls that look at files as the step's real user does: in the tree, and from a
-//! directory of a place upwards, and the names in directories that it was given; opening is kept to the tree and the mounts by landlock(7), without which there are no
-//! shortcuts with places at all.
+//! This is for processes that are root, have the tree as their root and no directory outside it: for others the switch in their
+//! memory is turned off before they are anything else ([`Shortcuts::turn_off`]). The token is no secret, and a program may use
+//! it as it likes. What that gives it are calls that look at files as the step's real user does: in the tree, and from a
+//! directory of a place upwards, and the names in directories that it was given; opening is kept to the tree and the mounts by
+//! landlock(7), without which there are no shortcuts with places at all.
 
 mod code;
 mod library;
