@@ -70,6 +70,7 @@ mod view;
 mod workers;
 mod xattrs;
 
+use std::cell::RefCell;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
@@ -210,6 +211,8 @@ pub(crate) struct Caller<'a> {
     pub(super) pass: u64,
     /// The step's shortcuts, where it has any.
     pub(super) shortcuts: Option<&'a Shortcuts>,
+    /// The path that was read last, and its address: what is said once is not asked again.
+    pub(super) said: RefCell<Option<(Address, Vec<u8>)>>,
 }
 
 impl Caller<'_> {
@@ -221,7 +224,14 @@ impl Caller<'_> {
 
     /// The path at `address`, without its nul.
     pub(crate) fn read_path(&self, address: Address) -> Result<Vec<u8>, Errno> {
-        self.memory.read_path(self.thread, Some(&self.process.memory), address)
+        if let Some((at, path)) = &*self.said.borrow()
+            && *at == address
+        {
+            return Ok(path.clone());
+        }
+        let path = self.memory.read_path(self.thread, Some(&self.process.memory), address)?;
+        self.said.replace(Some((address, path.clone())));
+        Ok(path)
     }
 
     /// The string at `address`, of at most `limit` bytes with its nul (else `E2BIG`).

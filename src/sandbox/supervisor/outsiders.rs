@@ -4,6 +4,7 @@
 //! Whether its users may signal one another is decided here where ids are emulated; elsewhere the kernel does that
 //! ([`Neighbours`]).
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use rustix::io::Errno;
@@ -204,10 +205,12 @@ impl Neighbours {
             table,
             pass: 0,
             shortcuts: None,
+            said: RefCell::default(),
         };
         self.outsiders.answer(call, &caller)
     }
 }
+
 /// The process group of a process.
 fn process_group(pid: i32) -> Result<i32, Errno> {
     sys::process_group(pid).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::SRCH))

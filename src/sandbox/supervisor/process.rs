@@ -12,6 +12,7 @@ use super::credentials::Credentials;
 use super::memory::Held;
 use super::outside::Outside;
 use super::path::ViewPath;
+use super::shortcuts::Run;
 use crate::sys;
 
 /// A process: a group of threads.
@@ -43,6 +44,8 @@ pub(crate) struct State {
     pub program: Option<Arc<[u8]>>,
     /// The directory that it has made its root, where that is not the step's.
     pub root: Option<Arc<ViewPath>>,
+    /// What it has executed last.
+    pub run: Option<Run>,
     /// Where glibc's dynamic linker is in its memory, about: the first address, and the one behind the last.
     pub linker: Option<(u64, u64)>,
 }

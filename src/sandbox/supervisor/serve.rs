@@ -1,5 +1,6 @@
 //! The workers that receive trapped calls, have them answered and give the answers.
 
+use std::cell::RefCell;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use super::outsiders::Outsiders;
 use super::places::Places;
 use super::process::Table;
 use super::recorded::Recorded;
-use super::shortcuts::{Root, Shortcuts};
+use super::shortcuts::{Root, Run, Shortcuts};
 use super::workers::{More, Seen, Workers};
 use super::{Answer, Caller, Identity, Worker, directories, exec, identify, identities, peers, programs, restart};
 use crate::sys::{Listener, Notification};
@@ -165,6 +166,7 @@ impl Supervisor {
             table: &self.table,
             pass: self.pass,
             shortcuts: self.shortcuts.as_ref(),
+            said: RefCell::default(),
         };
         if caller.process.is_native(caller.thread) {
             return self.give(notification.id, Answer::Continue);
@@ -196,6 +198,7 @@ impl Supervisor {
             return self.give(notification.id, Answer::Error(errno));
         }
         if let Call::Exec { .. } = call {
+            caller.process.state().run = caller.said.take().map(|(_, path)| Run::of(&path));
             caller.process.memory.execs(caller.thread);
             self.table.execs(&caller.process);
         }
@@ -232,6 +235,9 @@ impl Supervisor {
             Call::Process(call) => self.outsiders.answer(call, caller),
             Call::Identity(call) => self.identity(call, caller).into(),
             Call::Exit { group } => {
+                if let Some(shortcuts) = self.shortcuts.as_ref().filter(|_| group) {
+                    shortcuts.ends(caller);
+                }
                 self.table.ends(&caller.process, caller.thread, group);
                 Answer::Continue
             }

@@ -111,7 +111,9 @@ impl Shortcuts {
         is_library: impl FnOnce() -> Result<bool, Errno>,
     ) -> Result<Option<OwnedFd>, Errno> {
         let known = self.known_at(places, caller, path, is_library)?;
+        let run = caller.process.state().run;
         if let Known::Copied(copy) = &known
+            && !run.is_some_and(|run| self.runs.is_short(&run))
             && self.may_use(places, caller)?
         {
             let fd = caller.outside.open_proc(own(&copy.file), OFlags::RDONLY)?;

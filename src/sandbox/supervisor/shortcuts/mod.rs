@@ -31,6 +31,7 @@
 mod code;
 mod library;
 mod linker;
+mod runs;
 mod told;
 
 use std::collections::HashMap;
@@ -49,6 +50,8 @@ use code::Rule;
 pub(crate) use code::{BARRIER_TEXT, Guarded};
 use library::Library;
 pub(super) use linker::Root;
+pub(super) use runs::Run;
+use runs::Runs;
 pub(crate) use told::Told;
 
 /// Length of the arguments of getxattrat(2) by which the filter knows the call of a shortcut, since it uses its last argument:
@@ -77,6 +80,8 @@ pub(crate) struct Shortcuts {
     known: Mutex<HashMap<Version, Known>>,
     /// Where owners are recorded: who is to know that links have records.
     told: Arc<Told>,
+    /// How its programs have run.
+    runs: Runs,
     /// Some process may use a copy.
     are_used: AtomicBool,
 }
@@ -99,11 +104,26 @@ impl Shortcuts {
     }
 
     fn new(token: u64, rule: Rule, told: Arc<Told>) -> Shortcuts {
-        Shortcuts { token, rule, known: Mutex::default(), told, are_used: AtomicBool::new(false) }
+        Shortcuts {
+            token,
+            rule,
+            known: Mutex::default(),
+            told,
+            runs: Runs::default(),
+            are_used: AtomicBool::new(false),
+        }
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<Version, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// To be called when the caller's process ends.
+    pub(super) fn ends(&self, caller: &Caller<'_>) {
+        let run = caller.process.state().run;
+        if let Some(run) = run {
+            self.runs.ends(&run);
+        }
     }
 
     /// Whether the caller may take shortcuts; it has these places, if there are any.
